@@ -1,0 +1,17 @@
+from .classifier import ImageClassifier as ImageClassifier
+from .data import CIFAR10 as CIFAR10
+from .data import MNIST as MNIST
+from .data import Diabetes as Diabetes
+from .data import Digits as Digits
+from .data import FashionMNIST as FashionMNIST
+from .in_memory import Batches as Batches
+from .in_memory import InMemoryData as InMemoryData
+from .in_memory import Splits as Splits
+from .networks import MLP as MLP
+from .networks import ConvNet as ConvNet
+from .networks import ResNet18 as ResNet18
+from .parabola import Parabola as Parabola
+from .parabola import ParabolaData as ParabolaData
+from .recorder import Recorder as Recorder
+from .regressor import Regressor as Regressor
+from .sgd import SGDModule as SGDModule

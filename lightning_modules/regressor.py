@@ -1,0 +1,72 @@
+"""A network that learns numbers by mean squared error and SGD."""
+
+from __future__ import annotations
+
+import math
+
+from torch import Tensor, nn
+from torch.nn.functional import mse_loss
+from torchmetrics.regression import R2Score
+
+from .sgd import SGDModule
+
+
+class Regressor(SGDModule):
+    """Mean squared error over examples and targets; logs ``val_loss`` and ``val_r2`` over all validation examples.
+
+    A batch is (inputs, targets): what ``network`` takes, and floats of shape (n_examples, n_outputs). ``val_r2`` is 1 for a
+    perfect fit, 0 for predicting the mean, and NaN for fewer than two examples, which leave it undefined.
+
+    Args:
+        network: maps inputs to predictions, shape (n_examples, n_outputs).
+        learning_rate, momentum, weight_decay, nesterov: as in ``torch.optim.SGD``; see ``SGDModule`` for their limits.
+
+    Raises ValueError in a step when targets and predictions differ in shape: (n,) against (n, 1) would silently compare
+    every example with every other.
+    """
+
+    def __init__(
+        self,
+        network: nn.Module,
+        learning_rate: float = 0.1,
+        momentum: float = 0.0,
+        weight_decay: float = 0.0,
+        nesterov: bool = False,
+    ) -> None:
+        super().__init__(learning_rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
+        self.network = network
+        self._r2 = R2Score()
+        self._n_validated = 0
+
+    def forward(self, inputs: Tensor) -> Tensor:
+        """Predictions, shape (n_examples, n_outputs)."""
+        predictions: Tensor = self.network(inputs)
+        return predictions
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Mean squared error of the batch, a scalar."""
+        inputs, targets = batch
+        return _mean_squared_error(self.network(inputs), targets)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation's sums."""
+        self._r2.reset()
+        self._n_validated = 0
+
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
+        """Log the loss, each batch counting by its size, and add to the sums R2 is made of."""
+        inputs, targets = batch
+        predictions = self.network(inputs)
+        self.log("val_loss", _mean_squared_error(predictions, targets), batch_size=len(targets))
+        self._r2.update(predictions, targets)
+        self._n_validated += len(targets)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log R2 over all examples at once: the mean of the batches' R2 would be another number."""
+        self.log("val_r2", self._r2.compute() if self._n_validated >= 2 else math.nan)
+
+
+def _mean_squared_error(predictions: Tensor, targets: Tensor) -> Tensor:
+    if predictions.shape != targets.shape:
+        raise ValueError(f"targets must have the predictions' shape {tuple(predictions.shape)}, got {tuple(targets.shape)}")
+    return mse_loss(predictions, targets)

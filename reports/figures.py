@@ -1,0 +1,265 @@
+"""Judged tables in, matplotlib figures out: where learning rates work, how long they take, and how runs behave.
+
+A verdict is always a colour and a shape (``reports.style``). Nothing here shows, saves, or touches pyplot's global state.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from reports.style import DIVERGENT, GOOD, STYLES, format_number
+
+FIGURES: dict[str, str] = {
+    "map": "Every learning rate and batch size tried, with its verdict. The band is the good range.",
+    "time_to_bottom": "How long each learning rate takes to the bottom. The row “never” holds those that do not get there.",
+    "final_height": "Where each run ends, a mark a seed; the line is the median. Marks on the top edge ended above it.",
+    "learning_curves": "Every run on its way down. A mark on the top edge shows where a run left the valley.",
+    "loss_and_metric": "Validation at the end of training. Marks on the edge lie beyond it or turned non-finite.",
+}
+"""Names of the figures, which are their file stems too, and what each shows."""
+
+PANEL = (3.8, 2.7)  # inches; two panels side by side stay legible at the width of a page
+RATE = "learning rate (log scale)"
+FAINT = "#777777"
+
+
+def draw_figures(runs: pd.DataFrame, curves: pd.DataFrame, cells: pd.DataFrame, ranges: pd.DataFrame) -> dict[str, Figure]:
+    """The figures these tables can fill, by the names in ``FIGURES``; tables as ``classify`` and its like return them."""
+    figures: dict[str, Figure] = {}
+    if cells.empty:
+        return figures
+    figures["map"] = Figure(figsize=(2 * PANEL[0], 2.1 + 0.45 * cells["batch_size"].nunique()), layout="constrained")
+    plot_map(cells, ranges, ax=figures["map"].add_subplot())
+    figures["time_to_bottom"] = plot_time_to_bottom(cells)
+    figures["final_height"] = plot_final_height(runs)
+    figures["learning_curves"] = plot_learning_curves(runs, curves)
+    if _metrics(cells):
+        figures["loss_and_metric"] = plot_loss_and_metric(cells)
+    return figures
+
+
+def plot_map(cells: pd.DataFrame, ranges: pd.DataFrame | None = None, *, ax: Axes | None = None) -> Axes:
+    """Verdicts over learning rate and batch size; with ``ranges`` also the good range, the fastest and the recommended."""
+    ax = ax or Figure(figsize=(2 * PANEL[0], 3.5), layout="constrained").add_subplot()
+    sizes = sorted(cells["batch_size"].unique())
+    area = float(np.clip(3000 / cells["learning_rate"].nunique(), 45, 200))
+    handles = _scatter(ax, cells["learning_rate"], cells["batch_size"].map(sizes.index), cells["verdict"], area=area)
+    for row in [] if ranges is None else ranges.dropna(subset=["recommended_learning_rate"]).to_dict("records"):
+        y, use = sizes.index(row["batch_size"]), row["recommended_learning_rate"]
+        ax.plot([row["good_low"], row["good_high"]], [y, y], color=STYLES[GOOD].colour, lw=16, alpha=0.25, zorder=1)
+        ax.plot(row["fastest"], y, marker="*", color="white", ms=0.5 * math.sqrt(area), ls="", zorder=4)
+        ax.plot(use, y, marker="o", mfc="none", mec="black", mew=1.8, ms=1.5 * math.sqrt(area), ls="", zorder=4)
+    if ranges is not None and ranges["recommended_learning_rate"].notna().any():
+        ring: dict[str, Any] = {"marker": "o", "ms": 11, "mfc": "none", "mec": "black", "mew": 1.8}
+        star: dict[str, Any] = {"marker": "*", "ms": 10, "mfc": "white", "mec": FAINT, "mew": 0.8}
+        handles += [Line2D([], [], ls="", label="recommended", **ring), Line2D([], [], ls="", label="fastest", **star)]
+    _log_axis(ax, "x", cells["learning_rate"])
+    ax.set(ylim=(-0.6, len(sizes) - 0.4), xlabel=RATE, ylabel="batch size (examples)")
+    ax.set_yticks(range(len(sizes)), [str(size) for size in sizes])
+    ax.set_title(_counted(cells["verdict"], "learning rate" if len(sizes) == 1 else "cell"))
+    below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.2, "ncols": 6}
+    ax.legend(handles=handles, **below, frameon=False, fontsize=9, columnspacing=1.2, handletextpad=0.4)
+    return ax
+
+
+def plot_time_to_bottom(cells: pd.DataFrame) -> Figure:
+    """Time to bottom in epochs over learning rate, a panel a batch size; cells that never get there stand at the top edge."""
+    figure, panels = _panels(cells, "How long it takes to the bottom", "time to bottom (epochs)")
+    times = cells["time_to_bottom_epochs"].to_numpy(float)
+    reached = times[np.isfinite(times) & (times > 0)]
+    low, high = (reached.min(), reached.max()) if len(reached) else (1.0, 1.0)
+    never = high * max(high / low, 10) ** 0.15
+    for size, ax in panels.items():
+        rows = cells[cells["batch_size"] == size].sort_values("learning_rate")
+        arrived = rows[np.isfinite(rows["time_to_bottom_epochs"])]
+        ax.plot(arrived["learning_rate"], arrived["time_to_bottom_epochs"].clip(low), color=FAINT, lw=1, zorder=1)
+        shown = rows["time_to_bottom_epochs"].replace(math.inf, never).clip(low)
+        _scatter(ax, rows["learning_rate"], shown, rows["verdict"])
+        good = rows[rows["verdict"] == GOOD].nsmallest(1, "time_to_bottom_epochs")
+        best = [(format_number(row.time_to_bottom_epochs), format_number(row.learning_rate)) for row in good.itertuples()]
+        _title(ax, size, "{} epochs at {}".format(*best[0]) if best else "none is good")
+        _log_axis(ax, "y", reached if len(reached) else [never], extra={never: "never"})
+        ax.axhline(never, color=FAINT, lw=0.6, ls=":", zorder=0)
+        ax.set_ylim(low / (never / high) ** 0.7, never * (never / high) ** 0.7)
+    return figure
+
+
+def plot_final_height(runs: pd.DataFrame) -> Figure:
+    """Final height over learning rate, a mark a run and a line for the median; above the untrained height it is cut off."""
+    runs = runs[runs["verdict"].notna()]
+    figure, panels = _panels(runs, "Where the runs end (dotted: untrained)", "final height (loss)")
+    for size, ax in panels.items():
+        rows = runs[runs["batch_size"] == size]
+        top = _height_axis(ax, rows["final_height"], rows["first_height"])
+        _scatter(ax, rows["learning_rate"], rows["final_height"].clip(upper=top), rows["verdict"])
+        median = rows["final_height"].clip(upper=top).groupby(rows["learning_rate"]).median()
+        ax.plot(median.index, median, color=FAINT, lw=1, zorder=1)
+        lowest = rows.groupby("learning_rate")["final_height"].median()
+        where = f"lowest at {format_number(lowest.idxmin())}" if lowest.min() < math.inf else "none stays finite"
+        _title(ax, size, where)
+    return figure
+
+
+def plot_learning_curves(runs: pd.DataFrame, curves: pd.DataFrame) -> Figure:
+    """Height over epochs, a thin line a run, a panel a batch size; a mark where a run leaves through the top for good."""
+    runs = runs[runs["verdict"].notna()]
+    figure, panels = _panels(
+        runs, "The runs on their way down (dotted: untrained)", "height (loss)", xlabel="time trained (epochs, log scale)"
+    )
+    heights = curves[(curves["metric"] == "height") & (curves["epoch"] > 0)].sort_values(["trial", "step"])
+    paths = {trial: path[["epoch", "value"]].to_numpy(float) for trial, path in heights.groupby("trial")}
+    for size, ax in panels.items():
+        rows = runs[runs["batch_size"] == size]
+        drawn = [
+            (verdict, paths[trial]) for trial, verdict in zip(rows["trial"], rows["verdict"], strict=True) if trial in paths
+        ]
+        values = np.concatenate([path[:, 1] for _, path in drawn]) if drawn else np.ones(1)
+        top = _height_axis(ax, values, rows["first_height"])
+        for verdict, path in drawn:
+            epochs, height, style = path[:, 0], path[:, 1], STYLES[verdict]
+            inside = np.flatnonzero(height < top)
+            end = int(inside[-1]) + 1 if len(inside) else 0  # first point of the last stay above the top edge
+            shown = slice(0, end + 1)
+            ax.plot(epochs[shown], height[shown].clip(max=top), color=style.colour, ls=style.dash, lw=0.9, alpha=0.7)
+            if end < len(height):
+                ax.plot(epochs[end], top, style.marker, color=style.colour, mec="white", mew=0.5, ms=7, clip_on=False, zorder=3)
+        _log_axis(ax, "x", np.concatenate([path[:, 0] for _, path in drawn]) if drawn else np.ones(1))
+        _title(ax, size, _counted(rows["verdict"], "run"))
+    return figure
+
+
+def plot_loss_and_metric(cells: pd.DataFrame) -> Figure:
+    """Final validation metrics (the loss and up to two more) over learning rate, a row of panels a batch size."""
+    metrics, sizes = _metrics(cells), sorted(cells["batch_size"].unique())
+    if not metrics:
+        figure = Figure(figsize=PANEL, layout="constrained")
+        figure.text(0.5, 0.5, "These runs recorded no validation metrics.", ha="center", va="center")
+        return figure
+    figure = _figure("What validation says at the end", rows=len(sizes), columns=len(metrics))
+    for k, (size, name) in enumerate((size, name) for size in sizes for name in metrics):
+        ax = figure.add_subplot(len(sizes), len(metrics), k + 1, sharex=figure.axes[0] if k else None)
+        rows = cells[cells["batch_size"] == size].sort_values("learning_rate")
+        values = rows[name].astype(float).replace([-math.inf, math.inf], math.nan)
+        kept = values[rows["verdict"] != DIVERGENT].dropna()
+        kept = kept if len(kept) else values.dropna() if values.notna().any() else pd.Series([0.0, 1.0])
+        low, high = kept.min(), kept.max()
+        if _spans(low, high):
+            ax.set_yscale("log")
+            low, high = low * (low / high) ** 0.05, high * (high / low) ** 0.1
+            _log_axis(ax, "y", np.array([low, high]))
+        else:
+            margin = 0.08 * ((high - low) or abs(high) or 1.0)
+            low, high = low - margin, high + margin
+        ax.set_ylim(low, high)
+        ax.plot(rows["learning_rate"], values.where(values.between(low, high)), color=FAINT, lw=1, zorder=1)
+        good = rows["verdict"] == GOOD
+        worse = low if values[good].median() > values[~good].median() else high
+        _scatter(ax, rows["learning_rate"], values.fillna(worse).clip(low, high), rows["verdict"])
+        _log_axis(ax, "x", cells["learning_rate"])
+        ax.set_ylabel(name.replace("val_", "validation ", 1), parse_math=False)
+        _title(ax, size, "")
+        ax.set_xlabel(RATE if size == sizes[-1] else "")
+    return figure
+
+
+def _metrics(cells: pd.DataFrame) -> list[str]:
+    """Validation metrics with any finite value, the loss first; at most three, the tables hold the others."""
+    named = [name for name in cells if str(name).startswith("val_") and np.isfinite(cells[name].astype(float)).any()]
+    return sorted(named, key=lambda name: name != "val_loss")[:3]
+
+
+def _panels(table: pd.DataFrame, title: str, ylabel: str, *, xlabel: str = RATE) -> tuple[Figure, dict[int, Axes]]:
+    """A figure with a panel for each batch size of the table, two in a row, over learning rate unless told otherwise."""
+    sizes = sorted(table["batch_size"].unique())
+    columns = min(len(sizes), 2)
+    n_rows = -(-len(sizes) // columns)
+    figure = _figure(title, rows=n_rows, columns=columns, lines=xlabel != RATE)
+    panels: dict[int, Axes] = {}
+    for k, size in enumerate(sizes):
+        shared = figure.axes[0] if k and xlabel == RATE else None
+        ax = panels[size] = figure.add_subplot(n_rows, columns, k + 1, sharex=shared)
+        ax.set(ylabel=ylabel if k % columns == 0 else "", xlabel=xlabel if k + columns >= len(sizes) else "")
+        if xlabel == RATE:
+            _log_axis(ax, "x", table["learning_rate"])
+    return figure, panels
+
+
+def _figure(title: str, *, rows: int, columns: int, lines: bool = False) -> Figure:
+    figure = Figure(figsize=(PANEL[0] * max(columns, 2), 1.1 + PANEL[1] * rows), layout="constrained")
+    figure.suptitle(title)
+    shapes: list[dict[str, Any]] = [
+        {"ls": s.dash} if lines else {"ls": "", "marker": s.marker, "ms": 8} for s in STYLES.values()
+    ]
+    entries = zip(STYLES.items(), shapes, strict=True)
+    handles = [Line2D([], [], color=style.colour, label=verdict, **shape) for (verdict, style), shape in entries]
+    figure.legend(handles=handles, loc="outside lower center", ncols=len(handles), frameon=False)
+    return figure
+
+
+def _title(ax: Axes, batch_size: int, found: str) -> None:
+    ax.set_title(f"batch size {batch_size}" + (f": {found}" if found else ""), fontsize=9, pad=8)  # marks stand on the edge
+
+
+def _scatter(ax: Axes, x: pd.Series[Any], y: pd.Series[Any], verdicts: pd.Series[Any], *, area: float = 50) -> list[Any]:
+    """Marks by verdict, area in square points; returns one legend entry a verdict."""
+    look: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.5, "clip_on": False, "zorder": 3}
+    marks = {verdict: verdicts == verdict for verdict in STYLES}
+    return [
+        ax.scatter(x[marks[verdict]], y[marks[verdict]], s=area, c=style.colour, marker=style.marker, label=verdict, **look)
+        for verdict, style in STYLES.items()
+    ]
+
+
+def _height_axis(ax: Axes, heights: Any, starts: pd.Series[float]) -> float:
+    """Scale the axis up to a little above the highest untrained height and return that edge; dots: their median."""
+    finite = np.asarray(heights, dtype=float)[np.isfinite(heights)]
+    starts = starts[np.isfinite(starts)]
+    start = float(starts.max() if len(starts) else finite.max(initial=1.0))
+    low = float(finite.min(initial=start))
+    if _spans(low, start):
+        ax.set_yscale("log")
+        bottom, top = low * (low / start) ** 0.05, start * (start / low) ** 0.12
+        _log_axis(ax, "y", [low, start])
+    else:
+        room = start - low or abs(start) or 1.0
+        bottom, top = low - 0.05 * room, start + 0.2 * room
+    ax.set_ylim(bottom, top)
+    ax.axhline(float(starts.median()) if len(starts) else start, color=FAINT, lw=1, ls=(0, (1, 2)), zorder=0)
+    return float(top)
+
+
+def _spans(low: float, high: float) -> bool:
+    """Whether a log scale shows these values better."""
+    return low > 0 and high / low > 10
+
+
+def _log_axis(ax: Axes, which: str, values: Any, *, extra: dict[float, str] | None = None) -> None:
+    """A log scale with at most six plainly written ticks: decades, or 1-2-5, or the values themselves if they are few."""
+    values = np.unique(np.asarray(values, dtype=float))
+    low, high = values[0], values[-1]
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [10.0**k for k in decades if low <= 10.0**k * 1.001 and 10.0**k <= high * 1.001]
+    if len(ticks) < 3:
+        ticks = [m * 10.0**k for k in decades for m in (1, 2, 5) if low <= m * 10.0**k * 1.001 and m * 10.0**k <= high * 1.001]
+    if len(ticks) < 2:
+        ticks = [low] if high / low < 1.2 else [low, high]
+    ticks = ticks[:: -(-len(ticks) // 6)]
+    named = {tick: format_number(tick) for tick in ticks} | (extra or {})
+    ax.set(**{f"{which}scale": "log"})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_ticks(list(named), labels=list(named.values()))
+    axis.set_ticks([], minor=True)
+
+
+def _counted(verdicts: pd.Series[Any], what: str) -> str:
+    counts = verdicts.value_counts()
+    return (
+        f"{counts.get(GOOD, 0)} good, {counts.get(DIVERGENT, 0)} divergent of {len(verdicts)} {what}{'s' * (len(verdicts) > 1)}"
+    )

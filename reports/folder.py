@@ -1,0 +1,70 @@
+"""The report of a study as a folder: one page to open, the same in Markdown, the tables as CSV, the figures as PNG."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+
+from reports.figures import FIGURES, draw_figures
+from reports.pages import Judged, render_html, render_markdown
+from reports.ranges import good_ranges
+from reports.verdicts import Thresholds, classify, classify_cells
+
+DPI = 150  # 1,140 pixels across, sharp at the full width of the page
+FIRST_COLUMNS = ["batch_size", "learning_rate", "verdict", "reason", "progress", "time_to_bottom_epochs", "n_seeds"]
+
+
+def write_report(
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    folder: str | Path,
+    *,
+    title: str,
+    configuration: Mapping[str, object],
+    thresholds: Thresholds | None = None,
+) -> Path:
+    """Judge a study, write its report into ``folder`` (made if missing) and return the path of ``report.html``.
+
+    runs, curves: the tables of ``studies.tables``. Written are ``report.html``, ``report.md``, ``runs.csv``, ``cells.csv``,
+    ``ranges.csv``, ``curves.csv`` and ``figures/*.png``. Each file is replaced in one step, the page last: a reader never
+    sees half a file, and earlier files stay when something fails. A figure that cannot be drawn any more is removed.
+    """
+    thresholds = thresholds or Thresholds()
+    cells = classify_cells(runs, curves, thresholds)
+    judged = Judged(classify(runs, curves, thresholds), curves, cells, good_ranges(cells))
+    pictures: dict[str, bytes] = {}
+    for name, figure in draw_figures(*judged).items():
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=DPI)
+        pictures[name] = buffer.getvalue()
+
+    place = Path(folder)
+    (place / "figures").mkdir(parents=True, exist_ok=True)
+    ordered = cells[[*FIRST_COLUMNS, *cells.columns.difference(FIRST_COLUMNS, sort=False)]]
+    for name, table in judged._replace(cells=ordered)._asdict().items():
+        _write(place / f"{name}.csv", table.to_csv(index=False).encode(errors="backslashreplace"))
+    for name in FIGURES:
+        if name in pictures:
+            _write(place / "figures" / f"{name}.png", pictures[name])
+        else:
+            (place / "figures" / f"{name}.png").unlink(missing_ok=True)
+    paths = {name: f"figures/{name}.png" for name in pictures}
+    markdown = render_markdown(judged, paths, title=title, configuration=configuration, thresholds=thresholds)
+    _write(place / "report.md", markdown.encode(errors="backslashreplace"))
+    html = render_html(judged, pictures, title=title, configuration=configuration, thresholds=thresholds)
+    return _write(place / "report.html", html.encode(errors="backslashreplace"))
+
+
+def _write(path: Path, content: bytes) -> Path:
+    """Write beside the file, then put it in place in one step."""
+    beside = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+    return path

@@ -1,0 +1,69 @@
+"""Launch a learning-rate study, or go on with one, and write its report."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import ArgumentParser
+
+from studies.command_line import INTERRUPTED, add_thresholds, parse, run
+
+MODEL = "LightningModule, its arguments as --model.momentum 0.9, its network as --model.network ConvNet (default: by the data)"
+DATA = "LightningDataModule, its arguments as --data.root FOLDER: Digits, Diabetes, MNIST, ... (default: Digits)"
+OPTIONS: list[tuple[str, Any, Any, str]] = [
+    ("--model", None, "CLASS", MODEL),
+    ("--data", None, "CLASS", DATA),
+    ("--trainer", None, "OPTIONS", "options of Lightning's Trainer, as --trainer.precision bf16-mixed"),
+    ("--learning-rate", [0.003, 30.0], ("LOW", "HIGH"), "lowest and highest learning rate to try (default: 0.003 30)"),
+    ("--per-decade", None, "N", "learning rates a factor of 10, evenly on a log scale (default: 4)"),
+    ("--points", None, "N", "learning rates in all, instead of --per-decade"),
+    ("--batch-size", [16, 64, 256], "N", "examples a step, one or several sizes (default: 16 64 256)"),
+    ("--seeds", 3, "N", "runs of each learning rate and batch size (default: 3)"),
+    ("--epochs", None, "N", "passes over the training set in each run (default: 10)"),
+    ("--sampler", "grid", "NAME", "grid trains every cell; tpe, random and qmc sample freely (default: grid)"),
+    ("--trials", None, "N", "runs in all for tpe, random, qmc (default: as many as the grid has)"),
+    ("--storage", "outputs/studies.db", "FILE", "SQLite file or database URL (default: outputs/studies.db)"),
+    ("--name", None, "NAME", "name of the study (default: the data's name in lower case)"),
+    ("--out", "outputs", "FOLDER", "the report goes to FOLDER/NAME (default: outputs)"),
+]
+
+
+def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """The options; values are checked by ``StudyConfig``, so that a file, a flag and Python meet the same rules."""
+    parser = ArgumentParser(description=__doc__, exit_on_error=False, allow_abbrev=False)
+    for flag, default, metavar, text in OPTIONS:
+        many = {"nargs": len(metavar)} if isinstance(metavar, tuple) else {"nargs": "+"} if isinstance(default, list) else {}
+        parser.add_argument(flag, type=Any, default=default, metavar=metavar, help=text, **many)
+    parser.add_argument("--config", action="config", help="YAML file with any of these options; flags after it override it")
+    add_thresholds(parser)
+    return parse(parser, argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Train what is missing, print the answer, write the report."""
+    options = parse_args(argv)
+    from reports import Thresholds
+    from studies import StudyConfig, report_study, run_study
+    from studies.progress import Progress, print_answer
+
+    thresholds = Thresholds(**{name: options.pop(name) for name in ("tau", "rho", "target_loss")})
+    out = options.pop("out")
+    config = StudyConfig.from_mapping(options)
+    folder = Path(out) / str(config.name)
+    try:
+        with Progress(thresholds) as progress:
+            study = run_study(config, out=folder, on_run=progress)
+    except KeyboardInterrupt:
+        print("interrupted: what finished is kept; the same command goes on from there", file=sys.stderr)
+        return INTERRUPTED
+    page = report_study(study, folder, thresholds)
+    print_answer(study, thresholds)
+    print(f"report: {page}\nlook closer: python scripts/open_dashboard.py --storage {config.storage}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run(main, "launch_study"))

@@ -1,0 +1,113 @@
+"""What the scripts share of the command line: flags and files become options, bad input becomes one sentence."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from jsonargparse import ArgumentError, ArgumentParser, get_loader
+
+from studies.config import nearest
+
+DOTTED = ("model", "data", "trainer")
+BAD_INPUT = 2  # exit codes: the caller's mistake,
+IN_USE = 3  # another process has the study,
+INTERRUPTED = 130  # Ctrl-C, as shells count it
+
+
+def add_thresholds(parser: ArgumentParser) -> None:
+    """The options that say how strictly runs are judged; see ``reports.verdicts.Thresholds``."""
+    parser.add_argument(
+        "--tau", type=float, default=0.1, metavar="X", help="share of the way that may be missing at the bottom (default: 0.1)"
+    )
+    parser.add_argument(
+        "--rho", type=float, default=3.0, metavar="X", help="good takes at most X times as long as the fastest (default: 3)"
+    )
+    parser.add_argument(
+        "--target-loss", type=float, default=None, metavar="X", help="height that counts as the floor (default: lowest reached)"
+    )
+
+
+def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
+    """The options given, defaults filled in; ``--model.network.hidden [128]`` and the like end up inside ``model``.
+
+    Raises ValueError with one sentence for anything the parser refuses.
+    """
+    plain, dotted = _split(sys.argv[1:] if argv is None else argv)
+    try:
+        options: dict[str, Any] = parser.parse_args(plain).as_dict()
+    except ArgumentError as error:
+        raise ValueError(_sentence(str(error), parser)) from error
+    for path, value in dotted:
+        owner, *keys = path
+        if owner not in options:
+            raise ValueError(f"--{'.'.join(path)} is not an option of this script")
+        if owner == "trainer":
+            options[owner] = {**(options[owner] or {}), ".".join(keys): value}
+        else:
+            options[owner] = _put(options[owner], keys, value)
+    options.pop("config", None)
+    return options
+
+
+def run(main: Callable[[], int], name: str) -> int:
+    """The exit code of ``main``; what a person did wrong is one line on stderr, not a traceback."""
+    from studies.storage import StudyInUse
+
+    try:
+        return main()
+    except StudyInUse as error:
+        code, sentence = IN_USE, str(error)
+    except (ValueError, OSError) as error:
+        code, sentence = BAD_INPUT, " ".join(str(error).split())
+    except RuntimeError as error:
+        code, sentence = 1, str(error)
+    print(f"{name}: {sentence}", file=sys.stderr)
+    return code
+
+
+def _split(argv: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]:
+    """Separate ``--model.a.b VALUE`` and ``--model.a.b=VALUE`` from the other arguments."""
+    plain: list[str] = []
+    dotted: list[tuple[list[str], Any]] = []
+    arguments = iter(argv)
+    for argument in arguments:
+        flag, equals, value = argument.partition("=")
+        path = flag.removeprefix("--").split(".")
+        if not argument.startswith("--") or len(path) < 2 or path[0] not in DOTTED:
+            plain.append(argument)
+            continue
+        text = value if equals else next(arguments, None)
+        if text is None:
+            raise ValueError(f"{flag} must be followed by a value, got none")
+        dotted.append(([key for key in path if key != "init_args"], _value(text)))
+    return plain, dotted
+
+
+def _value(text: str) -> Any:
+    """Text as in the configuration file, where 1e-3 is a number."""
+    return get_loader("yaml")(text)
+
+
+def _put(spec: Any, keys: Sequence[str], value: Any) -> dict[str, Any]:
+    """The class spec with one argument set, at any depth: class names become mappings on the way."""
+    spec = {"class_path": spec} if isinstance(spec, str) else dict(spec or {})
+    key, *deeper = keys
+    if key == "class_path":
+        return {**spec, key: value}
+    arguments = dict(spec.get("init_args") or {})
+    arguments[key] = _put(arguments.get(key), deeper, value) if deeper else value
+    return {**spec, "init_args": arguments}
+
+
+def _sentence(message: str, parser: ArgumentParser) -> str:
+    """The parser's complaint on one line, with the nearest option where a name is not known."""
+    line = " ".join(message.split())
+    unknown = re.match(r"Option '([^']+)' is not accepted|unrecognized arguments: --([\w.-]+)", line)
+    if not unknown:
+        return line
+    key = (unknown[1] or unknown[2]).replace("-", "_")
+    known = [str(action.dest) for action in parser._actions if action.dest not in ("help", "print_config")]
+    return f"option {key!r} is not known{nearest(key, known)}"

@@ -1,0 +1,93 @@
+"""From an Optuna study to two tidy tables.
+
+``runs``, a row a trial in order of trial number:
+
+==================  =======  ===============================================================
+trial               int      Optuna's number
+learning_rate       float
+batch_size          int      examples a step
+seed                int
+state               str      COMPLETE, FAIL or RUNNING
+epochs              float    trained, in passes over the training set; fractional if stopped
+steps               int      updates done
+examples            int      seen
+seconds             float    wall clock
+nonfinite_at        Int64    first step that was not finite, missing if none
+first_height        float    loss on the probe set before the first step
+final_height        float    at the end (``reports.verdicts.final_height``), inf if non-finite
+val_...             float    final validation metrics, missing for non-finite runs
+member_of           int      the first trial of the fit this run was trained in
+error               str      why a trial failed, missing otherwise
+==================  =======  ===============================================================
+
+``curves``, tidy, by trial, metric and step: ``trial``, ``step`` (updates done), ``epoch`` (fractional), ``metric``
+(``height``, ``minibatch_loss``, ``val_...``), ``value`` (inf once non-finite).
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+from optuna.trial import FrozenTrial, TrialState
+
+from reports.folder import write_report
+from reports.verdicts import Thresholds
+
+STATES = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
+
+
+def runs_table(study: optuna.Study) -> pd.DataFrame:
+    """The table ``runs``; trials that were never started (no parameters) are left out."""
+    rows = [_row(trial) for trial in _trials(study)]
+    columns = "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height"
+    metrics = sorted({name for row in rows for name in row if name.startswith("val_")})
+    table = pd.DataFrame(rows, columns=[*columns.split(), *metrics, "member_of", "error"])
+    return table.astype({"nonfinite_at": "Int64", "steps": "Int64", "examples": "Int64"})
+
+
+def curves_table(study: optuna.Study) -> pd.DataFrame:
+    """The table ``curves``."""
+    parts = []
+    for trial in _trials(study):
+        facts = trial.user_attrs
+        per_epoch = facts["steps"] / facts["epochs"] if facts.get("epochs") else 1.0
+        for metric, (steps, values) in facts.get("curves", {}).items():
+            part = pd.DataFrame({"trial": trial.number, "step": steps, "metric": metric, "value": [_number(v) for v in values]})
+            parts.append(part.assign(epoch=part["step"] / per_epoch))
+    columns = ["trial", "step", "epoch", "metric", "value"]
+    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+
+
+def report_study(study: optuna.Study, folder: str | Path, thresholds: Thresholds | None = None) -> Path:
+    """Write the report of a study into ``folder`` and return the path of its page."""
+    return write_report(
+        runs_table(study),
+        curves_table(study),
+        Path(folder),
+        title=study.study_name,
+        configuration=study.user_attrs.get("configuration", {}),
+        thresholds=thresholds or Thresholds(),
+    )
+
+
+def _trials(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False, states=STATES) if "learning_rate" in trial.params]
+
+
+def _row(trial: FrozenTrial) -> dict[str, Any]:
+    facts = trial.user_attrs
+    row = {"trial": trial.number, "state": trial.state.name, "member_of": trial.number, **trial.params}
+    row |= {name: facts.get(name) for name in ("epochs", "steps", "examples", "seconds", "nonfinite_at", "error")}
+    if trial.state is TrialState.COMPLETE:
+        row |= {name: _number(facts[name]) for name in ("first_height", "final_height")}
+        row |= {name: _number(value) for name, value in facts["metrics"].items()}
+    return row
+
+
+def _number(value: float | None) -> float:
+    """Stored null means not finite."""
+    return math.inf if value is None else value

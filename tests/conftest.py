@@ -1,0 +1,62 @@
+"""Small tables and studies the tests share."""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+
+from reports.verdicts import final_height
+
+
+def tables(
+    cells: dict[tuple[int, float], Sequence[Sequence[float]]], *, epochs: float = 10
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``runs`` and ``curves`` from heights by (batch size, learning rate), a list of heights a seed, evenly over ``epochs``."""
+    runs, curves = [], []
+    for (batch_size, learning_rate), seeds in cells.items():
+        for seed, heights in enumerate(seeds):
+            trial, times = len(runs), np.linspace(0, epochs, len(heights))
+            bad = np.flatnonzero(~np.isfinite(heights))
+            runs.append(
+                {
+                    "trial": trial,
+                    "learning_rate": learning_rate,
+                    "batch_size": batch_size,
+                    "seed": seed,
+                    "state": "COMPLETE",
+                    "epochs": float(epochs),
+                    "steps": int(epochs * 8),
+                    "examples": int(epochs * 8 * batch_size),
+                    "seconds": 2.0,
+                    "nonfinite_at": int(bad[0]) if len(bad) else None,
+                    "first_height": float(heights[0]),
+                    "final_height": final_height(times, np.asarray(heights, dtype=float)),
+                    "val_loss": float(heights[-1]) if not len(bad) else None,
+                    "val_accuracy": 0.9 if not len(bad) else None,
+                    "member_of": trial,
+                    "error": None,
+                }
+            )
+            curves.append(
+                pd.DataFrame({"trial": trial, "step": times * 8, "epoch": times, "metric": "height", "value": heights})
+            )
+    table = pd.DataFrame(runs).astype({"nonfinite_at": "Int64"})
+    return table, pd.concat(curves, ignore_index=True).astype({"step": int})
+
+
+def four_verdicts() -> tuple[pd.DataFrame, pd.DataFrame]:
+    """One batch size, one seed: a run of each verdict that a person can see, at rates 0.01, 0.1, 1 and 10."""
+    return tables(
+        {
+            (32, 0.01): [[2.0, 1.95, 1.9, 1.85, 1.8, 1.75]],
+            (32, 0.1): [[2.0, 0.1, 0.0, 0.0, 0.0, 0.0]],
+            (32, 1.0): [[2.0, 1.0, 1.2, 0.9, 1.1, 1.0]],
+            (32, 10.0): [[2.0, 9.0, 400.0, float("inf")]],
+        }
+    )

@@ -1,0 +1,85 @@
+"""The folder: all files there, tables complete, nothing half written."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import matplotlib.image
+import pandas as pd
+import pytest
+from conftest import four_verdicts, tables
+
+import reports.folder
+from reports.figures import FIGURES
+from reports.folder import write_report
+from reports.verdicts import Thresholds, classify, classify_cells
+
+FILES = {"report.html", "report.md", "runs.csv", "cells.csv", "ranges.csv", "curves.csv"}
+
+
+def write(folder: Path, runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None) -> Path:
+    return write_report(runs, curves, folder, title="digits", configuration={"epochs": 10}, thresholds=thresholds)
+
+
+def files(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_the_folder_holds_pages_tables_and_figures_and_nothing_else(tmp_path: Path) -> None:
+    page = write(tmp_path / "new" / "folder", *four_verdicts())
+    assert page == tmp_path / "new" / "folder" / "report.html"
+    assert files(page.parent) == FILES | {f"figures/{name}.png" for name in FIGURES}
+    assert all(matplotlib.image.imread(path).ndim == 3 for path in page.parent.glob("figures/*.png"))
+
+
+def test_the_markdown_points_at_figures_that_exist(tmp_path: Path) -> None:
+    text = write(tmp_path, *four_verdicts()).with_suffix(".md").read_text(encoding="utf-8")
+    assert all(f"](figures/{name}.png)" in text for name in FIGURES)
+
+
+def test_tables_come_back_as_they_were_judged(tmp_path: Path) -> None:
+    runs, curves = four_verdicts()
+    write(tmp_path, runs, curves)
+    judged, cells = classify(runs, curves), classify_cells(runs, curves)
+    read = {name: pd.read_csv(tmp_path / f"{name}.csv") for name in ("runs", "cells", "ranges", "curves")}
+    assert list(read["runs"]) == list(judged)
+    assert set(read["cells"]) == set(cells)
+    first = ["batch_size", "learning_rate", "verdict", "reason", "progress", "time_to_bottom_epochs", "n_seeds"]
+    assert list(read["cells"])[:7] == first
+    pd.testing.assert_frame_equal(read["cells"][list(cells)], cells, check_dtype=False)
+    pd.testing.assert_frame_equal(read["curves"], curves, check_dtype=False)
+    assert read["runs"]["final_height"].tolist()[-1] == math.inf
+
+
+def test_thresholds_change_the_verdicts_without_new_runs(tmp_path: Path) -> None:
+    runs, curves = four_verdicts()
+    write(tmp_path, runs, curves, Thresholds(target_loss=-100.0))
+    assert "good" not in set(pd.read_csv(tmp_path / "cells.csv")["verdict"])
+
+
+def test_a_figure_that_can_no_longer_be_drawn_is_removed(tmp_path: Path) -> None:
+    runs, curves = four_verdicts()
+    write(tmp_path, runs, curves)
+    write(tmp_path, runs.drop(columns=["val_loss", "val_accuracy"]), curves)
+    assert "figures/loss_and_metric.png" not in files(tmp_path)
+    assert "loss_and_metric" not in (tmp_path / "report.md").read_text(encoding="utf-8")
+
+
+def test_a_failed_write_leaves_the_earlier_page_and_no_scraps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = write(tmp_path, *four_verdicts())
+    before, names = page.read_bytes(), files(tmp_path)
+
+    def full(source: Path, target: Path) -> None:
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(reports.folder.os, "replace", full)
+    with pytest.raises(OSError, match="no space left"):
+        write(tmp_path, *tables({(8, 0.1): [[2.0, 1.0, 0.5]]}))
+    assert page.read_bytes() == before and files(tmp_path) == names
+
+
+def test_a_study_without_finished_runs_still_gets_its_folder(tmp_path: Path) -> None:
+    runs, curves = four_verdicts()
+    write(tmp_path, runs.assign(state="FAIL", error="bad \udcff byte"), curves.iloc[:0])
+    assert files(tmp_path) == FILES

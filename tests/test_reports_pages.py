@@ -1,0 +1,151 @@
+"""Pages: the answer first, every reason there, nothing fetched, nothing a user wrote taken for markup."""
+
+from __future__ import annotations
+
+import math
+from html.parser import HTMLParser
+
+import pandas as pd
+import pytest
+from conftest import four_verdicts, tables
+
+from reports.figures import FIGURES
+from reports.pages import Judged, answer, render_html, render_markdown
+from reports.ranges import good_ranges
+from reports.style import VERDICTS
+from reports.verdicts import Thresholds, classify, classify_cells
+
+EVIL = "<script>alert(1)</script> | a `b` $\\evil$ \n# c & 'd' \"e\""
+
+
+def judge(runs: pd.DataFrame, curves: pd.DataFrame) -> Judged:
+    cells = classify_cells(runs, curves)
+    return Judged(classify(runs, curves), curves, cells, good_ranges(cells))
+
+
+def html(judged: Judged, *, title: str = "digits", thresholds: Thresholds | None = None, **configuration: object) -> str:
+    pictures = dict.fromkeys(FIGURES, b"not really a picture")
+    return render_html(judged, pictures, title=title, configuration=configuration, thresholds=thresholds or Thresholds())
+
+
+def markdown(judged: Judged, *, title: str = "digits", **configuration: object) -> str:
+    pictures = {name: f"figures/{name}.png" for name in FIGURES}
+    return render_markdown(judged, pictures, title=title, configuration=configuration, thresholds=Thresholds())
+
+
+def with_crash(error: str) -> Judged:
+    runs, curves = four_verdicts()
+    return judge(pd.concat([runs, runs.tail(1).assign(trial=4, state="FAIL", error=error)], ignore_index=True), curves)
+
+
+class Reader(HTMLParser):
+    """Collects tags, attributes and visible text, and checks that tags close in order."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.feed(page)
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in ("meta", "img"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def test_the_answer_is_one_sentence_a_batch_size_at_the_top() -> None:
+    judged = judge(*four_verdicts())
+    sentence = "Batch size 32: use 0.1; the only good one is 0.1; divergent from 10."
+    assert [answer(row) for row in judged.ranges.to_dict("records")] == [sentence]
+    for page in (Reader(html(judged)).text, markdown(judged)):
+        assert page.index(sentence) < page.index("What the words mean")
+
+
+def test_a_range_reads_from_low_to_high() -> None:
+    row = {"batch_size": 64, "recommended_learning_rate": 0.32, "good_low": 0.1, "good_high": 1.0, "divergent_from": 4.0}
+    assert answer(row) == "Batch size 64: use 0.32; good from 0.1 to 1; divergent from 4."
+    assert answer(row | {"divergent_from": math.nan}).endswith("none tried was divergent.")
+
+
+def test_no_good_learning_rate_is_said_with_its_remedy() -> None:
+    judged = judge(*tables({(32, 1.0): [[2.0, math.inf]], (32, 2.0): [[2.0, math.inf]]}))
+    page = Reader(html(judged)).text
+    assert "Batch size 32: no learning rate is good; divergent from 1." in page
+    assert judged.ranges["note"][0] in page
+
+
+def test_every_cell_stands_with_verdict_and_reason() -> None:
+    judged = judge(*four_verdicts())
+    assert set(judged.cells["verdict"]) == set(VERDICTS)
+    for page in (Reader(html(judged)).text, markdown(judged)):
+        for reason in judged.cells["reason"]:
+            assert reason in page
+
+
+def test_the_page_fetches_nothing_and_runs_nothing() -> None:
+    reader = Reader(html(judge(*four_verdicts())))
+    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in reader.tags}
+    sources = [attrs for tag, attrs in reader.tags if tag == "img"]
+    assert len(sources) == len(FIGURES)
+    assert all(str(attrs["src"]).startswith("data:image/png;base64,") and attrs["alt"] for attrs in sources)
+    assert [attrs["content"] for _, attrs in reader.tags if attrs.get("http-equiv") == "Content-Security-Policy"] == [
+        "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
+    ]
+
+
+def test_text_of_users_is_text_in_html() -> None:
+    reader = Reader(html(with_crash(EVIL), title=EVIL, option=EVIL, nested={EVIL: EVIL}))
+    assert "script" not in {tag for tag, _ in reader.tags}
+    assert reader.text.count("<script>alert(1)</script>") == 6  # title twice, option, nested name and value, error
+
+
+def test_text_of_users_is_text_in_markdown() -> None:
+    page = markdown(with_crash(EVIL), title=EVIL, option=EVIL)
+    assert "<script" not in page.replace("\\<", "")
+    rows = [line for line in page.splitlines() if line.startswith("| option | ")]
+    assert [line.replace("\\|", "").count("|") for line in rows] == [3, 3]
+    assert "\n# c" not in page
+
+
+def test_crashed_trials_are_listed_with_their_error_and_only_then() -> None:
+    page = Reader(html(with_crash("out of memory"))).text
+    assert "1 of 5 trials did not finish." in page and "did not finish: out of memory" in page
+    assert "did not finish" not in Reader(html(judge(*four_verdicts()))).text
+
+
+def test_configuration_is_flat_with_dotted_names() -> None:
+    page = markdown(judge(*four_verdicts()), model={"class_path": "mine.Model", "init_args": {"width": 64}}, data=None)
+    for line in ("| model.class_path | mine.Model |", "| model.init_args.width | 64 |", "| data | null |"):
+        assert line in page
+
+
+@pytest.mark.parametrize("target", [None, 0.5])
+def test_the_page_says_how_it_was_judged(target: float | None) -> None:
+    page = Reader(html(judge(*four_verdicts()), thresholds=Thresholds(tau=0.2, rho=4, target_loss=target))).text
+    assert "tau = 0.2" in page and "rho = 4" in page
+    assert ("the target loss, 0.5" in page) == (target is not None)
+
+
+def test_a_study_without_finished_runs_has_a_page_that_says_so() -> None:
+    runs, curves = four_verdicts()
+    judged = judge(runs.assign(state="RUNNING"), curves)
+    for page in (Reader(html(judged)).text, markdown(judged)):
+        assert "No run has finished yet" in page
+
+
+def test_markdown_tables_have_as_many_columns_in_every_row() -> None:
+    widths: list[set[int]] = [set()]
+    for line in markdown(with_crash("a | b")).splitlines():
+        if line.startswith("|"):
+            widths[-1].add(line.replace("\\|", "").count("|"))
+        elif widths[-1]:
+            widths.append(set())
+    assert len(widths) == 4 and all(len(width) == 1 for width in widths[:-1])
