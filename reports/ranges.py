@@ -28,7 +28,8 @@ def good_ranges(cells: pd.DataFrame) -> pd.DataFrame:
     Columns: ``batch_size``; ``fastest``, the learning rate that reaches the bottom soonest and stays, and its
     ``time_to_bottom_epochs``; ``good_low`` and ``good_high``, the lowest and highest good learning rate tried;
     ``divergent_from``, the lowest divergent one; ``recommended_learning_rate``, the good one nearest to the geometric middle
-    of the good range, so that both edges are equally far; ``note``, what to know or do about this row ("" if nothing).
+    of the good range, so that both edges are equally far (the lower of two); ``note``, what to know or do about this row,
+    "" if nothing.
     Learning rates are missing (NaN) where no such cell was tried.
     """
     rows = [_range(int(batch_size), group) for batch_size, group in cells.groupby("batch_size", sort=True)]
@@ -49,7 +50,7 @@ def _range(batch_size: int, cells: pd.DataFrame) -> dict[str, Any]:
 
     fastest = good.loc[good["time_to_bottom_epochs"].idxmin()]
     low, high = good["learning_rate"].min(), good["learning_rate"].max()
-    from_middle = np.abs(np.log(good["learning_rate"]) - (math.log(low) + math.log(high)) / 2)
+    from_middle = np.abs(np.log(good["learning_rate"]) - (math.log(low) + math.log(high)) / 2).round(6)  # a tie: the lower
     row |= {
         "fastest": fastest["learning_rate"],
         "time_to_bottom_epochs": fastest["time_to_bottom_epochs"],

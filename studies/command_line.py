@@ -104,7 +104,7 @@ def _put(spec: Any, keys: Sequence[str], value: Any) -> dict[str, Any]:
 
 def _sentence(message: str, parser: ArgumentParser) -> str:
     """The parser's complaint on one line, with the nearest option where a name is not known."""
-    line = " ".join(message.split())
+    line = re.sub(r'Parser key "(\w+)":', r"\1:", " ".join(message.split()))
     unknown = re.match(r"Option '([^']+)' is not accepted|unrecognized arguments: --([\w.-]+)", line)
     if not unknown:
         return line

@@ -73,8 +73,8 @@ def print_answer(study: optuna.Study, thresholds: Thresholds) -> None:
     """Print the table a batch size per row, on stdout: too low below, good from-to, divergent from, recommended."""
     ranges = good_ranges(classify_cells(runs_table(study), curves_table(study), thresholds))
     table = Table(title=f"Learning rates of {study.study_name!r}")
-    for heading in ("batch size", "too low below", "good", "divergent from", "fastest", "recommended"):
-        table.add_column(heading, justify="right")
+    for heading in ("batch\nsize", "too low\nbelow", "good", "divergent\nfrom", "fastest", "recommended"):
+        table.add_column(heading, justify="right", no_wrap=True)
     for row in ranges.to_dict("records"):
         good = f"{format_number(row['good_low'])} to {format_number(row['good_high'])}" if row["good_low"] > 0 else "none"
         cells = [str(row["batch_size"]), format_number(row["good_low"]), good]

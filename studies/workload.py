@@ -152,7 +152,14 @@ def _instantiate(kind: str, spec: Mapping[str, Any], base: type) -> Any:
     parser.add_subclass_arguments(base, kind, fail_untyped=False, required=True)
     try:
         return parser.instantiate(parser.parse_object({kind: dict(spec)}))[kind]
-    except ArgumentError as error:
-        found = re.findall(r'Parser key "(\w+)":\s+([^\n]+)', str(error)) or [(kind, " ".join(str(error).split()))]
-        key, complaint = found[-1]
-        raise ValueError(f"{kind} argument {key}: {complaint.strip()}") from error
+    except (ArgumentError, TypeError, ValueError) as error:
+        raise ValueError(f"{kind} {_complaint(str(error))}") from error
+
+
+def _complaint(message: str) -> str:
+    """The part of jsonargparse's many lines that says what is wrong: the innermost argument, or what the class raised."""
+    arguments = re.findall(r'Parser key "(\w+)":\s+([^\n]+)', message)
+    if arguments and not arguments[-1][1].startswith("Does not validate"):
+        return f"argument {arguments[-1][0]}: {arguments[-1][1].strip()}"
+    causes = [line.strip().removeprefix("- ") for line in message.splitlines() if line.strip().startswith("- ")]
+    return next((f"was refused: {cause}" for cause in causes if "NoneType" not in cause), " ".join(message.split()))
