@@ -62,6 +62,8 @@ class Recorder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record the minibatch loss of the step just done, then look at the weights and the height after it."""
+        if "loss" not in (outputs or {}):  # the module skipped this batch
+            return
         loss = float(outputs["loss"])
         if self.step in self._steps or not math.isfinite(loss):
             self.curves["minibatch_loss"].append((self.step, loss))
@@ -96,7 +98,7 @@ class Recorder(pl.Callback):
 
 
 def mean_loss(module: pl.LightningModule, batches: Sequence[Any]) -> float:
-    """Mean training loss over ``batches`` in evaluation mode, without gradient or logging; modes are as before afterwards.
+    """Mean training loss over ``batches`` in evaluation mode, without gradient or logging; modes and random state stay.
 
     Batches count by their number of examples (the length of their first tensor).
     """
@@ -105,6 +107,8 @@ def mean_loss(module: pl.LightningModule, batches: Sequence[Any]) -> float:
         for index, batch in enumerate(batches):
             outcome: Any = module.training_step(batch, index)
             loss = outcome["loss"] if isinstance(outcome, dict) else outcome
+            if loss is None:
+                raise ValueError(f"training_step of {type(module).__name__} must return the loss, got None")
             count = len(batch[0])
             total += float(loss) * count
             examples += count
@@ -116,8 +120,10 @@ def _evaluation(module: pl.LightningModule) -> Iterator[None]:
     modes = [(part, part.training) for part in module.modules()]
     module.eval()
     module.log = module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign,assignment]
+    devices = [module.device] if module.device.type == "cuda" else []
     try:
-        yield
+        with torch.random.fork_rng(devices=devices):
+            yield
     finally:
         del module.log, module.log_dict
         for part, training in modes:

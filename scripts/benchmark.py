@@ -95,7 +95,8 @@ def naive(root: str, epochs: int) -> None:
     steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
     pl.seed_everything(SEED, verbose=False)
     loaders = [DataLoader(MNIST(root, train=part, transform=steps), BATCH_SIZE, shuffle=part) for part in (True, False)]
-    trainer = pl.Trainer(max_epochs=epochs, logger=False, enable_checkpointing=False, enable_progress_bar=False)
+    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
+    trainer = pl.Trainer(max_epochs=epochs, **quiet)
     trainer.fit(ImageClassifier(MLP(**ARGUMENTS), learning_rate=LEARNING_RATE), *loaders)
 
 

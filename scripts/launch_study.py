@@ -46,13 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing, print the answer, write the report."""
     options = parse_args(argv)
     from reports import Thresholds
-    from studies import StudyConfig, report_study, run_study
-    from studies.progress import Progress, print_answer
+    from studies import StudyConfig
 
     thresholds = Thresholds(**{name: options.pop(name) for name in ("tau", "rho", "target_loss")})
     out = options.pop("out")
     config = StudyConfig.from_mapping(options)
     folder = Path(out) / str(config.name)
+
+    from studies import report_study, run_study  # PyTorch: seconds, so only once the options make sense
+    from studies.progress import Progress, print_answer
+
     try:
         with Progress(thresholds) as progress:
             study = run_study(config, out=folder, on_run=progress)

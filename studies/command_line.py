@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, get_loader
+from yaml import YAMLError
 
 from studies.config import nearest
 
@@ -74,21 +75,20 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]
     dotted: list[tuple[list[str], Any]] = []
     arguments = iter(argv)
     for argument in arguments:
-        flag, equals, value = argument.partition("=")
+        flag, equals, given = argument.partition("=")
         path = flag.removeprefix("--").split(".")
         if not argument.startswith("--") or len(path) < 2 or path[0] not in DOTTED:
             plain.append(argument)
             continue
-        text = value if equals else next(arguments, None)
+        text = given if equals else next(arguments, None)
         if text is None:
             raise ValueError(f"{flag} must be followed by a value, got none")
-        dotted.append(([key for key in path if key != "init_args"], _value(text)))
+        try:
+            value = get_loader("yaml")(text)  # as in the configuration file, where 1e-3 is a number
+        except YAMLError as error:
+            raise ValueError(f"{flag} must be followed by a YAML value such as 0.9 or [128,64], got {text!r}") from error
+        dotted.append(([key for key in path if key != "init_args"], value))
     return plain, dotted
-
-
-def _value(text: str) -> Any:
-    """Text as in the configuration file, where 1e-3 is a number."""
-    return get_loader("yaml")(text)
 
 
 def _put(spec: Any, keys: Sequence[str], value: Any) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class StudyConfig:
             per_decade = _number("per_decade", PER_DECADE if self.per_decade is None else self.per_decade)
             if not per_decade > 0:
                 raise ValueError(f"per_decade must be above 0, got {per_decade}")
-            points = round(math.log10(high / low) * per_decade) + 1
+            points = round((math.log10(high) - math.log10(low)) * per_decade) + 1
         sizes = self.batch_size if isinstance(self.batch_size, Sequence) else (self.batch_size,)
         if isinstance(self.batch_size, str) or not len(sizes):
             raise ValueError(f"batch_size must be one or more whole numbers, got {self.batch_size!r}")
@@ -147,7 +147,7 @@ def _number(name: str, value: Any) -> float:
     """A finite float; text that reads as a number counts, because YAML reads 1e-3 as text."""
     try:
         number = float(value)
-    except (TypeError, ValueError):
+    except (OverflowError, TypeError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
         raise ValueError(f"{name} must be a finite number, got {value!r}")

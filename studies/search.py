@@ -6,6 +6,7 @@ import json
 import logging
 import math
 import traceback
+import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -13,13 +14,14 @@ from typing import Any
 
 import optuna
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from studies.config import StudyConfig
 from studies.storage import check_storage, locked, open_storage, require_writable
-from studies.training import Run, train
+from studies.training import Run, build_trainer, train
 from studies.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -66,10 +68,11 @@ def configuration(config: StudyConfig, workload: Workload) -> dict[str, Any]:
 
 
 def _check_at_the_door(config: StudyConfig, workload: Workload) -> None:
-    """Build model and data once, so that what they refuse is said before anything is made."""
+    """Build data, model and trainer once, so that what they refuse is said before anything is made."""
     sizes = _batch_sizes(config)
     data: Any = workload.build_data(batch_size=min(sizes), seed=0)
     workload.build_model(learning_rate=config.learning_rate[0], seed=0)
+    build_trainer(workload, epochs=config.epochs or 1)
     if max(sizes) > data.n_train:
         raise ValueError(f"batch_size must be at most the training set of {data.n_train} examples, got {max(sizes)}")
 
@@ -113,7 +116,9 @@ def _sampler(name: str, n_trials: int) -> BaseSampler:
     if name == "tpe":
         return TPESampler(seed=n_trials)
     if name == "qmc":  # one fixed sequence; Optuna keeps the place in it in the storage
-        return QMCSampler(seed=0, independent_sampler=RandomSampler(seed=n_trials), warn_independent_sampling=False)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ExperimentalWarning)
+            return QMCSampler(seed=0, independent_sampler=RandomSampler(seed=n_trials), warn_independent_sampling=False)
     return RandomSampler(seed=n_trials)
 
 

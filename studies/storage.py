@@ -8,12 +8,16 @@ import socket
 import sqlite3
 import tempfile
 from collections.abc import Iterator
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import optuna
 from filelock import FileLock, Timeout
 from optuna.storages import RDBStorage
+from sqlalchemy import event
+from sqlalchemy.engine import make_url
+from sqlalchemy.exc import SQLAlchemyError
 
 SQLITE = "sqlite:///"
 SQLITE_HEADER = b"SQLite format 3\x00"
@@ -28,6 +32,8 @@ def storage_url(storage: str) -> str:
     """A URL Optuna takes; a bare path means an SQLite file."""
     if not isinstance(storage, str) or not storage.strip():
         raise ValueError(f"storage must be an SQLite file or a URL such as postgresql://host/name, got {storage!r}")
+    if storage in ("sqlite://", SQLITE) or ":memory:" in storage:
+        raise ValueError(f"storage must be a file when it is SQLite, a database in memory would be lost, got {storage!r}")
     return storage if "://" in storage else SQLITE + storage
 
 
@@ -56,6 +62,13 @@ def check_storage(storage: str, *, must_exist: bool = False) -> str:
     url = storage_url(storage)
     path = sqlite_path(url)
     if path is None:
+        try:
+            make_url(url).get_dialect().import_dbapi()
+        except (SQLAlchemyError, ImportError) as error:
+            kind = url.partition("://")[0]  # never the whole URL: it may hold a password
+            raise ValueError(
+                f"storage must be a database that can be reached from here, got one of kind {kind!r}: {error}"
+            ) from error
         return url
     if path.is_dir():
         raise ValueError(f"storage must be a file, {str(path)!r} is a folder")
@@ -85,9 +98,11 @@ def open_storage(url: str) -> RDBStorage:
     """Optuna's storage behind a checked URL; SQLite files are made if missing and put into write-ahead mode."""
     path = sqlite_path(url)
     if path is None:
-        return RDBStorage(url)
-    from sqlalchemy import event
-
+        try:
+            return RDBStorage(url)
+        except SQLAlchemyError as error:
+            name = make_url(url).render_as_string(hide_password=True)
+            raise ValueError(f"storage {name!r} could not be opened: {getattr(error, 'orig', error)}") from error
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):  # making the tables from two processes at once fails
         with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
@@ -118,14 +133,18 @@ def locked(url: str, name: str) -> Iterator[None]:
     Raises StudyInUse when another process on this machine holds it.
     """
     path = sqlite_path(url)
-    lock_file = Path(f"{path}.{name}.lock") if path else Path(tempfile.gettempdir()) / f"learning-rate-study.{name}.lock"
+    elsewhere = Path(tempfile.gettempdir()) / f"learning-rate-study.{sha256(url.encode()).hexdigest()[:16]}"
+    lock_file = Path(f"{path or elsewhere}.{name}.lock")
     holder = lock_file.with_suffix(".holder")
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(lock_file)
     try:
         lock.acquire(timeout=0)
     except Timeout:
-        who = holder.read_text() if holder.exists() else "another process"
+        try:
+            who = holder.read_text()
+        except OSError:  # it has the lock and is about to say who it is, or just let go
+            who = "another process"
         raise StudyInUse(f"study {name!r} is being worked on by {who}: wait for it, or choose another name") from None
     try:
         holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")

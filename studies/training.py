@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from lightning_modules.recorder import Recorder, probe_steps
 from reports.verdicts import final_height
@@ -68,15 +69,23 @@ def train(workload: Workload, members: Sequence[tuple[float, int]], *, batch_siz
     return [_train_alone(workload, rate, seed, batch_size, epochs) for rate, seed in members]
 
 
+def build_trainer(workload: Workload, *, epochs: int, recorder: Recorder | None = None) -> pl.Trainer:
+    """A fresh Trainer with the workload's options; raises ValueError with Lightning's complaint about one."""
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it says which devices exist, at every fit
+    try:
+        return pl.Trainer(**{**QUIET, **workload.trainer}, max_epochs=epochs, callbacks=recorder)
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ValueError(f"trainer was refused by Lightning: {error}") from error
+
+
 def _train_alone(workload: Workload, learning_rate: float, seed: int, batch_size: int, epochs: int) -> Run:
     began = time.perf_counter()
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # says which devices exist, at every fit
     data: Any = workload.build_data(batch_size=batch_size, seed=seed)
     model = workload.build_model(learning_rate=learning_rate, seed=seed)
     probe_batches = data.probe_batches()
     steps_per_epoch = len(data.train_dataloader())
     recorder = Recorder(probe_batches, steps=probe_steps(steps_per_epoch, epochs))
-    trainer = pl.Trainer(**{**QUIET, **workload.trainer}, max_epochs=epochs, callbacks=[recorder])
+    trainer = build_trainer(workload, epochs=epochs, recorder=recorder)
     pl.seed_everything(seed, verbose=False)  # dropout and the like start alike, whatever building the module drew
     try:
         with warnings.catch_warnings():

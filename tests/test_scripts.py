@@ -1,0 +1,280 @@
+"""The scripts from the command line: a whole launch, a report judged again, and every mistake in one sentence."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pandas as pd
+import pytest
+
+from studies.command_line import BAD_INPUT, IN_USE, run
+from studies.storage import locked
+
+ROOT = Path(__file__).parents[1]
+SMALL = "--learning-rate 0.03 10 --points 3 --batch-size 256 --seeds 1 --epochs 2".split()
+FILES = {"report.html", "report.md", "runs.csv", "cells.csv", "ranges.csv", "curves.csv"}
+
+
+def script(name: str) -> ModuleType:
+    """The script as a module; ``scripts`` is no package."""
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def call(name: str, *argv: str) -> int:
+    module = script(name)
+    return run(lambda: module.main(list(argv)), name)
+
+
+@pytest.fixture(scope="module")
+def launched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which ``launch_study`` ran with its default places."""
+    folder = tmp_path_factory.mktemp("launched")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert call("launch_study", *SMALL) == 0
+    return folder
+
+
+def test_launch_writes_the_database_and_all_files_of_the_report(launched: Path) -> None:
+    assert {path.name for path in launched.iterdir()} == {"outputs"}
+    assert (launched / "outputs" / "studies.db").exists()
+    report = launched / "outputs" / "digits"
+    assert {path.name for path in report.iterdir()} == FILES | {"figures"}
+    assert all(path.suffix == ".png" and path.stat().st_size for path in (report / "figures").iterdir())
+    assert len(list((report / "figures").iterdir())) >= 3
+    assert len(pd.read_csv(report / "runs.csv")) == 3
+
+
+def test_second_launch_trains_nothing_and_prints_the_answer(
+    launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(launched)
+    monkeypatch.setenv("COLUMNS", "120")
+    assert call("launch_study", *SMALL) == 0
+    out, err = capsys.readouterr()
+    assert "Learning rates of 'digits'" in out and "recommended" in out
+    assert "report: outputs/digits/report.html\nlook closer: python scripts/open_dashboard.py" in out
+    assert "going on: 3 of 3 runs were finished before" in err
+    assert len(pd.read_csv("outputs/digits/runs.csv")) == 3
+
+
+def test_same_name_with_other_settings_is_refused(
+    launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(launched)
+    assert call("launch_study", *SMALL, "--epochs", "3") == BAD_INPUT
+    assert "epochs was 2, now 3): give another name\n" in capsys.readouterr().err
+
+
+def test_launch_of_a_held_study_has_its_own_exit_code(
+    launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(launched)
+    with locked("sqlite:///outputs/studies.db", "digits"):
+        assert call("launch_study", *SMALL) == IN_USE
+    assert capsys.readouterr().err.startswith("launch_study: study 'digits' is being worked on by process ")
+
+
+def test_report_is_judged_again_without_torch(launched: Path) -> None:
+    code = (
+        "import runpy, sys\nsys.argv[:] = sys.argv[1:]\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end: print('code', end.code, 'torch' in sys.modules)"
+    )
+    arguments = [str(ROOT / "scripts" / "write_report.py"), "--out", "again", "--rho", "1.5"]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=launched, capture_output=True, text=True)
+    assert done.stdout.endswith("report: again/digits/report.html\ncode 0 False\n"), done.stderr
+    again = launched / "again" / "digits"
+    assert {path.name for path in again.iterdir()} == FILES | {"figures"}
+    pd.testing.assert_series_equal(
+        pd.read_csv(again / "runs.csv")["final_height"], pd.read_csv(launched / "outputs/digits/runs.csv")["final_height"]
+    )
+    assert "1.5" in (again / "report.md").read_text()
+
+
+@pytest.mark.parametrize("name", ["launch_study", "write_report", "open_dashboard", "benchmark"])
+def test_help_lists_the_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as end:
+        script(name).main(["--help"])
+    assert end.value.code == 0
+    assert "usage:" in capsys.readouterr().out.lower()
+
+
+LAUNCH: list[tuple[str, str]] = [
+    ("--model Nope", "model must be one of ImageClassifier, Parabola, Regressor or"),
+    ("--data Nope", "data must be one of CIFAR10, Diabetes, Digits,"),
+    ("--model.network Nope", "model.network must be one of ConvNet, MLP, ResNet18 or"),
+    ("--model.momentun 0.9", "did you mean 'momentum'?"),
+    ("--model.momentum much", "model argument momentum"),
+    ("--model.momentum -1", "momentum must be at least 0 and finite, got -1"),
+    ("--learning-rate 1 0.1", "learning_rate must be LOW HIGH with 0 < LOW <= HIGH, got 1 0.1"),
+    ("--learning-rate nan 1", "learning_rate must be a finite number, got"),
+    ("--learning-rate 0.1", "expected 2 arguments"),
+    ("--batch-size 0", "batch_size must be a whole number of at least 1, got 0"),
+    ("--batch-size 64 many", "batch_size must be a whole number of at least 1, got 'many'"),
+    ("--batch-size 100000", "batch_size must be at most the training set of 1347"),
+    ("--epochs 0", "epochs must be a whole number of at least 1, got 0"),
+    ("--tau 2", "tau must be above 0 and below 1, got 2"),
+    ("--rho abc", "rho"),
+    ("--out given/file", "out must be a place that can be written"),
+    ("--storage given/file", "is not an SQLite database"),
+    ("--storage given", "storage must be a file"),
+    ("--storage given/file/studies.db", "storage must be a place that can be written"),
+    ("--name a/b", "name must start with a letter or digit"),
+    ("--config given/study.yaml", "option 'batchsize' is not known; did you mean 'batch_size'?"),
+    ("--config given/missing.yaml", "missing.yaml"),
+    ("--config given/broken.yaml", "Problems parsing config"),
+    ("--config given", "given"),
+    ("--epoch 3", "option 'epoch' is not known; did you mean 'epochs'?"),
+    ("--model.momentum", "--model.momentum must be followed by a value, got none"),
+    ("--trainer.max_steps 3", "trainer.max_steps cannot be set"),
+    ("--trainer.accelerator abacus", "accelerator"),
+    ("surplus", "surplus"),
+    ("--model.network.hidden [128", "hidden"),
+    ("--model.network.hidden wide", "hidden"),
+    ("--model.network.hidden [0]", "hidden widths must be at least 1, got (0,)"),
+    ("--model 5", "model must be one of"),
+    ("--data 5", "data must be one of"),
+    ("--trainer fast", "trainer must be a mapping of option to value, got 'fast'"),
+    ("--seeds many", "seeds must be a whole number of at least 1, got 'many'"),
+    ("--seeds 2.5", "seeds must be a whole number of at least 1, got 2.5"),
+    ("--sampler best", "sampler must be one of grid, tpe, random, qmc, got 'best'"),
+    ("--trials 5", "trials belongs to the samplers tpe, random and qmc"),
+    ("--points 3 --per-decade 3", "points and per_decade exclude each other"),
+    ("--storage nodb://host/name", "storage"),
+    ("--model torch.nn.Linear", "model"),
+    ("--data MNIST", "download"),
+    ("--name 5", "name must"),
+]
+OTHERS: list[tuple[str, str, str]] = [
+    ("write_report", "", "storage 'outputs/studies.db' does not exist"),
+    ("write_report", "--storage given/file", "is not an SQLite database"),
+    ("write_report", "--rho 0.5", "rho must be at least 1 and finite, got 0.5"),
+    ("write_report", "--nam x", "option 'nam' is not known; did you mean 'name'?"),
+    ("write_report", "--model.momentum 3", "--model.momentum is not an option of this script"),
+    ("open_dashboard", "--storage none.db", "storage 'none.db' does not exist"),
+    ("open_dashboard", "--port 0", "port must be between 1 and 65535, got 0"),
+    ("open_dashboard", "--browser maybe", "browser"),
+    ("benchmark", "--repeats 0", "repeats must be at least 1, got 0"),
+]
+BAD = [("launch_study", line, sentence) for line, sentence in LAUNCH] + OTHERS
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The working directory: a folder ``given`` with a text file, a configuration with a misspelt key and a broken one."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "given").mkdir()
+    (tmp_path / "given" / "file").write_text("these are notes\n" * 4)
+    (tmp_path / "given" / "study.yaml").write_text("epochs: 2\nbatchsize: 64\n")
+    (tmp_path / "given" / "broken.yaml").write_text("epochs: [2\n")
+    return tmp_path
+
+
+def _check(place: Path, name: str, code: int, out: str, err: str, sentence: str) -> None:
+    assert code == BAD_INPUT, err
+    assert out == ""
+    assert re.fullmatch(rf"{name}: [^\n]+\n", err), err
+    assert "Traceback" not in err
+    assert sentence in err
+    assert {str(path.relative_to(place)) for path in place.rglob("*")} == {
+        "given",
+        "given/file",
+        "given/study.yaml",
+        "given/broken.yaml",
+    }
+
+
+@pytest.mark.parametrize(("name", "line", "sentence"), BAD, ids=[f"{name} {line}" for name, line, _ in BAD])
+def test_bad_input_is_one_sentence_and_leaves_nothing(
+    place: Path, capsys: pytest.CaptureFixture[str], name: str, line: str, sentence: str
+) -> None:
+    code = call(name, *line.split())
+    _check(place, name, code, *capsys.readouterr(), sentence)
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"), [("--learning-rate 1 0.1", "0 < LOW <= HIGH"), ("--data Nope", "data must be one of")], ids=str
+)
+def test_bad_input_of_a_process_is_one_sentence(place: Path, line: str, sentence: str) -> None:
+    arguments = [sys.executable, str(ROOT / "scripts" / "launch_study.py"), *line.split()]
+    done = subprocess.run(arguments, cwd=place, capture_output=True, text=True)
+    _check(place, "launch_study", done.returncode, done.stdout, done.stderr, sentence)
+
+
+def test_unknown_study_lists_the_known(
+    launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(launched)
+    assert call("write_report", "--name", "nope") == BAD_INPUT
+    assert "name must be a study in 'outputs/studies.db': digits; got 'nope'" in capsys.readouterr().err
+    assert not (launched / "outputs" / "nope").exists()
+
+
+def test_dotted_flags_and_files_mean_the_same(place: Path) -> None:
+    (place / "study.yaml").write_text(
+        "model:\n  class_path: ImageClassifier\n  init_args:\n"
+        "    momentum: 0.9\n    network: {class_path: MLP, init_args: {hidden: [16]}}\n"
+        "learning_rate: [1e-3, 10]\nepochs: 5\n"
+    )
+    launch = script("launch_study")
+    flags = "--model ImageClassifier --model.momentum=0.9 --model.network MLP --model.network.hidden [16] --epochs 5"
+    from_flags = launch.parse_args([*flags.split(), "--learning-rate", "1e-3", "10"])
+    from_file = launch.parse_args(["--config", "study.yaml"])
+    from studies import StudyConfig, Workload
+
+    def meaning(options: dict[str, object]) -> object:
+        options = {key: value for key, value in options.items() if key not in ("out", "tau", "rho", "target_loss")}
+        config = StudyConfig.from_mapping(options)
+        return Workload.of(config.model, config.data, config.trainer), config.learning_rates, config.epochs
+
+    assert meaning(from_flags) == meaning(from_file)
+    assert launch.parse_args(["--config", "study.yaml", "--epochs", "7"])["epochs"] == 7
+
+
+def test_errors_of_the_study_have_exit_code_one(capsys: pytest.CaptureFixture[str]) -> None:
+    def broken() -> int:
+        raise RuntimeError("3 runs in a row failed alike")
+
+    assert run(broken, "launch_study") == 1
+    assert capsys.readouterr().err == "launch_study: 3 runs in a row failed alike\n"
+
+
+def test_programming_errors_are_not_hidden() -> None:
+    def broken() -> int:
+        raise AttributeError("ours")
+
+    with pytest.raises(AttributeError, match="ours"):
+        run(broken, "launch_study")
+
+
+def test_parse_reads_numbers_as_the_file_does() -> None:
+    options = script("launch_study").parse_args(["--model.weight_decay", "1e-3", "--trainer.precision", "bf16-mixed"])
+    assert options["model"] == {"init_args": {"weight_decay": 1e-3}}
+    assert options["trainer"] == {"precision": "bf16-mixed"}
+
+
+def test_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    examples = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), flags=re.DOTALL)
+    assert examples
+    for example in examples:
+        exec(compile(example, "README.md", "exec"), {})
+    assert (tmp_path / "outputs" / "five lines" / "report.html").exists()
+    assert "report.html" in capsys.readouterr().out
+
+
+def test_readme_links_exist() -> None:
+    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / "README.md").read_text())
+    relative = [target for target in targets if "://" not in target]
+    assert relative
+    assert [target for target in relative if not (ROOT / target).exists()] == []

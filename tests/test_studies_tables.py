@@ -1,0 +1,90 @@
+"""The two tables of a study: what stands in them, and that nothing of a failed or divergent run is lost."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import optuna
+import pandas as pd
+import pytest
+
+from studies import StudyConfig, curves_table, report_study, run_study, runs_table
+
+COLUMNS = (
+    "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height "
+    "val_accuracy val_loss member_of error"
+).split()
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> optuna.Study:
+    """Learning rates 0.1 and 1e30, two epochs of five steps; and one failed trial, one that never began."""
+    storage = str(tmp_path_factory.mktemp("tables") / "studies.db")
+    config = StudyConfig(learning_rate=(0.1, 1e30), points=2, batch_size=256, seeds=1, epochs=2, storage=storage)
+    study = run_study(config)
+    study.enqueue_trial({"learning_rate": 0.5, "batch_size": 256, "seed": 0})
+    trial = study.ask(study.trials[0].distributions)
+    trial.set_user_attr("error", "ValueError: broken")
+    study.tell(trial, state=optuna.trial.TrialState.FAIL)
+    study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
+    return study
+
+
+def test_runs_have_the_documented_columns(study: optuna.Study) -> None:
+    runs = runs_table(study)
+    assert list(runs.columns) == COLUMNS
+    kinds = runs.dtypes.astype(str)
+    assert {name: kinds[name] for name in ("trial", "batch_size", "seed", "member_of")} == dict.fromkeys(
+        ("trial", "batch_size", "seed", "member_of"), "int64"
+    )
+    assert kinds["nonfinite_at"] == "Int64"
+    assert {kinds[name] for name in ("learning_rate", "epochs", "seconds", "first_height", "final_height")} == {"float64"}
+
+
+def test_runs_say_what_was_trained(study: optuna.Study) -> None:
+    good, divergent, _ = runs_table(study).to_dict("records")
+    assert (good["epochs"], good["steps"], good["examples"], good["state"]) == (2.0, 10, 2560, "COMPLETE")
+    assert pd.isna(good["nonfinite_at"]) and pd.isna(good["error"]) and good["member_of"] == good["trial"] == 0
+    assert 0 < good["final_height"] < good["first_height"]
+    assert divergent["final_height"] == math.inf
+    assert divergent["nonfinite_at"] <= 2 and pd.isna(divergent["val_loss"])
+    assert divergent["epochs"] == pytest.approx(divergent["steps"] / 5)
+
+
+def test_failed_trial_stays_and_one_that_never_began_does_not(study: optuna.Study) -> None:
+    runs = runs_table(study)
+    assert runs["trial"].tolist() == [0, 1, 2]
+    assert runs["state"].tolist() == ["COMPLETE", "COMPLETE", "FAIL"]
+    assert runs["error"].tolist()[2] == "ValueError: broken"
+
+
+def test_curves_are_tidy_and_epochs_are_steps_over_steps_per_epoch(study: optuna.Study) -> None:
+    curves = curves_table(study)
+    assert list(curves.columns) == ["trial", "step", "epoch", "metric", "value"]
+    assert set(curves["metric"]) == {"height", "minibatch_loss", "val_loss", "val_accuracy"}
+    assert curves["epoch"].tolist() == pytest.approx((curves["step"] / 5).tolist())
+    for _, curve in curves.groupby(["trial", "metric"]):
+        assert curve["step"].is_monotonic_increasing and curve["step"].is_unique
+    assert not curves["value"].isna().any()
+
+
+def test_curve_of_a_divergent_run_ends_with_inf(study: optuna.Study) -> None:
+    curves, runs = curves_table(study), runs_table(study)
+    heights = curves[(curves["trial"] == 1) & (curves["metric"] == "height")]
+    assert heights["value"].tolist()[-1] == math.inf
+    assert heights["value"].map(math.isfinite).tolist()[:-1] == [True] * (len(heights) - 1)
+    assert heights["step"].tolist()[-1] == runs["nonfinite_at"][1]
+
+
+def test_study_without_trials_gives_empty_tables() -> None:
+    empty = optuna.create_study()
+    assert len(runs_table(empty)) == len(curves_table(empty)) == 0
+    assert "learning_rate" in runs_table(empty) and list(curves_table(empty)) == ["trial", "step", "epoch", "metric", "value"]
+
+
+def test_report_names_every_run_that_failed(study: optuna.Study, tmp_path: Path) -> None:
+    page = report_study(study, tmp_path / "report")
+    assert page == tmp_path / "report" / "report.html"
+    assert len(pd.read_csv(tmp_path / "report" / "runs.csv")) == 3
+    assert "ValueError: broken" in page.read_text()
