@@ -9,7 +9,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from torch.nn.utils import get_total_norm
 
 MAX_POINTS = 200  # heights of a run: enough for any curve on a page, small enough to store as one attribute
 POINTS_PER_EPOCH = 4
@@ -52,9 +51,11 @@ class Recorder(pl.Callback):
         self.step = 0
         self._probe_batches = probe_batches
         self._steps = frozenset(steps)
+        self._parameters: list[torch.Tensor] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the height before the first step."""
+        self._parameters = list(pl_module.parameters())
         self._probe_batches = [pl_module.transfer_batch_to_device(batch, pl_module.device, 0) for batch in self._probe_batches]
         self._measure(trainer, pl_module)
 
@@ -70,7 +71,7 @@ class Recorder(pl.Callback):
         if not math.isfinite(loss):
             self._stop(trainer, self.step)
         self.step = trainer.global_step
-        if not math.isfinite(float(get_total_norm(pl_module.parameters(), norm_type=math.inf))):
+        if not all_finite(self._parameters):
             self._stop(trainer, self.step)
         if self.step in self._steps and self.nonfinite_at is None:
             self._measure(trainer, pl_module)
@@ -95,6 +96,12 @@ class Recorder(pl.Callback):
         if self.nonfinite_at is None:
             self.nonfinite_at = step
             self.curves["height"] = [point for point in self.curves["height"] if point[0] < step] + [(step, math.inf)]
+
+
+@torch.no_grad()
+def all_finite(tensors: Sequence[torch.Tensor]) -> bool:
+    """Whether every number is finite: their sum tells in a tenth of the time, and only a sum that is not is looked into."""
+    return bool(torch.isfinite(sum(t.sum() for t in tensors))) or all(bool(t.isfinite().all()) for t in tensors)  # type: ignore[arg-type]
 
 
 def mean_loss(module: pl.LightningModule, batches: Sequence[Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -64,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     page = report_study(study, folder, thresholds)
     print_answer(study, thresholds)
-    print(f"report: {page}\nlook closer: python scripts/open_dashboard.py --storage {config.storage}")
+    python = os.path.relpath(sys.executable) if sys.executable.startswith(os.getcwd()) else sys.executable
+    print(f"report: {page}\nlook closer: {python} scripts/open_dashboard.py --storage {config.storage}")
     return 0
 
 

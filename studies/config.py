@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import numbers
 import re
@@ -126,8 +127,6 @@ class StudyConfig:
 
 def nearest(word: str, known: Sequence[str]) -> str:
     """The end of a sentence that helps with a misspelt name: the nearest known one, or all of them."""
-    import difflib
-
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lightning_modules import ConvNet, Digits, ImageClassifier, Recorder
-from lightning_modules.recorder import MAX_POINTS, mean_loss, probe_steps
+from lightning_modules.recorder import MAX_POINTS, all_finite, mean_loss, probe_steps
 
 BATCH_SIZE, STEPS_PER_EPOCH = 256, 5
 
@@ -189,3 +189,13 @@ def test_infinite_weight_is_found_at_its_step_and_ends_the_run(k: int) -> None:
     assert recorder.curves["height"][-1] == (k, math.inf)
     assert [step for step, _ in recorder.curves["height"]] == sorted({s for s in (0, 2, 10) if s < k} | {k})
     assert all(step < k for step, _ in recorder.curves.get("val_loss", []))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
+def test_one_weight_that_is_not_finite_is_seen_and_huge_finite_ones_are_not_mistaken_for_it(bad: float) -> None:
+    huge = torch.full((3, 4), 3e38)  # finite each, their sum is not
+    assert not torch.isfinite(huge.sum()) and all_finite([torch.ones(5), huge])
+    spoilt = torch.ones(3, 4)
+    spoilt[1, 2] = bad
+    assert not all_finite([torch.ones(5), spoilt])
+    assert not all_finite([torch.tensor([math.inf]), torch.tensor([-math.inf])])
