@@ -14,6 +14,7 @@ import numpy as np
 
 SAMPLERS = ("grid", "tpe", "random", "qmc")
 PER_DECADE = 4  # learning rates a decade: neighbours differ by x1.8, finer than the factor 3 that bounds *good*
+PARTNERS = {"Regressor": "Diabetes", "Parabola": "ParabolaData", "ImageClassifier": "Digits"}  # model and its usual data
 NAME_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 
 Spec = str | Mapping[str, Any]
@@ -82,7 +83,8 @@ class StudyConfig:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         if self.trials is not None and self.sampler == "grid":
             raise ValueError(f"trials belongs to the samplers tpe, random and qmc; a grid trains every cell, got {self.trials}")
-        name = _spec_name(self.data) if self.name is None else self.name
+        data = class_name(self.data) or PARTNERS.get(class_name(self.model), "Digits")
+        name = data.lower() if self.name is None else self.name
         if not isinstance(name, str) or not NAME_RULE.fullmatch(name):
             rule = "start with a letter or digit and hold at most 100 letters, digits, spaces and ._-"
             raise ValueError(f"name must {rule}, got {name!r}")
@@ -131,9 +133,10 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
 
 
-def _spec_name(data: Spec | None) -> str:
-    path = data.get("class_path", "") if isinstance(data, Mapping) else data
-    return str(path or "digits").rpartition(".")[2].lower()
+def class_name(spec: Spec | None) -> str:
+    """The bare class name a spec asks for, "" if it asks for none."""
+    path = spec.get("class_path") if isinstance(spec, Mapping) else spec
+    return str(path or "").rpartition(".")[2]
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:

@@ -12,12 +12,11 @@ from typing import Any
 import pytorch_lightning as pl
 from jsonargparse import ArgumentError, ArgumentParser
 
-from studies.config import Spec, nearest
+from studies.config import PARTNERS, Spec, class_name, nearest
 
 MODELS = ("ImageClassifier", "Parabola", "Regressor")
 DATA = ("CIFAR10", "Diabetes", "Digits", "FashionMNIST", "MNIST", "ParabolaData")
 NETWORKS = ("ConvNet", "MLP", "ResNet18")
-PARTNERS = {"Regressor": "Diabetes", "Parabola": "ParabolaData", "ImageClassifier": "Digits"}
 LEARNING_RATE_NAMES = ("lr", "learning_rate")  # where Lightning's own finder looks, in its order
 # What would change how long a run trains behind the study's back.
 RESERVED = "max_steps max_time min_epochs min_steps fast_dev_run overfit_batches limit_train_batches accumulate_grad_batches"
@@ -41,8 +40,8 @@ class Workload:
         Raises ValueError for an unknown class, argument or trainer option, with the known ones or the nearest.
         """
         models = {theirs: ours for ours, theirs in PARTNERS.items()}
-        full_model = _spec("model", model, MODELS, default=models.get(_name(data), "ImageClassifier"))
-        full_data = _spec("data", data, DATA, default=PARTNERS.get(_name(full_model), "Digits"))
+        full_model = _spec("model", model, MODELS, default=models.get(class_name(data), "ImageClassifier"))
+        full_data = _spec("data", data, DATA, default=PARTNERS.get(class_name(full_model), "Digits"))
         _fill_network(full_model, _load("data", full_data["class_path"]))
         _check_arguments("model", full_model)
         _check_arguments("data", full_data)
@@ -78,12 +77,6 @@ class Workload:
         for name in names:
             setattr(model, name, learning_rate)
         return model
-
-
-def _name(spec: Spec | None) -> str:
-    """The bare class name a spec asks for, "" if it asks for none."""
-    path = spec.get("class_path") if isinstance(spec, Mapping) else spec
-    return str(path or "").rpartition(".")[2]
 
 
 def _spec(kind: str, spec: Spec | None, known: tuple[str, ...], *, default: str) -> dict[str, Any]:

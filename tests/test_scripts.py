@@ -62,7 +62,10 @@ def test_second_launch_trains_nothing_and_prints_the_answer(
     assert call("launch_study", *SMALL) == 0
     out, err = capsys.readouterr()
     assert "Learning rates of 'digits'" in out and "recommended" in out
-    assert "report: outputs/digits/report.html\nlook closer: python scripts/open_dashboard.py" in out
+    assert "report: outputs/digits/report.html\n" in out
+    assert (
+        f"look closer: {sys.executable} scripts/open_dashboard.py --storage outputs/studies.db" in out
+    )  # not below this folder
     assert "going on: 3 of 3 runs were finished before" in err
     assert len(pd.read_csv("outputs/digits/runs.csv")) == 3
 

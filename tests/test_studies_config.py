@@ -201,3 +201,16 @@ def test_batch_order_belongs_to_the_seed_alone() -> None:
 
     assert labels(1) == labels(1)
     assert labels(1) != labels(2)
+
+
+@pytest.mark.parametrize(
+    ("values", "name"),
+    [
+        ({}, "digits"),
+        ({"model": "Regressor"}, "diabetes"),
+        ({"data": "MNIST"}, "mnist"),
+        ({"data": "pkg.mod.MyData"}, "mydata"),
+    ],
+)
+def test_study_is_named_after_its_data_unless_told_otherwise(values: dict[str, Any], name: str) -> None:
+    assert StudyConfig(**values).name == name
