@@ -101,7 +101,8 @@ class Recorder(pl.Callback):
 @torch.no_grad()
 def all_finite(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether every number is finite: their sum tells in a tenth of the time, and only a sum that is not is looked into."""
-    return bool(torch.isfinite(sum(t.sum() for t in tensors))) or all(bool(t.isfinite().all()) for t in tensors)  # type: ignore[arg-type]
+    total = sum((t.sum() for t in tensors), start=torch.zeros(()))
+    return bool(total.isfinite()) or all(bool(t.isfinite().all()) for t in tensors)
 
 
 def mean_loss(module: pl.LightningModule, batches: Sequence[Any]) -> float:

@@ -62,7 +62,8 @@ def plain_loop(root: str, epochs: int) -> None:
     from lightning_modules import MLP, MNIST
 
     data = MNIST(root=root)
-    inputs, labels = next(iter_all(data))
+    data.batch_size = data.n_train
+    inputs, labels = next(iter(data.train_dataloader()))
     held_out = list(data.val_dataloader())
     torch.manual_seed(SEED)
     network = MLP(**ARGUMENTS)
@@ -77,12 +78,6 @@ def plain_loop(root: str, epochs: int) -> None:
             optimizer.step()
         with torch.no_grad():
             sum(float(cross_entropy(network(x), y)) for x, y in held_out)
-
-
-def iter_all(data: Any) -> Any:
-    """The whole training set as one batch."""
-    data.batch_size = data.n_train
-    return iter(data.train_dataloader())
 
 
 def naive(root: str, epochs: int) -> None:

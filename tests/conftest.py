@@ -7,11 +7,15 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
 
 from reports.verdicts import final_height
+from studies import training
+
+QUIET: dict[str, Any] = {**training.QUIET, "accelerator": "cpu"}
 
 
 def tables(

@@ -15,6 +15,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 import torchvision
+from conftest import QUIET
 from sklearn.datasets import load_diabetes, load_digits
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
@@ -384,15 +385,6 @@ def test_data_sets_that_cannot_be_held_are_refused_in_one_sentence(dataset: Squa
 
 
 # Under Lightning
-
-QUIET: dict[str, Any] = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "accelerator": "cpu",
-}
 
 
 def test_lightning_trains_and_validates_on_it(tmp_path: Path):

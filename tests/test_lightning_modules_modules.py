@@ -11,21 +11,13 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from conftest import QUIET
 from sklearn.metrics import accuracy_score, r2_score
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 import lightning_modules
 from lightning_modules import MLP, Batches, ConvNet, Diabetes, Digits, ImageClassifier, Regressor
-
-QUIET: dict[str, Any] = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "accelerator": "cpu",
-}
 
 
 def validate(module: pl.LightningModule, inputs: Tensor, targets: Tensor, *, batch_size: int) -> dict[str, float]:

@@ -3,22 +3,13 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import pytest
 import pytorch_lightning as pl
 import torch
+from conftest import QUIET
 
 from lightning_modules import Parabola, ParabolaData
-
-QUIET: dict[str, Any] = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-    "accelerator": "cpu",
-}
 
 
 def walk(module: Parabola, data: ParabolaData, *, epochs: int = 1) -> list[float]:

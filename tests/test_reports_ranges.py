@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import pandas as pd
 from conftest import four_verdicts, tables
@@ -13,7 +14,7 @@ from reports.verdicts import Thresholds, classify_cells
 DOWN, FLAT, GONE = [2.0, 0.0, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9], [2.0, 9.0, math.inf]
 
 
-def ranges(cells: dict[tuple[int, float], list[list[float]]], thresholds: Thresholds | None = None) -> dict[str, object]:
+def ranges(cells: dict[tuple[int, float], list[list[float]]], thresholds: Thresholds | None = None) -> dict[str, Any]:
     table = good_ranges(classify_cells(*tables(cells), thresholds))
     assert list(table) == list(RANGES)
     return dict(table.iloc[0].to_dict())
@@ -47,7 +48,7 @@ def test_hole_in_the_good_range_is_counted() -> None:
 
 def test_nothing_good_has_a_remedy_and_no_recommendation() -> None:
     row = ranges({(8, 0.1): [FLAT], (8, 1.0): [FLAT]}, Thresholds(target_loss=0.0))
-    assert math.isnan(row["recommended_learning_rate"])  # type: ignore[arg-type]
+    assert math.isnan(row["recommended_learning_rate"])
     assert (
         row["note"]
         == "no learning rate reached the bottom, so none is called good: try more epochs or a wider range of learning rates"

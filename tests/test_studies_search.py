@@ -12,6 +12,7 @@ import time
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import optuna
 import pandas as pd
@@ -99,10 +100,10 @@ def test_second_call_trains_nothing(trained: tuple[StudyConfig, optuna.Study, ob
     ids=str,
 )
 def test_other_settings_are_refused_with_the_difference(
-    trained: tuple[StudyConfig, optuna.Study, object], changes: dict[str, object], sentence: str
+    trained: tuple[StudyConfig, optuna.Study, object], changes: dict[str, Any], sentence: str
 ) -> None:
     with pytest.raises(ValueError, match=rf"study 'digits' exists with other settings \({sentence}\): give another name"):
-        run_study(replace(trained[0], **changes))  # type: ignore[arg-type]
+        run_study(replace(trained[0], **changes))
     assert len(load_study(trained[0].storage, "digits").trials) == 3
 
 
