@@ -43,12 +43,14 @@ class Recorder(pl.Callback):
             logs. A run that turned non-finite ends its ``height`` with inf at that step.
         nonfinite_at: the first step whose loss, weights or height were not finite; None if all were.
         step: updates done so far.
+        validation_examples: examples of the last validation, 0 when there was none.
     """
 
     def __init__(self, probe_batches: Sequence[Any], *, steps: Iterable[int]) -> None:
         self.curves: dict[str, list[tuple[int, float]]] = {"height": [], "minibatch_loss": []}
         self.nonfinite_at: int | None = None
         self.step = 0
+        self.validation_examples = 0
         self._probe_batches = probe_batches
         self._steps = frozenset(steps)
         self._parameters: list[torch.Tensor] = []
@@ -75,6 +77,22 @@ class Recorder(pl.Callback):
             self._stop(trainer, self.step)
         if self.step in self._steps and self.nonfinite_at is None:
             self._measure(trainer, pl_module)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Count the examples of each validation anew."""
+        self.validation_examples = 0
+
+    def on_validation_batch_end(
+        self,
+        trainer: pl.Trainer,
+        pl_module: pl.LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        """Count a batch's examples."""
+        self.validation_examples += len(batch[0])
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep what the module logged; a run that is no longer finite has no metrics (its accuracy would still be a number)."""

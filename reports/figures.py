@@ -14,10 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reports.boundaries import EDGES
+from reports.judged import Judged
 from reports.style import DIVERGENT, GOOD, STYLES, format_number
 
 FIGURES: dict[str, str] = {
-    "map": "Every learning rate and batch size tried, with its verdict. The band is the good range.",
+    "map": "Every learning rate and batch size tried, with its verdict, and below each row its three edges with their"
+    " 90 % intervals. The band is the interval of the recommended learning rate.",
     "time_to_bottom": "How long each learning rate takes to the bottom. The row “never” holds those that do not get there.",
     "final_height": "Where each run ends, a mark a seed; the line is the median. Marks on the top edge ended above it.",
     "learning_curves": "Every run on its way down. A mark on the top edge shows where a run left the valley.",
@@ -30,36 +33,38 @@ RATE = "learning rate (log scale)"
 FAINT = "#777777"
 
 
-def draw_figures(runs: pd.DataFrame, curves: pd.DataFrame, cells: pd.DataFrame, ranges: pd.DataFrame) -> dict[str, Figure]:
-    """The figures these tables can fill, by the names in ``FIGURES``; tables as ``classify`` and its like return them."""
+def draw_figures(judged: Judged) -> dict[str, Figure]:
+    """The figures a judged study can fill, by the names in ``FIGURES``."""
     figures: dict[str, Figure] = {}
+    runs, cells = judged.runs, judged.cells
     if cells.empty:
         return figures
-    figures["map"] = Figure(figsize=(2 * PANEL[0], 2.1 + 0.45 * cells["batch_size"].nunique()), layout="constrained")
-    plot_map(cells, ranges, ax=figures["map"].add_subplot())
+    figures["map"] = Figure(figsize=(2 * PANEL[0], 2.1 + 0.75 * cells["batch_size"].nunique()), layout="constrained")
+    plot_map(cells, judged.recommendations, judged.boundaries, ax=figures["map"].add_subplot())
     figures["time_to_bottom"] = plot_time_to_bottom(cells)
     figures["final_height"] = plot_final_height(runs)
-    figures["learning_curves"] = plot_learning_curves(runs, curves)
+    figures["learning_curves"] = plot_learning_curves(runs, judged.curves)
     if _metrics(cells):
         figures["loss_and_metric"] = plot_loss_and_metric(cells)
     return figures
 
 
-def plot_map(cells: pd.DataFrame, ranges: pd.DataFrame | None = None, *, ax: Axes | None = None) -> Axes:
-    """Verdicts over learning rate and batch size; with ``ranges`` also the good range, the fastest and the recommended."""
+def plot_map(
+    cells: pd.DataFrame,
+    recommendations: pd.DataFrame | None = None,
+    boundaries: pd.DataFrame | None = None,
+    *,
+    ax: Axes | None = None,
+) -> Axes:
+    """Verdicts over learning rate and batch size; where given, also the recommended learning rates and the edges."""
     ax = ax or Figure(figsize=(2 * PANEL[0], 3.5), layout="constrained").add_subplot()
     sizes = sorted(cells["batch_size"].unique())
     area = float(np.clip(3000 / cells["learning_rate"].nunique(), 45, 200))
     handles = _scatter(ax, cells["learning_rate"], cells["batch_size"].map(sizes.index), cells["verdict"], area=area)
-    for row in [] if ranges is None else ranges.dropna(subset=["recommended_learning_rate"]).to_dict("records"):
-        y, use = sizes.index(row["batch_size"]), row["recommended_learning_rate"]
-        ax.plot([row["good_low"], row["good_high"]], [y, y], color=STYLES[GOOD].colour, lw=16, alpha=0.25, zorder=1)
-        ax.plot(row["fastest"], y, marker="*", color="white", ms=0.5 * math.sqrt(area), ls="", zorder=4)
-        ax.plot(use, y, marker="o", mfc="none", mec="black", mew=1.8, ms=1.5 * math.sqrt(area), ls="", zorder=4)
-    if ranges is not None and ranges["recommended_learning_rate"].notna().any():
-        ring: dict[str, Any] = {"marker": "o", "ms": 11, "mfc": "none", "mec": "black", "mew": 1.8}
-        star: dict[str, Any] = {"marker": "*", "ms": 10, "mfc": "white", "mec": FAINT, "mew": 0.8}
-        handles += [Line2D([], [], ls="", label="recommended", **ring), Line2D([], [], ls="", label="fastest", **star)]
+    if recommendations is not None and len(recommendations):
+        handles += _mark_recommended(ax, recommendations, sizes, area=area)
+    if boundaries is not None and boundaries["learning_rate"].notna().any():
+        handles += _mark_edges(ax, boundaries, sizes)
     _log_axis(ax, "x", cells["learning_rate"])
     ax.set(ylim=(-0.6, len(sizes) - 0.4), xlabel=RATE, ylabel="batch size (examples)")
     ax.set_yticks(range(len(sizes)), [str(size) for size in sizes])
@@ -67,6 +72,25 @@ def plot_map(cells: pd.DataFrame, ranges: pd.DataFrame | None = None, *, ax: Axe
     below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.2, "ncols": 6}
     ax.legend(handles=handles, **below, frameon=False, fontsize=9, columnspacing=1.2, handletextpad=0.4)
     return ax
+
+
+def _mark_recommended(ax: Axes, recommendations: pd.DataFrame, sizes: list[int], *, area: float) -> list[Any]:
+    for row in recommendations.to_dict("records"):
+        y = sizes.index(row["batch_size"])
+        ax.plot([row["low"], row["high"]], [y, y], color=STYLES[GOOD].colour, lw=16, alpha=0.25, zorder=1)
+        ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": "black", "mew": 1.8, "ls": ""}
+        ax.plot(row["learning_rate"], y, **ring, ms=1.5 * math.sqrt(area), zorder=4)
+    return [Line2D([], [], **ring, ms=11, label="recommended")]
+
+
+def _mark_edges(ax: Axes, boundaries: pd.DataFrame, sizes: list[int]) -> list[Any]:
+    """A tick at each edge and a line over its 90 % interval, below the row of its batch size, in the upper verdict's colour."""
+    for row in boundaries.dropna(subset=["learning_rate"]).to_dict("records"):
+        below = 0.24 + 0.07 * list(EDGES).index(row["edge"])
+        y, colour = sizes.index(row["batch_size"]) - below, STYLES[EDGES[row["edge"]][1]].colour
+        ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.5, zorder=2, scalex=False)
+        ax.plot(row["learning_rate"], y, marker="|", color=colour, ms=7, mew=2, ls="", zorder=2)
+    return [Line2D([], [], color=FAINT, lw=1.5, marker="|", ms=8, mew=2, label="edge, 90 % interval")]
 
 
 def plot_time_to_bottom(cells: pd.DataFrame) -> Figure:

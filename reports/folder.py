@@ -6,57 +6,53 @@ import os
 from collections.abc import Mapping
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
 from reports.figures import FIGURES, draw_figures
-from reports.pages import Judged, render_html, render_markdown
-from reports.ranges import good_ranges
-from reports.verdicts import Thresholds, classify, classify_cells
+from reports.judged import Judged
+from reports.pages import Command, no_command, render_html, render_markdown
 
 DPI = 150  # 1,140 pixels across, sharp at the full width of the page
 FIRST_COLUMNS = ["batch_size", "learning_rate", "verdict", "reason", "progress", "time_to_bottom_epochs", "n_seeds"]
 
 
 def write_report(
-    runs: pd.DataFrame,
-    curves: pd.DataFrame,
+    judged: Judged,
     folder: str | Path,
     *,
     title: str,
     configuration: Mapping[str, object],
-    thresholds: Thresholds | None = None,
+    command: Command = no_command,
 ) -> Path:
-    """Judge a study, write its report into ``folder`` (made if missing) and return the path of ``report.html``.
+    """Write the report of a judged study into ``folder`` (made if missing) and return the path of ``report.html``.
 
-    runs, curves: the tables of ``studies.tables``. Written are ``report.html``, ``report.md``, ``runs.csv``, ``cells.csv``,
-    ``ranges.csv``, ``curves.csv`` and ``figures/*.png``. Each file is replaced in one step, the page last: a reader never
-    sees half a file, and earlier files stay when something fails. A figure that cannot be drawn any more is removed.
+    Written are ``report.html``, ``report.md``, every table of ``Judged`` as CSV and ``figures/*.png``. Each file is replaced
+    in one step, the page last: a reader never sees half a file, and earlier files stay when something fails. A figure that
+    cannot be drawn any more is removed.
     """
-    thresholds = thresholds or Thresholds()
-    cells = classify_cells(runs, curves, thresholds)
-    judged = Judged(classify(runs, curves, thresholds), curves, cells, good_ranges(cells))
     pictures: dict[str, bytes] = {}
-    for name, figure in draw_figures(*judged).items():
+    for name, figure in draw_figures(judged).items():
         buffer = BytesIO()
         figure.savefig(buffer, format="png", dpi=DPI)
         pictures[name] = buffer.getvalue()
 
     place = Path(folder)
     (place / "figures").mkdir(parents=True, exist_ok=True)
-    ordered = cells[[*FIRST_COLUMNS, *cells.columns.difference(FIRST_COLUMNS, sort=False)]]
-    for name, table in judged._replace(cells=ordered)._asdict().items():
-        _write(place / f"{name}.csv", table.to_csv(index=False).encode(errors="backslashreplace"))
+    first = [*FIRST_COLUMNS, *judged.cells.columns.difference(FIRST_COLUMNS, sort=False)]
+    for name, table in judged._replace(cells=judged.cells[first])._asdict().items():
+        if isinstance(table, pd.DataFrame):
+            _write(place / f"{name}.csv", table.to_csv(index=False).encode(errors="backslashreplace"))
     for name in FIGURES:
         if name in pictures:
             _write(place / "figures" / f"{name}.png", pictures[name])
         else:
             (place / "figures" / f"{name}.png").unlink(missing_ok=True)
     paths = {name: f"figures/{name}.png" for name in pictures}
-    markdown = render_markdown(judged, paths, title=title, configuration=configuration, thresholds=thresholds)
-    _write(place / "report.md", markdown.encode(errors="backslashreplace"))
-    html = render_html(judged, pictures, title=title, configuration=configuration, thresholds=thresholds)
-    return _write(place / "report.html", html.encode(errors="backslashreplace"))
+    about: dict[str, Any] = {"title": title, "configuration": configuration, "command": command}
+    _write(place / "report.md", render_markdown(judged, paths, **about).encode(errors="backslashreplace"))
+    return _write(place / "report.html", render_html(judged, pictures, **about).encode(errors="backslashreplace"))
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -4,78 +4,122 @@ from __future__ import annotations
 
 import base64
 import json
+import math
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
-import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from reports.boundaries import COVERAGE, EDGES
 from reports.figures import FIGURES
-from reports.style import GLOSSARY, STYLES, format_number
-from reports.verdicts import Thresholds
+from reports.judged import Judged
+from reports.judgements import score_sensitivity
+from reports.recommendation import TO_DIVERGENT
+from reports.style import GLOSSARY, JUDGEMENTS, STYLES, format_number
+
+Command = Callable[[Mapping[str, Any]], str]
+"""From options to change to the command that runs the study with them; "" where there is none."""
 
 
-class Judged(NamedTuple):
-    """The tables of a report: ``classify``, the recorded curves, ``classify_cells`` and ``good_ranges``."""
-
-    runs: pd.DataFrame
-    curves: pd.DataFrame
-    cells: pd.DataFrame
-    ranges: pd.DataFrame
+def no_command(changes: Mapping[str, Any]) -> str:
+    """For studies that were not launched from a command line."""
+    return ""
 
 
 def render_html(
-    judged: Judged, pictures: Mapping[str, bytes], *, title: str, configuration: Mapping[str, object], thresholds: Thresholds
+    judged: Judged,
+    pictures: Mapping[str, bytes],
+    *,
+    title: str,
+    configuration: Mapping[str, object],
+    command: Command = no_command,
 ) -> str:
     """The page as one HTML file without scripts or requests; pictures: PNG files by the names in ``FIGURES``."""
     sources = {name: "data:image/png;base64," + base64.b64encode(picture).decode() for name, picture in pictures.items()}
-    context = _context(judged, title=title, configuration=configuration, thresholds=thresholds)
+    context = _context(judged, title=title, configuration=configuration, command=command)
     return _environment().get_template("report.html.jinja").render(**context, pictures=sources)
 
 
 def render_markdown(
-    judged: Judged, pictures: Mapping[str, str], *, title: str, configuration: Mapping[str, object], thresholds: Thresholds
+    judged: Judged,
+    pictures: Mapping[str, str],
+    *,
+    title: str,
+    configuration: Mapping[str, object],
+    command: Command = no_command,
 ) -> str:
     """The page as Markdown; pictures: relative paths by the names in ``FIGURES``."""
-    context = _context(judged, title=title, configuration=configuration, thresholds=thresholds)
+    context = _context(judged, title=title, configuration=configuration, command=command)
     environment = _environment(finalize=_markdown_text)
     return environment.get_template("report.md.jinja").render(**context, pictures=pictures)
 
 
-def answer(row: Mapping[str, Any]) -> str:
-    """One row of ``good_ranges`` as a sentence: what to use, what is good, where it diverges."""
-    divergent, use = format_number(row["divergent_from"]), format_number(row["recommended_learning_rate"])
-    ends = f"divergent from {divergent}." if divergent != "-" else "none tried was divergent."
-    if use == "-":
-        return f"Batch size {row['batch_size']}: no learning rate is good; {ends}"
-    low, high = format_number(row["good_low"]), format_number(row["good_high"])
-    good = f"good from {low} to {high}" if low != high else f"the only good one is {low}"
-    return f"Batch size {row['batch_size']}: use {use}; {good}; {ends}"
+def answers(judged: Judged) -> list[tuple[str, str, bool]]:
+    """For each batch size a sentence to act on, what to know about it ("" if nothing), and whether anything is good."""
+    found = []
+    uses = judged.recommendations.set_index("batch_size").to_dict("index")
+    for row in judged.ranges.to_dict("records"):
+        size = row["batch_size"]
+        edges = judged.boundaries[judged.boundaries["batch_size"] == size].set_index("edge").to_dict("index")
+        good_from, good_to, diverges = (describe_edge(edges[name]) for name in EDGES)
+        at = "at " if edges[TO_DIVERGENT]["learning_rate"] > 0 else ""
+        ends = f"divergence begins {at}{diverges}"
+        if size in uses:
+            use, low, high = (format_number(uses[size][key]) for key in ("learning_rate", "low", "high"))
+            half = ", where it is good on half of new seeds only" if uses[size]["interval_share"] < COVERAGE else ""
+            ends = f"use {use} ({low} to {high}{half}); good from {good_from} to {good_to}; {ends}"
+        else:
+            ends = f"no learning rate is good; {ends}"
+        found.append((f"Batch size {size}: {ends}.", row["note"], size in uses))
+    return found
 
 
-def _context(judged: Judged, *, title: str, configuration: Mapping[str, object], thresholds: Thresholds) -> dict[str, Any]:
-    runs, cells, ranges = judged.runs, judged.cells, judged.ranges
-    lowest = cells.groupby("batch_size")["final_height"].min()
+def describe_edge(row: Mapping[str, Any], *, short: bool = False) -> str:
+    """A row of ``find_boundaries``: the edge with its interval in square brackets, or on which side of the range it is."""
+    if row["learning_rate"] > 0:
+        edge, low, high = (format_number(row[key], digits=2) for key in ("learning_rate", "low", "high"))
+        return f"{edge} [{low} to {high}]"
+    if row["low"] > 0:
+        return f"above {format_number(row['low'])}" + ("" if short else " (the highest tried)")
+    return f"below {format_number(row['high'])}" + ("" if short else " (the lowest tried)")
+
+
+def _context(judged: Judged, *, title: str, configuration: Mapping[str, object], command: Command) -> dict[str, Any]:
+    runs, cells, thresholds = judged.runs, judged.cells, judged.thresholds
     metrics = [str(name) for name in cells if str(name).startswith("val_")]
     return {
         "title": " ".join(title.split()) or "Learning-rate study",
         "styles": STYLES,
         "glossary": GLOSSARY,
+        "meanings": JUDGEMENTS,
         "captions": FIGURES,
         "thresholds": {name: format_number(getattr(thresholds, name)) for name in ("tau", "rho")},
         "target_loss": None if thresholds.target_loss is None else format_number(thresholds.target_loss),
-        "answers": [(answer(row), row["note"], row["good_low"] > 0) for row in ranges.to_dict("records")],
-        "ranges": [
+        "answers": answers(judged),
+        "overall": judged.overall,
+        "trust": [
+            (check.name, check.passed, check.sentence, command(check.changes) if check.changes else "")
+            for check in judged.trust
+        ],
+        "ranges": _ranges(judged),
+        "boundaries": [
+            [row["batch_size"], row["edge"], describe_edge(row), row["note"]] for row in judged.boundaries.to_dict("records")
+        ],
+        "recommendations": [
             [
                 row["batch_size"],
-                *(format_number(row[key]) for key in ("recommended_learning_rate", "good_low", "good_high", "divergent_from")),
-                *(format_number(row[key]) for key in ("fastest", "time_to_bottom_epochs")),
-                format_number(lowest[row["batch_size"]] if thresholds.target_loss is None else thresholds.target_loss),
+                format_number(row["learning_rate"]),
+                f"{format_number(row['low'])} to {format_number(row['high'])} (on {100 * row['interval_share']:.0f} %)",
+                format_number(row["time_to_bottom_epochs"]),
+                format_number(row["time_to_bottom_seconds"]),
+                row["reason"],
             ]
-            for row in ranges.to_dict("records")
+            for row in judged.recommendations.to_dict("records")
         ],
+        "costs": [[row["batch_size"], *_cost(row)] for row in judged.costs.to_dict("records") if row["factor"] != 1],
+        "judgements": _judgements(judged),
         "metrics": [name.replace("val_", "validation ", 1) for name in metrics],
         "cells": [
             {
@@ -84,7 +128,7 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
                 "cell": [row["batch_size"], format_number(row["learning_rate"])],
                 "numbers": [
                     format_number(row["progress"]),
-                    format_number(row["time_to_bottom_epochs"]).replace("inf", "never"),
+                    _time(row["time_to_bottom_epochs"]),
                     format_number(row["final_height"]),
                     *(format_number(row[key]) for key in metrics),
                     row["n_seeds"],
@@ -99,6 +143,44 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
         "configuration": list(_flat(configuration)),
         "n_runs": len(runs),
     }
+
+
+def _ranges(judged: Judged) -> list[list[Any]]:
+    lowest = judged.cells.groupby("batch_size")["final_height"].min()
+    sensitivity, target = score_sensitivity(judged.runs), judged.thresholds.target_loss
+    return [
+        [
+            row["batch_size"],
+            *(format_number(row[key]) for key in ("good_low", "good_high", "divergent_from")),
+            *(format_number(row[key]) for key in ("fastest", "time_to_bottom_epochs")),
+            format_number(lowest[row["batch_size"]] if target is None else target),
+            format_number(sensitivity[row["batch_size"]]),
+        ]
+        for row in judged.ranges.to_dict("records")
+    ]
+
+
+def _cost(row: Mapping[str, Any]) -> list[str]:
+    factor = {0.1: "a tenth", 0.5: "half", 2: "twice", 10: "ten times"}[row["factor"]]
+    if not isinstance(row["verdict"], str):
+        return [factor, format_number(row["learning_rate"]), "not tried", "-", "-", "-"]
+    ratio = f"{format_number(row['ratio'])} x as long" if math.isfinite(row["ratio"]) else "never arrives"
+    times = [_time(row["epochs"]), _time(row["seconds"])]
+    return [factor, format_number(row["learning_rate"]), row["verdict"], *times, ratio if row["ratio"] == row["ratio"] else "-"]
+
+
+def _judgements(judged: Judged) -> list[list[Any]]:
+    """A row a cell and judgement: how many seeds, and the sentence of the seed with the middle number."""
+    rows = []
+    seeds = judged.cells.set_index(["batch_size", "learning_rate"])["n_seeds"]
+    for (name, size, rate), group in judged.judgements.groupby(["judgement", "batch_size", "learning_rate"], sort=True):
+        middle = group.sort_values("number").iloc[(len(group) - 1) // 2]
+        rows.append([name, size, format_number(rate), f"{len(group)} of {seeds[size, rate]}", middle["sentence"]])
+    return sorted(rows, key=lambda row: list(JUDGEMENTS).index(row[0]))
+
+
+def _time(value: float) -> str:
+    return format_number(value).replace("inf", "never")
 
 
 def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:

@@ -1,11 +1,10 @@
-"""From judged cells to the answer per batch size: the good range, the edge to divergence, one learning rate to use."""
+"""What the cells that were tried say about each batch size: the fastest, the good range, where divergence begins."""
 
 from __future__ import annotations
 
 import math
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from reports.style import DIVERGENT, GOOD
@@ -17,7 +16,6 @@ RANGES = (
     "good_low",
     "good_high",
     "divergent_from",
-    "recommended_learning_rate",
     "note",
 )
 
@@ -27,10 +25,9 @@ def good_ranges(cells: pd.DataFrame) -> pd.DataFrame:
 
     Columns: ``batch_size``; ``fastest``, the learning rate that reaches the bottom soonest and stays, and its
     ``time_to_bottom_epochs``; ``good_low`` and ``good_high``, the lowest and highest good learning rate tried;
-    ``divergent_from``, the lowest divergent one; ``recommended_learning_rate``, the good one nearest to the geometric middle
-    of the good range, so that both edges are equally far (the lower of two); ``note``, what to know or do about this row,
-    "" if nothing.
-    Learning rates are missing (NaN) where no such cell was tried.
+    ``divergent_from``, the lowest divergent one; ``note``, what to know or do about this row, "" if nothing.
+    Learning rates are missing (NaN) where no such cell was tried. These are learning rates that were tried, without error
+    bars: ``reports.boundaries`` has those, ``reports.recommendation`` the one to use.
     """
     rows = [_range(int(batch_size), group) for batch_size, group in cells.groupby("batch_size", sort=True)]
     return pd.DataFrame(rows, columns=list(RANGES))
@@ -50,13 +47,11 @@ def _range(batch_size: int, cells: pd.DataFrame) -> dict[str, Any]:
 
     fastest = good.loc[good["time_to_bottom_epochs"].idxmin()]
     low, high = good["learning_rate"].min(), good["learning_rate"].max()
-    from_middle = np.abs(np.log(good["learning_rate"]) - (math.log(low) + math.log(high)) / 2).round(6)  # a tie: the lower
     row |= {
         "fastest": fastest["learning_rate"],
         "time_to_bottom_epochs": fastest["time_to_bottom_epochs"],
         "good_low": low,
         "good_high": high,
-        "recommended_learning_rate": good.loc[from_middle.idxmin(), "learning_rate"],
     }
     return row | {"note": "; ".join(_notes(cells, fastest["learning_rate"], low, high))}
 

@@ -35,23 +35,50 @@ STYLES: dict[str, VerdictStyle] = {
 VERDICTS: tuple[str, ...] = tuple(STYLES)
 
 GLOSSARY: dict[str, str] = {
+    "learning rate": "the length of the stride: how far each step moves the weights, as a multiple of the slope",
+    "loss": "how wrong the network is, which training walks down; non-finite means it became infinite or no number at all",
+    "batch size": "training examples that each step looks at",
+    "epoch": "one pass over all training examples",
+    "validation": "measured on examples that are kept out of training",
+    "seed": "the random numbers of a run: its first weights and the order of its examples; a new seed is a new run of yours",
+    "run": "one training, at one learning rate, batch size and seed",
+    "cell": "all seeds of one batch size and learning rate; its numbers are medians over the seeds",
     "height": "mean loss over a fixed set of training examples, in evaluation mode; the same examples for every run",
+    "untrained height": "the height before the first step, where every run starts",
     "floor": "lowest final height that any learning rate reached at the same batch size",
     "progress": "share of the way from the untrained height down to the floor: 0 at the start, 1 at the floor",
     "bottom": "the last part of the way, just above the floor",
     "time to bottom": "how long a run trains until it first gets to the bottom",
-    "cell": "all seeds of one batch size and learning rate; its numbers are medians over the seeds",
+    "stays": "its last heights, the median of the last tenth of the run, are at the bottom too",
     "fastest": "the learning rate with the shortest time to bottom among those that stay there",
+    "edge": "the learning rate at which one verdict gives way to the next; half of all seeds have it below the number given",
+    "90 % interval": "in square brackets after an edge: the edge of another seed lies between its ends nine times in ten;"
+    " it comes from the distance between the learning rates tried and from how far the seeds are apart",
+    "recommended": "the learning rate to use; from the low to the high end of its interval a learning rate is expected to be"
+    " good on nine new seeds in ten",
+    "standard error": "how far a mean over the seeds is off by chance: their standard deviation over the root of their number",
+    "sensitivity": "how much height is lost by not knowing the learning rate: the mean over all learning rates tried of the"
+    " final height above the lowest, counted up to the untrained height (Wortsman et al. 2023)",
 }
 
+JUDGEMENTS: dict[str, str] = {
+    "catapult": "it rose above its untrained height, then recovered; not divergence",
+    "oscillating": "it goes up and down between measurements: steps jump over the bottom",
+    "died": "it stands still far above the bottom after steps that were too large: the network learns no more",
+    "still improving": "it had not arrived when the epochs ran out, and was still on its way",
+    "overfitting": "the loss on validation examples, which are not trained on, rises again while the training height falls",
+    "loss and metric disagree": "validation loss got worse while another validation metric got better: know which one you want",
+}
+"""What is said of a run beside its verdict, and what it means."""
 
-def format_number(value: float) -> str:
-    """A number for people: three significant digits, no trailing zeros; ``-`` for a missing one."""
+
+def format_number(value: float, *, digits: int = 3) -> str:
+    """A number for people: three significant digits unless told otherwise, no trailing zeros; ``-`` for a missing one."""
     if value != value:
         return "-"
     if abs(value) == float("inf"):
         return "inf" if value > 0 else "-inf"
     if value == 0 or 1e-3 <= abs(value) < 1e5:
-        return f"{float(f'{value:.3g}'):,.10g}"
-    mantissa, exponent = f"{value:.2e}".split("e")
+        return f"{float(f'{value:.{digits}g}'):,.10g}"
+    mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"

@@ -68,14 +68,21 @@ def time_to_bottom(epochs: Floats, progress: Floats, *, level: float) -> float:
     return float(epochs[k - 1] + share * (epochs[k] - epochs[k - 1]))
 
 
-def classify(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
+def classify(
+    runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None, *, against: pd.DataFrame | None = None
+) -> pd.DataFrame:
     """Every run with its verdict and the reason for it.
 
     runs, curves: the tables of ``studies.tables`` (columns there). Returned are all rows of ``runs`` in their order with
     ``progress`` (final, 1 at the floor, -inf when non-finite), ``time_to_bottom`` (epochs, inf if never), ``verdict`` and
     ``reason`` (one sentence). Trials that did not finish keep their row, with no verdict and the reason why.
+
+    against: cells of another study (``classify_cells``) whose floor and fastest learning rate are the yardstick; for a few
+    more runs that are to be judged by what is known already. By default the runs are their own yardstick.
+
+    Raises ValueError when ``against`` has no cell of a batch size of ``runs``.
     """
-    return _judge(runs, curves, thresholds or Thresholds())[0]
+    return classify_both(runs, curves, thresholds, against=against)[0]
 
 
 def classify_cells(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
@@ -85,10 +92,14 @@ def classify_cells(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresho
     ``time_to_bottom_epochs``, ``_steps``, ``_seconds`` (median over seeds, inf if never), ``n_seeds``, ``n_nonfinite``,
     ``final_height`` (median over seeds), then the median of each final metric (``val_...``) over the seeds that have one.
     """
-    return _judge(runs, curves, thresholds or Thresholds())[1]
+    return classify_both(runs, curves, thresholds)[1]
 
 
-def _judge(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds) -> tuple[pd.DataFrame, pd.DataFrame]:
+def classify_both(
+    runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None, *, against: pd.DataFrame | None = None
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """What ``classify`` and ``classify_cells`` return, for the price of one."""
+    thresholds = thresholds or Thresholds()
     judged = runs.reset_index(drop=True).assign(progress=math.nan, time_to_bottom=math.nan, verdict=None, reason=None)
     finished = judged["state"] == FINISHED
     judged.loc[~finished, "reason"] = [_unfinished(row) for row in judged[~finished].to_dict("records")]
@@ -100,17 +111,29 @@ def _judge(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds) -> 
     order = ["batch_size", "learning_rate", "verdict", "reason", "progress", "time_to_bottom_epochs", "time_to_bottom_steps"]
     order += ["time_to_bottom_seconds", "n_seeds", "n_nonfinite", "final_height", *metrics]
     cells = [pd.DataFrame(columns=order)]
-    for _, group in judged[finished].groupby("batch_size", sort=True):
-        measured = group.assign(**_measure(group, heights, _floor(group, thresholds), thresholds))
-        table = _cells_of(measured)
-        fastest = _fastest(table, thresholds)
-        table[["verdict", "reason"]] = _verdicts(table, fastest, thresholds)
-        cells.append(table.rename(columns={"time_to_bottom": "time_to_bottom_epochs"})[order])
+    for batch_size, group in judged[finished].groupby("batch_size", sort=True):
+        known = None if against is None else against[against["batch_size"] == batch_size]
+        if known is not None and known.empty:
+            sizes = sorted(set(against["batch_size"].tolist())) if against is not None else []
+            raise ValueError(f"against must hold cells of every batch size of the runs, got {sizes} for {batch_size}")
+        measured = group.assign(**_measure(group, heights, _floor(group if known is None else known, thresholds), thresholds))
+        table = _cells_of(measured).rename(columns={"time_to_bottom": "time_to_bottom_epochs"})
+        fastest = _fastest(table if known is None else known, thresholds)
+        table[["verdict", "reason"]] = _verdicts(
+            table.rename(columns={"time_to_bottom_epochs": "time_to_bottom"}), fastest, thresholds
+        )
+        cells.append(table[order])
         measured[["verdict", "reason"]] = _verdicts(measured, fastest, thresholds)
         found = ["progress", "time_to_bottom", "verdict", "reason"]
         judged.loc[measured.index, found] = measured[found]
     joined = pd.concat(cells[1:], ignore_index=True) if len(cells) > 1 else cells[0]
     return judged.set_axis(runs.index), joined
+
+
+def find_floors(runs: pd.DataFrame, thresholds: Thresholds) -> dict[int, float]:
+    """The floor of each batch size, from finished runs; inf where every learning rate turned non-finite."""
+    finished = runs[runs["state"] == FINISHED]
+    return {int(size): _floor(group, thresholds) for size, group in finished.groupby("batch_size")}
 
 
 def _verdicts(rows: pd.DataFrame, fastest: dict[str, Any], thresholds: Thresholds) -> list[tuple[str, str]]:
@@ -175,9 +198,13 @@ def _median(values: pd.Series[Any]) -> float:
 
 def _fastest(cells: pd.DataFrame, thresholds: Thresholds) -> dict[str, Any]:
     """The fastest cell of one batch size; ``reached`` tells whether it got to the bottom and stayed."""
-    stays = cells[(cells["progress"] >= 1 - thresholds.tau) & np.isfinite(cells["time_to_bottom"])]
-    row = stays.loc[stays["time_to_bottom"].idxmin()] if len(stays) else cells.loc[cells["progress"].idxmax()]
-    return {**row.to_dict(), "reached": len(stays) > 0}
+    stays = cells[(cells["progress"] >= 1 - thresholds.tau) & np.isfinite(cells["time_to_bottom_epochs"])]
+    row = stays.loc[stays["time_to_bottom_epochs"].idxmin()] if len(stays) else cells.loc[cells["progress"].idxmax()]
+    return {
+        "learning_rate": row["learning_rate"],
+        "time_to_bottom": row["time_to_bottom_epochs"],
+        "reached": len(stays) > 0,
+    }
 
 
 def _verdict(row: dict[str, Any], fastest: dict[str, Any], thresholds: Thresholds) -> tuple[str, str]:
@@ -202,7 +229,7 @@ def _verdict(row: dict[str, Any], fastest: dict[str, Any], thresholds: Threshold
         return GOOD, f"reached the bottom after {format_number(time)} epochs, {ratio}, and stayed"
 
     # At the fastest learning rate itself only an unlucky seed fails: one that is below the start or left the bottom overshot.
-    overshot = above or (row["learning_rate"] == fastest["learning_rate"] and (progress <= 0 or (reached and not stays)))
+    overshot = above or (row["learning_rate"] == fastest["learning_rate"] and (progress < 0 or (reached and not stays)))
     verdict = TOO_HIGH if overshot else TOO_LOW
     budget = f"{format_number(row['epochs'])} epochs"
     if reached and stays:

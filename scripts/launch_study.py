@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -28,6 +27,7 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--trials", None, "N", "runs in all for tpe, random, qmc (default: as many as the grid has)"),
     ("--storage", "outputs/studies.db", "FILE", "SQLite file or database URL (default: outputs/studies.db)"),
     ("--name", None, "NAME", "name of the study (default: the data's name in lower case)"),
+    ("--self-check", None, "N", "then train the recommended learning rates and their intervals' ends on N fresh seeds (3)"),
     ("--out", "outputs", "FOLDER", "the report goes to FOLDER/NAME (default: outputs)"),
 ]
 
@@ -37,6 +37,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser = ArgumentParser(description=__doc__, exit_on_error=False, allow_abbrev=False)
     for flag, default, metavar, text in OPTIONS:
         many = {"nargs": len(metavar)} if isinstance(metavar, tuple) else {"nargs": "+"} if isinstance(default, list) else {}
+        many |= {"nargs": "?", "const": 3} if flag == "--self-check" else {}
         parser.add_argument(flag, type=Any, default=default, metavar=metavar, help=text, **many)
     parser.add_argument("--config", action="config", help="YAML file with any of these options; flags after it override it")
     add_thresholds(parser)
@@ -48,25 +49,36 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_args(argv)
     from reports import Thresholds
     from studies import StudyConfig
+    from studies.config import count
 
     thresholds = Thresholds(**{name: options.pop(name) for name in ("tau", "rho", "target_loss")})
-    out = options.pop("out")
+    out, fresh_seeds = options.pop("out"), options.pop("self_check")
+    if fresh_seeds is not None:
+        fresh_seeds = count("self_check", fresh_seeds)
     config = StudyConfig.from_mapping(options)
     folder = Path(out) / str(config.name)
 
-    from studies import report_study, run_study  # PyTorch: seconds, so only once the options make sense
+    from studies import judge_study, report_study, run_study  # PyTorch: seconds, so only once the options make sense
+    from studies.next_run import python_command
     from studies.progress import Progress, print_answer
+    from studies.search import run_self_check
 
     try:
         with Progress(thresholds) as progress:
             study = run_study(config, out=folder, on_run=progress)
+        judged = judge_study(study, thresholds)
+        if fresh_seeds and len(judged.recommendations):
+            with Progress(thresholds, against=judged.cells) as progress:
+                run_self_check(config, judged.recommendations, seeds=fresh_seeds, on_run=progress)
+            judged = judge_study(study, thresholds)
+        elif fresh_seeds:
+            print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
     except KeyboardInterrupt:
         print("interrupted: what finished is kept; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
-    page = report_study(study, folder, thresholds)
-    print_answer(study, thresholds)
-    python = os.path.relpath(sys.executable) if sys.executable.startswith(os.getcwd()) else sys.executable
-    print(f"report: {page}\nlook closer: {python} scripts/open_dashboard.py --storage {config.storage}")
+    page = report_study(study, folder, judged)
+    print_answer(study.study_name, judged)
+    print(f"report: {page}\nlook closer: {python_command()} scripts/open_dashboard.py --storage {config.storage}")
     return 0
 
 

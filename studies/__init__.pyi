@@ -3,6 +3,7 @@ from .search import run_study as run_study
 from .storage import StudyInUse as StudyInUse
 from .storage import load_study as load_study
 from .tables import curves_table as curves_table
+from .tables import judge_study as judge_study
 from .tables import report_study as report_study
 from .tables import runs_table as runs_table
 from .training import Run as Run

@@ -67,7 +67,7 @@ class StudyConfig:
         if self.points is not None and self.per_decade is not None:
             raise ValueError(f"points and per_decade exclude each other: give one, got {self.points} and {self.per_decade}")
         if self.points is not None:
-            points = _count("points", self.points)
+            points = count("points", self.points)
         else:
             per_decade = _number("per_decade", PER_DECADE if self.per_decade is None else self.per_decade)
             if not per_decade > 0:
@@ -76,7 +76,7 @@ class StudyConfig:
         sizes = self.batch_size if isinstance(self.batch_size, Sequence) else (self.batch_size,)
         if isinstance(self.batch_size, str) or not len(sizes):
             raise ValueError(f"batch_size must be one or more whole numbers, got {self.batch_size!r}")
-        batch_sizes = tuple(_count("batch_size", size) for size in sizes)
+        batch_sizes = tuple(count("batch_size", size) for size in sizes)
         if len(set(batch_sizes)) < len(batch_sizes):
             raise ValueError(f"batch_size must name each size once, got {list(batch_sizes)}")
         if self.sampler not in SAMPLERS:
@@ -88,15 +88,17 @@ class StudyConfig:
         if not isinstance(name, str) or not NAME_RULE.fullmatch(name):
             rule = "start with a letter or digit and hold at most 100 letters, digits, spaces and ._-"
             raise ValueError(f"name must {rule}, got {name!r}")
+        if name.endswith(".self-check"):
+            raise ValueError(f"name must not end with .self-check, which belongs to the self-check of a study, got {name!r}")
         checked = {
             "trainer": trainer,
             "learning_rate": (low, high),
             "points": points,
             "per_decade": None,
             "batch_size": batch_sizes,
-            "seeds": _count("seeds", self.seeds),
-            "epochs": _count("epochs", next((e for e in (self.epochs, epochs) if e is not None), 10)),
-            "trials": None if self.trials is None else _count("trials", self.trials),
+            "seeds": count("seeds", self.seeds),
+            "epochs": count("epochs", next((e for e in (self.epochs, epochs) if e is not None), 10)),
+            "trials": None if self.trials is None else count("trials", self.trials),
             "name": name,
         }
         for key, value in checked.items():
@@ -156,7 +158,8 @@ def _number(name: str, value: Any) -> float:
     return number
 
 
-def _count(name: str, value: Any) -> int:
+def count(name: str, value: Any) -> int:
+    """A whole number of at least 1; raises ValueError with one sentence that names the option otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
     return int(value)

@@ -6,14 +6,17 @@ import time
 from typing import Any
 
 import optuna
+import pandas as pd
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
 
-from reports.ranges import good_ranges
+from reports.boundaries import EDGES
+from reports.judged import Judged
+from reports.pages import describe_edge
 from reports.style import VERDICTS, format_number
-from reports.verdicts import Thresholds, classify, classify_cells
+from reports.verdicts import Thresholds, classify
 from studies.tables import curves_table, runs_table
 
 JUDGING_SHARE = 0.02  # at most this share of the time goes into verdicts so far
@@ -23,11 +26,11 @@ PLAIN_SECONDS = 10.0  # between two plain lines, where there is no terminal
 class Progress:
     """Shows finished and planned runs, time left and verdicts so far, on stderr; plain lines when that is no terminal.
 
-    Use as a context manager and pass it to ``run_study(on_run=...)``.
+    Use as a context manager and pass it to ``run_study(on_run=...)``; against: as in ``classify``.
     """
 
-    def __init__(self, thresholds: Thresholds) -> None:
-        self._thresholds = thresholds
+    def __init__(self, thresholds: Thresholds, *, against: pd.DataFrame | None = None) -> None:
+        self._thresholds, self._against = thresholds, against
         self._console = Console(stderr=True)
         columns = (
             TextColumn("runs"),
@@ -59,7 +62,8 @@ class Progress:
                 self._console.print(f"going on: {finished} of {planned} runs were finished before")
             return
         if now >= self._judge_after or finished == planned:
-            counts = classify(runs_table(study), curves_table(study), self._thresholds)["verdict"].value_counts()
+            judged = classify(runs_table(study), curves_table(study), self._thresholds, against=self._against)
+            counts = judged["verdict"].value_counts()
             self._verdicts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
             self._judge_after = time.monotonic() + (time.monotonic() - now) / JUDGING_SHARE
         self._bar.update(self._task, completed=finished, description=self._verdicts)
@@ -69,19 +73,24 @@ class Progress:
             self._console.print(f"{finished}/{planned} runs, about {left:.0f} s left; {self._verdicts}", soft_wrap=True)
 
 
-def print_answer(study: optuna.Study, thresholds: Thresholds) -> None:
-    """Print the table a batch size per row, on stdout: too low below, good from-to, divergent from, recommended."""
-    ranges = good_ranges(classify_cells(runs_table(study), curves_table(study), thresholds))
-    table = Table(title=f"Learning rates of {study.study_name!r}")
-    for heading in ("batch\nsize", "too low\nbelow", "good", "divergent\nfrom", "fastest", "recommended"):
+def print_answer(name: str, judged: Judged) -> None:
+    """Print the answer on stdout: a row a batch size with what to use and the three edges, then what to know about it."""
+    table = Table(
+        title=f"Learning rates of {name!r}", caption="below an edge: where it lies on another seed, nine times in ten"
+    )
+    for heading in ("batch\nsize", "use\ngood on new seeds", *(edge.replace(" to ", "\nto ") for edge in EDGES)):
         table.add_column(heading, justify="right", no_wrap=True)
-    for row in ranges.to_dict("records"):
-        good = f"{format_number(row['good_low'])} to {format_number(row['good_high'])}" if row["good_low"] > 0 else "none"
-        cells = [str(row["batch_size"]), format_number(row["good_low"]), good]
-        cells += [format_number(row[key]) for key in ("divergent_from", "fastest", "recommended_learning_rate")]
-        table.add_row(*cells)
+    uses = judged.recommendations.set_index("batch_size").to_dict("index")
+    for size, edges in judged.boundaries.groupby("batch_size"):
+        found = [describe_edge(row, short=True).rstrip("]").replace(" [", "\n") for row in edges.to_dict("records")]
+        use = "none"
+        if size in uses:
+            use = "{}\n{} to {}".format(*(format_number(uses[size][key]) for key in ("learning_rate", "low", "high")))
+        table.add_row(str(size), use, *found, end_section=True)
     console = Console()
     console.print(table)
-    for row in ranges.to_dict("records"):
-        if row["note"]:
-            console.print(f"batch size {row['batch_size']}: {row['note']}", soft_wrap=True, highlight=False)
+    notes = [f"batch size {row['batch_size']}: {row['note']}" for row in judged.ranges.to_dict("records") if row["note"]]
+    failed = [f"not to be trusted yet, {check.name}: {check.sentence}" for check in judged.trust if not check.passed]
+    passed = f"{len(judged.trust) - len(failed)} of {len(judged.trust)} checks passed"
+    for line in filter(None, (judged.overall, *notes, passed, *failed)):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

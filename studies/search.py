@@ -13,14 +13,17 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import pandas as pd
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
+from reports.self_check import rates_to_check
 from studies.config import StudyConfig
-from studies.storage import check_storage, locked, open_storage, require_writable
+from studies.next_run import OPTIONS, given_options
+from studies.storage import check_storage, locked, open_storage, require_writable, self_check_name
 from studies.training import Run, build_trainer, train
 from studies.workload import Workload
 
@@ -54,10 +57,42 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
         require_writable(Path(out), "out")
     assert config.name is not None
     with locked(url, config.name):
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = _open_study(url, config, configuration(config, workload))
-        _close_orphans(study)
-        _work_off(study, config, workload, on_run or (lambda *_: None))
+        study = _open_study(url, config.name, configuration(config, workload))
+        study.sampler = _sampler(config.sampler, len(study.get_trials(deepcopy=False)))
+        study.set_user_attr(OPTIONS, given_options(config))
+        work_off(study, _missing(study, config), config.n_runs, config=config, workload=workload, on_run=on_run)
+    return study
+
+
+def run_self_check(
+    config: StudyConfig, recommendations: pd.DataFrame, *, seeds: int, on_run: OnRun | None = None
+) -> optuna.Study:
+    """Train the recommended learning rates and the ends of their intervals on fresh seeds, what is missing of them.
+
+    Args:
+        config: of the finished study; the fresh seeds follow on its own.
+        recommendations: as ``reports.recommendation.recommend`` returns them.
+        seeds: fresh seeds for each learning rate.
+        on_run: as in ``run_study``.
+
+    Returns:
+        A study of its own beside the other, whose results it leaves as they are: see ``storage.self_check_name``.
+    """
+    workload = Workload.of(config.model, config.data, config.trainer)
+    assert config.name is not None
+    name, url = self_check_name(config.name), check_storage(config.storage)
+    fresh = range(config.seeds, config.seeds + seeds)
+    plan = [
+        (rate, int(use["batch_size"]), seed)
+        for seed in fresh
+        for _, use in recommendations.iterrows()
+        for rate in rates_to_check(use)
+    ]
+    wanted = configuration(config, workload) | {"self_check_of": config.name}
+    with locked(url, name):
+        study = _open_study(url, name, wanted)
+        study.sampler = RandomSampler(seed=0)  # every parameter is fixed by the plan
+        work_off(study, _not_done(study, plan), len(plan), config=config, workload=workload, on_run=on_run)
     return study
 
 
@@ -82,20 +117,26 @@ def _batch_sizes(config: StudyConfig) -> tuple[int, ...]:
     return config.batch_size
 
 
-def _open_study(url: str, config: StudyConfig, wanted: dict[str, Any]) -> optuna.Study:
+def _open_study(url: str, name: str, wanted: dict[str, Any]) -> optuna.Study:
+    """Open or make a study of these settings and close what a killed process left behind; only its seeds may have grown."""
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = open_storage(url)
     known = {summary.study_name for summary in storage.get_all_studies()}
-    if config.name in known:
-        study = optuna.load_study(study_name=config.name, storage=storage, pruner=NopPruner())
-        stored = study.user_attrs.get(CONFIGURATION)
-        if stored is None:
-            raise ValueError(f"name must be new or a study of this project, {config.name!r} was made by something else")
-        if differences := _differences(stored, wanted):
-            raise ValueError(f"study {config.name!r} exists with other settings ({differences}): give another name")
-    else:
-        study = optuna.create_study(study_name=config.name, storage=storage, pruner=NopPruner(), direction="minimize")
+    if name not in known:
+        study = optuna.create_study(study_name=name, storage=storage, pruner=NopPruner(), direction="minimize")
         study.set_user_attr(CONFIGURATION, wanted)
-    study.sampler = _sampler(config.sampler, len(study.get_trials(deepcopy=False)))
+        return study
+    study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
+    stored = study.user_attrs.get(CONFIGURATION)
+    if stored is None:
+        raise ValueError(f"name must be new or a study of this project, {name!r} was made by something else")
+    grown = stored | {"seeds": wanted["seeds"]} if wanted["seeds"] > stored["seeds"] else stored
+    if grown != wanted:
+        differences = _differences(stored, wanted)
+        raise ValueError(f"study {name!r} exists with other settings ({differences}): give another name")
+    if grown != stored:
+        study.set_user_attr(CONFIGURATION, wanted)
+    _close_orphans(study)
     return study
 
 
@@ -131,15 +172,23 @@ def _close_orphans(study: optuna.Study) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
-def _work_off(study: optuna.Study, config: StudyConfig, workload: Workload, on_run: OnRun) -> None:
+def work_off(
+    study: optuna.Study,
+    missing: list[dict[str, Any]],
+    planned: int,
+    *,
+    config: StudyConfig,
+    workload: Workload,
+    on_run: OnRun | None,
+) -> None:
+    """Ask, train and tell the missing points of a plan of ``planned`` runs."""
     low, high = config.learning_rate
     space = {
         "learning_rate": FloatDistribution(low, high, log=True),
         "batch_size": CategoricalDistribution(_batch_sizes(config)),
-        "seed": IntDistribution(0, config.seeds - 1),
+        "seed": IntDistribution(0, max([point["seed"] for point in missing], default=0)),
     }
-    missing = _missing(study, config)
-    planned = config.n_runs
+    on_run = on_run or (lambda *_: None)
     on_run(study, planned - len(missing), planned)
     failures: list[str] = []
     for left, point in reversed(list(enumerate(reversed(missing)))):
@@ -167,14 +216,20 @@ def _work_off(study: optuna.Study, config: StudyConfig, workload: Workload, on_r
 
 def _missing(study: optuna.Study, config: StudyConfig) -> list[dict[str, Any]]:
     """The plan less what is complete, as parameters to fix; the free samplers fix the seed alone."""
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
     if config.sampler != "grid":
+        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
         return [{"seed": index % config.seeds} for index in range(len(complete), config.n_runs)]
-    done = {tuple(trial.params[name] for name in ("learning_rate", "batch_size", "seed")) for trial in complete}
-    plan: list[Cell] = [
-        (rate, size, seed) for seed in range(config.seeds) for size in _batch_sizes(config) for rate in config.learning_rates
-    ]
-    return [dict(zip(("learning_rate", "batch_size", "seed"), cell, strict=True)) for cell in plan if cell not in done]
+    return _not_done(
+        study,
+        [(rate, size, seed) for seed in range(config.seeds) for size in _batch_sizes(config) for rate in config.learning_rates],
+    )
+
+
+def _not_done(study: optuna.Study, plan: list[Cell]) -> list[dict[str, Any]]:
+    names = ("learning_rate", "batch_size", "seed")
+    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+    done = {tuple(trial.params[name] for name in names) for trial in complete}
+    return [dict(zip(names, cell, strict=True)) for cell in plan if cell not in done]
 
 
 def _tell(study: optuna.Study, trial: optuna.Trial, run: Run) -> None:
@@ -187,6 +242,7 @@ def _tell(study: optuna.Study, trial: optuna.Trial, run: Run) -> None:
         "nonfinite_at": run.nonfinite_at,
         "first_height": _plain(run.first_height),
         "final_height": _plain(run.final_height),
+        "validation_examples": run.validation_examples,
         "metrics": {name: _plain(value) for name, value in run.metrics.items()},
         "curves": {name: [list(steps), [_plain(v) for v in values]] for name, (steps, values) in run.curves.items()},
     }

@@ -21,6 +21,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 SQLITE = "sqlite:///"
 SQLITE_HEADER = b"SQLite format 3\x00"
+SELF_CHECK = ".self-check"  # the end of the name of the study that holds the self-check of another
 BUSY_SECONDS = 60  # how long a writer waits for another study's write to the same file
 
 
@@ -117,11 +118,17 @@ def open_storage(url: str) -> RDBStorage:
     return storage
 
 
+def self_check_name(name: str) -> str:
+    """The name of the study that holds the self-check of ``name``."""
+    return name + SELF_CHECK
+
+
 def load_study(storage: str, name: str) -> optuna.Study:
     """An existing study, to read. Raises ValueError naming the studies there are when it is not among them."""
     opened = RDBStorage(check_storage(storage, must_exist=True))
     names = sorted(study.study_name for study in opened.get_all_studies())
     if name not in names:
+        names = [known for known in names if not known.endswith(SELF_CHECK)]
         raise ValueError(f"name must be a study in {storage!r}: {', '.join(names) or 'there are none'}; got {name!r}")
     return optuna.load_study(study_name=name, storage=opened)
 

@@ -15,6 +15,7 @@ seconds             float    wall clock
 nonfinite_at        Int64    first step that was not finite, missing if none
 first_height        float    loss on the probe set before the first step
 final_height        float    at the end (``reports.verdicts.final_height``), inf if non-finite
+validation_examples  Int64   that each validation looked at, 0 without validation, missing if unknown
 val_...             float    final validation metrics, missing for non-finite runs
 member_of           int      the first trial of the fit this run was trained in
 error               str      why a trial failed, missing otherwise
@@ -27,6 +28,7 @@ error               str      why a trial failed, missing otherwise
 from __future__ import annotations
 
 import math
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +37,11 @@ import pandas as pd
 from optuna.trial import FrozenTrial, TrialState
 
 from reports.folder import write_report
+from reports.judged import Judged, judge
+from reports.pages import no_command
 from reports.verdicts import Thresholds
+from studies.next_run import OPTIONS, launch_command
+from studies.storage import self_check_name
 
 STATES = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
 
@@ -44,9 +50,10 @@ def runs_table(study: optuna.Study) -> pd.DataFrame:
     """The table ``runs``; trials that were never started (no parameters) are left out."""
     rows = [_row(trial) for trial in _trials(study)]
     columns = "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height"
+    columns += " validation_examples"
     metrics = sorted({name for row in rows for name in row if name.startswith("val_")})
     table = pd.DataFrame(rows, columns=[*columns.split(), *metrics, "member_of", "error"])
-    return table.astype({"nonfinite_at": "Int64", "steps": "Int64", "examples": "Int64"})
+    return table.astype(dict.fromkeys(("nonfinite_at", "steps", "examples", "validation_examples"), "Int64"))
 
 
 def curves_table(study: optuna.Study) -> pd.DataFrame:
@@ -62,16 +69,28 @@ def curves_table(study: optuna.Study) -> pd.DataFrame:
     return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
 
 
-def report_study(study: optuna.Study, folder: str | Path, thresholds: Thresholds | None = None) -> Path:
-    """Write the report of a study into ``folder`` and return the path of its page."""
+def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Judged:
+    """Everything a study taught, its self-check included where there is one."""
+    return judge(runs_table(study), curves_table(study), thresholds, fresh=fresh_tables(study))
+
+
+def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None = None) -> Path:
+    """Write the report of a study into ``folder`` and return the path of its page; judged: what ``judge_study`` returned."""
+    facts = study.user_attrs
+    command = partial(launch_command, study.study_name, facts[OPTIONS]) if OPTIONS in facts else no_command
+    configuration = facts.get("configuration", {})
     return write_report(
-        runs_table(study),
-        curves_table(study),
-        Path(folder),
-        title=study.study_name,
-        configuration=study.user_attrs.get("configuration", {}),
-        thresholds=thresholds or Thresholds(),
+        judged or judge_study(study), folder, title=study.study_name, configuration=configuration, command=command
     )
+
+
+def fresh_tables(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """``runs`` and ``curves`` of the study's self-check, or None when there was none."""
+    try:
+        check = optuna.load_study(study_name=self_check_name(study.study_name), storage=study._storage)
+    except KeyError:
+        return None
+    return runs_table(check), curves_table(check)
 
 
 def _trials(study: optuna.Study) -> list[FrozenTrial]:
@@ -81,7 +100,10 @@ def _trials(study: optuna.Study) -> list[FrozenTrial]:
 def _row(trial: FrozenTrial) -> dict[str, Any]:
     facts = trial.user_attrs
     row = {"trial": trial.number, "state": trial.state.name, "member_of": trial.number, **trial.params}
-    row |= {name: facts.get(name) for name in ("epochs", "steps", "examples", "seconds", "nonfinite_at", "error")}
+    row |= {
+        name: facts.get(name)
+        for name in ("epochs", "steps", "examples", "seconds", "nonfinite_at", "validation_examples", "error")
+    }
     if trial.state is TrialState.COMPLETE:
         row |= {name: _number(facts[name]) for name in ("first_height", "final_height")}
         row |= {name: _number(value) for name, value in facts["metrics"].items()}

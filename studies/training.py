@@ -36,6 +36,7 @@ class Run:
     epochs: trained, fractional when the run stopped; steps: updates done; examples: seen; seconds: wall clock, all of it.
     nonfinite_at: the first step whose loss, weights or height were not finite, or None.
     first_height, final_height: see ``reports.verdicts``; inf once non-finite.
+    validation_examples: examples each validation looked at, 0 without validation.
     metrics: last value of every ``val_...`` metric, empty for non-finite runs.
     curves: metric to (steps, values), each of shape (n_points,).
     """
@@ -50,6 +51,7 @@ class Run:
     nonfinite_at: int | None
     first_height: float
     final_height: float
+    validation_examples: int
     metrics: Mapping[str, float]
     curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]
 
@@ -112,6 +114,7 @@ def _train_alone(workload: Workload, learning_rate: float, seed: int, batch_size
         nonfinite_at=recorder.nonfinite_at,
         first_height=float(heights[0]),
         final_height=final_height(steps, heights),
+        validation_examples=recorder.validation_examples,
         metrics={name: values[-1] for name, (_, values) in curves.items() if name.startswith("val_")} if finite else {},
         curves=curves,
     )

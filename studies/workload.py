@@ -15,7 +15,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from studies.config import PARTNERS, Spec, class_name, nearest
 
 MODELS = ("ImageClassifier", "Parabola", "Regressor")
-DATA = ("CIFAR10", "Diabetes", "Digits", "FashionMNIST", "MNIST", "ParabolaData")
+DATA = ("CIFAR10", "Diabetes", "Digits", "FashionMNIST", "MNIST", "ParabolaData", "Wine")
 NETWORKS = ("ConvNet", "MLP", "ResNet18")
 LEARNING_RATE_NAMES = ("lr", "learning_rate")  # where Lightning's own finder looks, in its order
 # What would change how long a run trains behind the study's back.

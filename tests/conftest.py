@@ -7,6 +7,8 @@ import os
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 from collections.abc import Sequence
+from functools import cache
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -64,3 +66,26 @@ def four_verdicts() -> tuple[pd.DataFrame, pd.DataFrame]:
             (32, 10.0): [[2.0, 9.0, 400.0, float("inf")]],
         }
     )
+
+
+REFERENCE_TRAIN = {"digits_mlp": 1_347, "wine_b1": 133, "diabetes_linear": 331}  # training examples; a short batch is left out
+
+
+@cache
+def reference_tables(case: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[tuple[int, float], str]]:
+    """``runs``, ``curves`` and the label of each (batch size, learning rate) of a reference grid; see tests/reference."""
+    grid = np.load(Path(__file__).parent / "reference" / f"{case}.npz")
+    cells: dict[tuple[int, float], list[Sequence[float]]] = {}
+    for size, rate, heights in zip(grid["batch"].tolist(), grid["lr"].tolist(), grid["heights"], strict=True):
+        cells.setdefault((size, rate), []).append(heights)
+    runs, curves = tables(cells)  # the rows of a cell stand together, in order of their seeds
+    times = np.column_stack([np.zeros(len(runs)), grid["t"]])
+    steps = np.rint(times * (REFERENCE_TRAIN[case] // grid["batch"][:, None])).astype(int)
+    curves = curves.assign(epoch=times.ravel(), step=steps.ravel())
+    curves = curves.drop_duplicates(["trial", "step"], ignore_index=True)  # one step may stand for several quarter epochs
+    runs["final_height"] = [final_height(c["epoch"].to_numpy(), c["value"].to_numpy()) for _, c in curves.groupby("trial")]
+    runs["val_loss"] = np.where(np.isfinite(grid["val"]), grid["val"], np.nan)
+    runs["epochs"], runs["steps"], runs["examples"] = times[:, -1], steps[:, -1], steps[:, -1] * grid["batch"]
+    runs["nonfinite_at"] = curves[np.isinf(curves["value"])].groupby("trial")["step"].min().astype("Int64")
+    labels = zip(zip(grid["cell_batch"].tolist(), grid["cell_lr"].tolist(), strict=True), grid["label"].tolist(), strict=True)
+    return runs.drop(columns=["val_accuracy"]), curves, dict(labels)

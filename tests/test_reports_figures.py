@@ -14,17 +14,16 @@ from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
 from reports.figures import FIGURES, draw_figures, plot_loss_and_metric, plot_map, plot_time_to_bottom
-from reports.ranges import good_ranges
+from reports.judged import judge
 from reports.style import DIVERGENT, GOOD, STYLES
-from reports.verdicts import classify, classify_cells
+from reports.verdicts import classify_cells
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 DOWN, FLAT, BLOWN = [2.0, 0.1, 0.0, 0.0, 0.0], [2.0, 1.95, 1.9, 1.85, 1.8], [2.0, 9.0, math.inf]
 
 
 def draw(runs: pd.DataFrame, curves: pd.DataFrame) -> dict[str, Figure]:
-    cells = classify_cells(runs, curves)
-    return draw_figures(classify(runs, curves), curves, cells, good_ranges(cells))
+    return draw_figures(judge(runs, curves))
 
 
 def marks(figure: Figure) -> int:
@@ -123,11 +122,19 @@ def test_colour_is_never_the_only_sign() -> None:
 
 
 def test_the_map_draws_into_given_axes_and_leaves_pyplot_alone() -> None:
-    cells = classify_cells(*four_verdicts())
+    judged = judge(*four_verdicts())
     ax = Figure().add_subplot()
-    assert plot_map(cells, good_ranges(cells), ax=ax) is ax
-    assert plot_map(cells).get_figure() is not None
+    assert plot_map(judged.cells, judged.recommendations, judged.boundaries, ax=ax) is ax
+    assert plot_map(judged.cells).get_figure() is not None
     assert plt.get_fignums() == []
+
+
+def test_the_map_shows_every_edge_with_its_interval() -> None:
+    judged = judge(*four_verdicts())
+    ax = plot_map(judged.cells, None, judged.boundaries)
+    drawn = {tuple(np.ravel(line.get_xdata())) for line in ax.lines}
+    for row in judged.boundaries.to_dict("records"):
+        assert {(row["low"], row["high"]), (row["learning_rate"],)} <= drawn
 
 
 def test_the_map_names_real_batch_sizes() -> None:

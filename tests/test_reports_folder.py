@@ -13,13 +13,15 @@ from conftest import four_verdicts, tables
 import reports.folder
 from reports.figures import FIGURES
 from reports.folder import write_report
+from reports.judged import judge
 from reports.verdicts import Thresholds, classify, classify_cells
 
-FILES = {"report.html", "report.md", "runs.csv", "cells.csv", "ranges.csv", "curves.csv"}
+TABLES = "runs cells ranges curves boundaries recommendations costs judgements self_check".split()
+FILES = {"report.html", "report.md", *(f"{name}.csv" for name in TABLES)}
 
 
 def write(folder: Path, runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None) -> Path:
-    return write_report(runs, curves, folder, title="digits", configuration={"epochs": 10}, thresholds=thresholds)
+    return write_report(judge(runs, curves, thresholds), folder, title="digits", configuration={"epochs": 10})
 
 
 def files(folder: Path) -> set[str]:

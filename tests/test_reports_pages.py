@@ -10,27 +10,23 @@ import pytest
 from conftest import four_verdicts, tables
 
 from reports.figures import FIGURES
-from reports.pages import Judged, answer, render_html, render_markdown
-from reports.ranges import good_ranges
+from reports.judged import Judged, judge
+from reports.pages import answers, render_html, render_markdown
 from reports.style import VERDICTS
-from reports.verdicts import Thresholds, classify, classify_cells
+from reports.verdicts import Thresholds
 
+DOWN = [2.0, 0.0, 0.0, 0.0]
 EVIL = "<script>alert(1)</script> | a `b` $\\evil$ \n# c & 'd' \"e\""
 
 
-def judge(runs: pd.DataFrame, curves: pd.DataFrame) -> Judged:
-    cells = classify_cells(runs, curves)
-    return Judged(classify(runs, curves), curves, cells, good_ranges(cells))
-
-
-def html(judged: Judged, *, title: str = "digits", thresholds: Thresholds | None = None, **configuration: object) -> str:
+def html(judged: Judged, *, title: str = "digits", **configuration: object) -> str:
     pictures = dict.fromkeys(FIGURES, b"not really a picture")
-    return render_html(judged, pictures, title=title, configuration=configuration, thresholds=thresholds or Thresholds())
+    return render_html(judged, pictures, title=title, configuration=configuration)
 
 
 def markdown(judged: Judged, *, title: str = "digits", **configuration: object) -> str:
     pictures = {name: f"figures/{name}.png" for name in FIGURES}
-    return render_markdown(judged, pictures, title=title, configuration=configuration, thresholds=Thresholds())
+    return render_markdown(judged, pictures, title=title, configuration=configuration)
 
 
 def with_crash(error: str) -> Judged:
@@ -63,22 +59,23 @@ class Reader(HTMLParser):
 
 def test_the_answer_is_one_sentence_a_batch_size_at_the_top() -> None:
     judged = judge(*four_verdicts())
-    sentence = "Batch size 32: use 0.1; the only good one is 0.1; divergent from 10."
-    assert [answer(row) for row in judged.ranges.to_dict("records")] == [sentence]
+    [(sentence, note, good)] = answers(judged)
+    assert sentence.startswith("Batch size 32: use 0.1 (") and "; good from 0.032 [" in sentence and note == "" and good
     for page in (Reader(html(judged)).text, markdown(judged)):
-        assert page.index(sentence) < page.index("What the words mean")
+        assert page.index(sentence.partition("[")[0]) < page.index("What the words mean")
 
 
-def test_a_range_reads_from_low_to_high() -> None:
-    row = {"batch_size": 64, "recommended_learning_rate": 0.32, "good_low": 0.1, "good_high": 1.0, "divergent_from": 4.0}
-    assert answer(row) == "Batch size 64: use 0.32; good from 0.1 to 1; divergent from 4."
-    assert answer(row | {"divergent_from": math.nan}).endswith("none tried was divergent.")
+def test_an_edge_that_was_not_met_says_on_which_side_it_is() -> None:
+    judged = judge(*tables({(64, 0.1): [DOWN] * 3, (64, 0.2): [DOWN] * 3}))
+    [(sentence, _, _)] = answers(judged)
+    assert "good from below 0.1 (the lowest tried) to above 0.2 (the highest tried)" in sentence
+    assert sentence.endswith("divergence begins above 0.2 (the highest tried).")
 
 
 def test_no_good_learning_rate_is_said_with_its_remedy() -> None:
     judged = judge(*tables({(32, 1.0): [[2.0, math.inf]], (32, 2.0): [[2.0, math.inf]]}))
     page = Reader(html(judged)).text
-    assert "Batch size 32: no learning rate is good; divergent from 1." in page
+    assert "Batch size 32: no learning rate is good; divergence begins below 1 (the lowest tried)." in page
     assert judged.ranges["note"][0] in page
 
 
@@ -129,7 +126,7 @@ def test_configuration_is_flat_with_dotted_names() -> None:
 
 @pytest.mark.parametrize("target", [None, 0.5])
 def test_the_page_says_how_it_was_judged(target: float | None) -> None:
-    page = Reader(html(judge(*four_verdicts()), thresholds=Thresholds(tau=0.2, rho=4, target_loss=target))).text
+    page = Reader(html(judge(*four_verdicts(), Thresholds(tau=0.2, rho=4, target_loss=target)))).text
     assert "tau = 0.2" in page and "rho = 4" in page
     assert ("the target loss, 0.5" in page) == (target is not None)
 
@@ -148,4 +145,4 @@ def test_markdown_tables_have_as_many_columns_in_every_row() -> None:
             widths[-1].add(line.replace("\\|", "").count("|"))
         elif widths[-1]:
             widths.append(set())
-    assert len(widths) == 4 and all(len(width) == 1 for width in widths[:-1])
+    assert len(widths) == 7 and all(len(width) == 1 for width in widths[:-1])

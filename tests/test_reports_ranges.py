@@ -20,16 +20,10 @@ def ranges(cells: dict[tuple[int, float], list[list[float]]], thresholds: Thresh
     return dict(table.iloc[0].to_dict())
 
 
-def test_range_names_the_fastest_both_ends_the_edge_and_one_rate_to_use() -> None:
+def test_range_names_the_fastest_both_ends_and_where_divergence_begins() -> None:
     row = ranges({(8, 0.01): [FLAT], (8, 0.1): [DOWN], (8, 1.0): [DOWN], (8, 10.0): [DOWN], (8, 100.0): [GONE]})
     assert [row[key] for key in ("batch_size", "good_low", "good_high", "divergent_from")] == [8, 0.1, 10.0, 100.0]
-    assert row["recommended_learning_rate"] == 1.0 and row["note"] == ""
-
-
-def test_between_two_equally_far_rates_the_lower_is_recommended() -> None:
-    assert (
-        ranges({(8, 0.01): [FLAT], (8, 0.1): [DOWN], (8, 1.0): [DOWN], (8, 10.0): [GONE]})["recommended_learning_rate"] == 0.1
-    )
+    assert row["note"] == ""
 
 
 def test_fastest_at_an_end_says_which_way_to_widen() -> None:
@@ -46,9 +40,9 @@ def test_hole_in_the_good_range_is_counted() -> None:
     assert row["note"] == "1 of 3 learning rates inside the good range are not good"
 
 
-def test_nothing_good_has_a_remedy_and_no_recommendation() -> None:
+def test_nothing_good_has_a_remedy() -> None:
     row = ranges({(8, 0.1): [FLAT], (8, 1.0): [FLAT]}, Thresholds(target_loss=0.0))
-    assert math.isnan(row["recommended_learning_rate"])
+    assert math.isnan(row["good_low"]) and math.isnan(row["fastest"])
     assert (
         row["note"]
         == "no learning rate reached the bottom, so none is called good: try more epochs or a wider range of learning rates"

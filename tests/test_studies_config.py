@@ -106,7 +106,7 @@ def test_max_epochs_of_the_trainer_is_epochs() -> None:
 
 WORKLOADS: list[tuple[dict[str, Any], str]] = [
     ({"model": "Nope"}, "model must be one of ImageClassifier, Parabola, Regressor or an import path"),
-    ({"data": "Nope"}, "data must be one of CIFAR10, Diabetes, Digits, FashionMNIST, MNIST, ParabolaData or"),
+    ({"data": "Nope"}, "data must be one of CIFAR10, Diabetes, Digits, FashionMNIST, MNIST, ParabolaData, Wine or"),
     (
         {"model": {"class_path": "ImageClassifier", "init_args": {"network": "Nope"}}},
         "model.network must be one of ConvNet, MLP, ResNet18 or",
@@ -161,6 +161,7 @@ def test_module_without_a_learning_rate_and_data_without_a_batch_size_are_refuse
         ("Parabola", None, ("Parabola", "ParabolaData")),
         (None, {"class_path": "lightning_modules.ParabolaData"}, ("Parabola", "ParabolaData")),
         (None, "MNIST", ("ImageClassifier", "MNIST")),
+        (None, "Wine", ("ImageClassifier", "Wine")),
     ],
     ids=str,
 )

@@ -13,7 +13,7 @@ from studies import StudyConfig, curves_table, report_study, run_study, runs_tab
 
 COLUMNS = (
     "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height "
-    "val_accuracy val_loss member_of error"
+    "validation_examples val_accuracy val_loss member_of error"
 ).split()
 
 

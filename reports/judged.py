@@ -1,0 +1,73 @@
+"""Everything a study taught, from its two tables: the one way from runs and curves to what pages and terminals show."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import pandas as pd
+
+from reports.boundaries import find_boundaries, fit_edges
+from reports.judgements import judge_curves
+from reports.ranges import good_ranges
+from reports.recommendation import price_errors, recommend, recommend_overall
+from reports.self_check import SELF_CHECK, judge_self_check, summarize_self_check
+from reports.trust import Check, check_trust
+from reports.verdicts import Thresholds, classify_both
+
+
+class Judged(NamedTuple):
+    """What a study taught, as tables whose columns are described by the function that makes each.
+
+    runs: ``classify``; curves: as recorded; cells: ``classify_cells``; ranges: ``good_ranges``; boundaries:
+    ``find_boundaries``; recommendations: ``recommend``; costs: ``price_errors``; judgements: ``judge_curves``; self_check:
+    ``judge_self_check``, empty without one; overall: ``recommend_overall``, a sentence; trust: ``check_trust``;
+    thresholds: how strictly it was judged.
+    """
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    cells: pd.DataFrame
+    ranges: pd.DataFrame
+    boundaries: pd.DataFrame
+    recommendations: pd.DataFrame
+    costs: pd.DataFrame
+    judgements: pd.DataFrame
+    self_check: pd.DataFrame
+    overall: str
+    trust: list[Check]
+    thresholds: Thresholds
+
+
+def judge(
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    thresholds: Thresholds | None = None,
+    *,
+    fresh: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+) -> Judged:
+    """Judge a study; runs and curves are the tables of ``studies.tables``, ``fresh`` those of its self-check."""
+    thresholds = thresholds or Thresholds()
+    judged, cells = classify_both(runs, curves, thresholds)
+    edges = fit_edges(judged)
+    boundaries = find_boundaries(judged, edges)
+    recommendations = recommend(judged, cells, edges)
+    trust = check_trust(judged, cells, boundaries, recommendations, thresholds)
+    self_check = pd.DataFrame(columns=list(SELF_CHECK))
+    if fresh is not None and len(recommendations):
+        unseen = fresh[0][~fresh[0]["seed"].isin(runs["seed"])]  # the study may have grown since
+        self_check = judge_self_check(recommendations, cells, unseen, fresh[1], thresholds)
+        trust.append(summarize_self_check(self_check))
+    return Judged(
+        runs=judged,
+        curves=curves,
+        cells=cells,
+        ranges=good_ranges(cells),
+        boundaries=boundaries,
+        recommendations=recommendations,
+        costs=price_errors(cells, edges, recommendations),
+        judgements=judge_curves(judged, curves, thresholds),
+        self_check=self_check,
+        overall=recommend_overall(recommendations, cells, edges),
+        trust=trust,
+        thresholds=thresholds,
+    )

@@ -1,0 +1,200 @@
+"""What a run did beside its verdict: catapult, oscillation, death, slowness, overfitting, a loss and a metric that disagree."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from reports.style import DIVERGENT, TOO_HIGH, format_number
+from reports.verdicts import Thresholds, find_floors
+
+Floats = npt.NDArray[np.float64]
+Curve = tuple[Floats, Floats]  # epochs, values; ascending in time
+Found = tuple[float, str]  # the number and the sentence that holds it
+
+SWING = 0.5  # in tau: a typical step up or down of half of what may be missing at the bottom is more than a ripple
+REVERSALS = 1 / 3  # of the neighbouring changes; a straight way down has none, white noise two thirds
+GAIN = 0.2  # in tau, over the last third: less is not told from standing still
+STILL = 0.5  # in tau: a run whose second half stays within this band stands still
+RISE = 0.2  # in tau: how far the validation loss must be above its lowest to speak of it
+JUDGEMENT_COLUMNS = ("trial", "batch_size", "learning_rate", "seed", "judgement", "number", "sentence")
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One finite run as the judgements see it.
+
+    heights: (epochs, heights); progress: at the same times, 0 at the start and 1 at the floor; way: start minus floor,
+    above 0; end: final progress; validation: metric to (epochs, values); directions: metric to 1 where more is better,
+    -1 where less is; tau as in ``Thresholds``.
+    """
+
+    heights: Curve
+    progress: Floats
+    way: float
+    end: float
+    verdict: str
+    validation: Mapping[str, Curve]
+    directions: Mapping[str, int]
+    tau: float
+
+    @property
+    def second_half(self) -> Floats:
+        """Progress in the second half of the run."""
+        half: Floats = self.progress[self.heights[0] >= 0.5 * self.heights[0][-1]]
+        return half
+
+
+def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
+    """A row for every judgement that holds of a run; runs as ``classify`` returns them, curves as recorded.
+
+    Columns: ``trial``, ``batch_size``, ``learning_rate``, ``seed``, ``judgement`` (a name in ``JUDGEMENTS``), ``number``
+    (its unit is in the sentence), ``sentence``. Runs that turned non-finite or have no way down to the floor have none:
+    their verdict's reason says it all.
+    """
+    thresholds = thresholds or Thresholds()
+    floors = find_floors(runs, thresholds)
+    directions = _directions(runs)
+    paths = {
+        key: (path["epoch"].to_numpy(float), path["value"].to_numpy(float))
+        for key, path in curves[curves["metric"] != "minibatch_loss"].sort_values("step").groupby(["trial", "metric"])
+    }
+    rows = []
+    for run in runs[runs["verdict"].notna()].to_dict("records"):
+        way = run["first_height"] - floors[run["batch_size"]]
+        heights = paths.get((run["trial"], "height"))
+        if heights is None or not (0 < way < math.inf) or not np.isfinite(heights[1]).all():
+            continue
+        validation = {name: paths[run["trial"], name] for name in ("val_loss", *directions) if (run["trial"], name) in paths}
+        progress = (run["first_height"] - heights[1]) / way
+        walk = Walk(heights, progress, way, run["progress"], run["verdict"], validation, directions, thresholds.tau)
+        for name, look in LOOKS.items():
+            if found := look(walk):
+                same = {key: run[key] for key in JUDGEMENT_COLUMNS[:4]}
+                rows.append(same | {"judgement": name, "number": found[0], "sentence": found[1]})
+    return pd.DataFrame(rows, columns=list(JUDGEMENT_COLUMNS))
+
+
+def _catapult(walk: Walk) -> Found | None:
+    """Rose above the start, then recovered (Lewkowycz et al. 2020)."""
+    top = int(np.argmin(walk.progress))
+    rise = -float(walk.progress[top])
+    epochs = walk.heights[0]
+    if rise < walk.tau or walk.end < walk.tau or epochs[top] > 0.9 * epochs[-1]:
+        return None
+    rose = f"rose {_percent(rise)} of the way above its start at epoch {format_number(epochs[top])}"
+    return rise, f"{rose}, then recovered and ended {_percent(walk.end)} of the way down"
+
+
+def _oscillating(walk: Walk) -> Found | None:
+    changes = np.diff(walk.second_half)
+    if len(changes) < 3:
+        return None
+    swing, reversals = float(np.median(np.abs(changes))), float(np.mean(changes[1:] * changes[:-1] < 0))
+    if swing < SWING * walk.tau or reversals < REVERSALS:
+        return None
+    return swing, f"goes up and down by {_percent(swing)} of the way between measurements in its second half"
+
+
+def _died(walk: Walk) -> Found | None:
+    stands = len(walk.second_half) > 2 and np.ptp(walk.second_half) <= STILL * walk.tau
+    if walk.verdict not in (TOO_HIGH, DIVERGENT) or not stands or walk.end >= 0.5:
+        return None
+    last = float(walk.heights[1][-1])
+    away = np.flatnonzero(np.abs(walk.progress - walk.progress[-1]) > STILL * walk.tau)
+    since = format_number(walk.heights[0][min(int(away[-1]) + 1 if len(away) else 0, len(walk.progress) - 1)])
+    start = format_number(float(walk.heights[1][0]))
+    return last, f"stands still at height {format_number(last)} since epoch {since} (untrained: {start}): it learns no more"
+
+
+def _still_improving(walk: Walk) -> Found | None:
+    epochs, last = walk.heights[0], walk.heights[0][-1]
+    if walk.verdict == DIVERGENT or walk.end >= 1 - walk.tau:
+        return None
+    around = np.abs(epochs - last * 2 / 3) <= last / 20  # as wide as the last tenth, that the end is measured on
+    if not around.any():
+        return None
+    gain = walk.end - float(np.median(walk.progress[around]))
+    if gain < GAIN * walk.tau or (found := _oscillating(walk)) and gain < found[0]:
+        return None
+    pace = gain / (last * (0.95 - 2 / 3))
+    more = (1 - walk.tau - walk.end) / pace
+    sentence = (
+        f"still improves by {_percent(pace)} of the way an epoch; at that pace the bottom is {format_number(more)} epochs"
+    )
+    return more, f"{sentence} further on, so the budget is too short to tell slow from stuck"
+
+
+def _overfit(walk: Walk) -> Found | None:
+    if walk.verdict == DIVERGENT or (loss := walk.validation.get("val_loss")) is None:
+        return None
+    epochs, values = loss
+    lowest = int(np.argmin(values))
+    rise = float(values[-1] - values[lowest])
+    if not rise >= RISE * walk.tau * walk.way:
+        return None
+    gap = float(values[-1] - walk.heights[1][-1])
+    text = f"validation loss is {format_number(gap)} above the training height and has grown by {format_number(rise)}"
+    return gap, f"{text} since its lowest at epoch {format_number(epochs[lowest])}"
+
+
+def _disagreement(walk: Walk) -> Found | None:
+    """The validation loss got worse from its lowest to the end while another metric got better."""
+    if not _overfit(walk):
+        return None
+    epochs, values = walk.validation["val_loss"]
+    lowest = int(np.argmin(values))
+    for name, direction in walk.directions.items():
+        if name not in walk.validation or len(walk.validation[name][1]) != len(values):
+            continue
+        before, after = walk.validation[name][1][[lowest, -1]]
+        if direction * (after - before) > 0:
+            metric = name.replace("val_", "validation ", 1)
+            since = f"since epoch {format_number(epochs[lowest])}"
+            better = f"{metric} improved from {format_number(before)} to {format_number(after)}"
+            rise = float(values[-1] - values[lowest])
+            return rise, f"{since} validation loss got worse by {format_number(rise)} while {better}"
+    return None
+
+
+LOOKS: dict[str, Callable[[Walk], Found | None]] = {
+    "catapult": _catapult,
+    "oscillating": _oscillating,
+    "died": _died,
+    "still improving": _still_improving,
+    "overfitting": _overfit,
+    "loss and metric disagree": _disagreement,
+}
+
+
+def score_sensitivity(runs: pd.DataFrame) -> dict[int, float]:
+    """Learning-rate sensitivity of each batch size, in units of the loss; 0 if every learning rate ends at the floor.
+
+    The mean over the learning rates tried of the final height's excess over the lowest, each clipped at the untrained
+    height: Wortsman et al. 2023, "Small-scale proxies for large-scale Transformer training instabilities", section 2.2.
+    It depends on the range: compare studies of the same one. Runs as ``classify`` returns them.
+    """
+    finished = runs[runs["verdict"].notna()]
+    ends = finished["final_height"].clip(upper=finished["first_height"])
+    medians = ends.groupby([finished["batch_size"], finished["learning_rate"]]).median()
+    return {int(size): float((group - group.min()).mean()) for size, group in medians.groupby(level=0)}
+
+
+def _directions(runs: pd.DataFrame) -> dict[str, int]:
+    """Which way each validation metric but the loss improves: the way it goes where the final height falls."""
+    finite = runs[np.isfinite(runs["final_height"].astype(float))]
+    found = {}
+    for name in (str(name) for name in runs if str(name).startswith("val_") and name != "val_loss"):
+        ranks = finite[[name, "final_height"]].dropna().astype(float).rank()
+        if (ranks.nunique() > 1).all():
+            found[name] = -1 if ranks[name].corr(ranks["final_height"]) > 0 else 1
+    return found
+
+
+def _percent(share: float) -> str:
+    return f"{format_number(100 * share)} %"

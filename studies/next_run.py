@@ -1,0 +1,78 @@
+"""The command that runs a study with some options changed, to paste into a terminal."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shlex
+import sys
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from sqlalchemy.engine import make_url
+
+from studies.config import StudyConfig
+
+OPTIONS = "options"  # the study's attribute that holds what StudyConfig was given
+# What a changed study is called: new settings need a new name. Seeds may grow under the old one, which trains only those.
+NAMES = {"learning_rate": "wider", "per_decade": "finer", "epochs": "longer"}
+
+
+def given_options(config: StudyConfig) -> dict[str, Any]:
+    """What differs from the defaults of ``StudyConfig``, as plain JSON."""
+    default = StudyConfig(model=config.model, data=config.data)
+    values = {name: getattr(config, name) for name in StudyConfig.__dataclass_fields__}
+    changed = {name: value for name, value in values.items() if value and value != getattr(default, name, None)}
+    changed |= {name: value for name in ("model", "data") if (value := values[name]) is not None}
+    if "://" in config.storage and "storage" in changed:  # it may hold a password
+        changed["storage"] = make_url(config.storage).render_as_string(hide_password=True)
+    return json.loads(json.dumps(changed, default=str))  # type: ignore[no-any-return]
+
+
+def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
+    """A line for a shell: ``launch_study.py`` with the options of a study and some of them changed.
+
+    Where a change makes it another study it gets another name. A new range keeps the density of learning rates, and a new
+    density the range.
+
+    >>> launch_command("wine", {"model": {"init_args": {"momentum": 0.9}}}, {"epochs": 30}).partition("scripts/")[2]
+    'launch_study.py --model.momentum 0.9 --epochs 30 --name wine-longer'
+    """
+    wanted = {key: value for key, value in options.items() if key != "name"}
+    if {"learning_rate", "per_decade"} & set(changes):
+        low, high = wanted.get("learning_rate", StudyConfig().learning_rate)
+        points = wanted.pop("points", None)
+        if points and points > 1 and high > low:
+            wanted.setdefault("per_decade", math.ceil((points - 1) / math.log10(high / low)))
+    wanted |= changes
+    suffix = next((suffix for key, suffix in NAMES.items() if key in changes), None)
+    flags = [*_flags(wanted), "--name", name if suffix is None else f"{name}-{suffix}"]
+    return shlex.join([python_command(), "scripts/launch_study.py", *flags])
+
+
+def python_command() -> str:
+    """The interpreter as a person would type it: relative when it is below the current folder."""
+    return os.path.relpath(sys.executable) if sys.executable.startswith(os.getcwd() + os.sep) else sys.executable
+
+
+def _flags(options: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in options.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name in ("model", "data", "trainer") and isinstance(value, Mapping):
+            yield from _dotted(flag, value)
+        elif isinstance(value, list):
+            yield from (flag, *(f"{item:.6g}" if isinstance(item, float) else str(item) for item in value))
+        else:
+            yield from (flag, str(value))
+
+
+def _dotted(flag: str, spec: Mapping[str, Any]) -> Iterator[str]:
+    """A class spec as flags: ``--model ConvNet --model.width 16``."""
+    if "class_path" in spec:
+        yield from (flag, str(spec["class_path"]))
+    for name, value in (spec.get("init_args", {}) if {"class_path", "init_args"} & set(spec) else spec).items():
+        if isinstance(value, Mapping):
+            yield from _dotted(f"{flag}.{name}", value)
+        else:
+            yield from (f"{flag}.{name}", value if isinstance(value, str) else json.dumps(value))

@@ -1,0 +1,142 @@
+"""The recommended learning rate: good on seeds the study never saw, away from the edges, for a reason that is said."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import reference_tables, tables
+
+from reports.boundaries import fit_edges
+from reports.judged import judge
+from reports.recommendation import COSTS, DISTANCE, RECOMMENDATIONS, SURE, good_share
+from reports.verdicts import Thresholds, classify
+
+DOWN, SLOW, FLAT, GONE = [2.0, 0.0, 0.0, 0.0, 0.0], [2.0, 1.0, 0.4, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9, 1.9], [2.0, 9.0, math.inf]
+Cells = dict[tuple[int, float], list[list[float]]]
+
+
+def hill(size: int = 8, *, low: int = 3, good: int = 7, start: float = 1e-3, step: float = 1.5, seeds: int = 3) -> Cells:
+    """Learning rates a factor ``step`` apart: ``low`` too low, ``good`` good ones, three divergent."""
+    curves = [FLAT] * low + [DOWN] * good + [GONE] * 3
+    return {(size, float(f"{start * step**k:.6g}")): [curve] * seeds for k, curve in enumerate(curves)}
+
+
+def recommended(cells: Cells, thresholds: Thresholds | None = None, **changes: dict[float, float]) -> dict[str, Any]:
+    runs, curves = tables(cells)
+    for name, values in changes.items():
+        runs[name] = runs["learning_rate"].map(values).fillna(runs[name])
+    table = judge(runs, curves, thresholds).recommendations
+    assert list(table) == list(RECOMMENDATIONS)
+    return dict(table.iloc[0].to_dict())
+
+
+def test_recommended_is_inside_its_interval_far_from_divergence_and_sure() -> None:
+    row = recommended(hill())
+    rates = sorted(rate for _, rate in hill())
+    assert row["low"] <= row["learning_rate"] <= row["high"] and row["learning_rate"] in rates[3:10]
+    assert row["divergence_factor"] >= DISTANCE and row["good_share"] >= SURE and row["interval_share"] == 0.9
+    assert rates[3] <= row["low"] and row["high"] <= rates[9] / DISTANCE * 1.5
+    assert row["reason"].startswith(f"expected to be good on {math.floor(100 * row['good_share'])} % of new seeds")
+
+
+def test_ends_of_the_interval_are_good_on_nine_new_seeds_in_ten() -> None:
+    judged = judge(*tables(hill()))
+    edges = fit_edges(judged.runs)[8]
+    row = judged.recommendations.iloc[0]
+    assert good_share(edges, row["low"]) == pytest.approx(0.9, abs=0.02)
+    assert good_share(edges, row["high"]) >= 0.88
+    assert good_share(edges, row["low"] / 1.1) < 0.9
+
+
+def test_better_validation_loss_is_preferred_among_those_that_are_safe() -> None:
+    rates = sorted(rate for _, rate in hill(good=9))
+    safe = rates[5:8]
+    for best in safe:
+        row = recommended(hill(good=9), val_loss=dict.fromkeys(rates, 1.0) | {best: 0.5})
+        assert row["learning_rate"] == best
+        assert "validation loss within one standard error of the lowest inside the interval, 0.5" in row["reason"]
+
+
+def test_validation_loss_never_buys_an_unsafe_learning_rate() -> None:
+    rates = sorted(rate for _, rate in hill())
+    row = recommended(hill(), val_loss=dict.fromkeys(rates, 1.0) | {rates[9]: 0.01})
+    assert row["learning_rate"] <= rates[9] / DISTANCE
+
+
+def test_good_range_next_to_divergence_says_that_it_cannot_keep_its_distance() -> None:
+    row = recommended(hill(good=3, step=1.3, seeds=9))
+    assert row["divergence_factor"] < DISTANCE
+    assert "too near to divergence" in row["reason"] or "too narrow" in row["reason"]
+
+
+def test_narrow_good_range_gives_its_surest_learning_rate_and_an_honest_interval() -> None:
+    row = recommended(hill(good=1, step=1.78))
+    assert row["good_share"] < 0.9 and row["interval_share"] == 0.5
+    assert "too narrow for 95 % of new seeds, so it is the surest learning rate in it" in row["reason"]
+
+
+def test_nothing_good_recommends_nothing() -> None:
+    judged = judge(*tables({(8, 0.1): [FLAT], (8, 1.0): [GONE]}), Thresholds(target_loss=0.0))
+    assert judged.recommendations.empty and judged.costs.empty and judged.overall == ""
+
+
+def test_where_none_diverged_the_distance_is_unknown_and_said() -> None:
+    row = recommended({(8, 0.01): [FLAT] * 3, (8, 0.1): [DOWN] * 3, (8, 0.2): [DOWN] * 3})
+    assert row["divergence_factor"] == math.inf and "divergence was not met" in row["reason"]
+    assert row["high"] <= 0.2, "nothing above the highest learning rate tried is promised"
+
+
+def test_one_learning_rate_serves_all_batch_sizes_where_the_intervals_overlap() -> None:
+    overall = judge(*tables(hill(8) | hill(16))).overall
+    assert overall.startswith("For every batch size: ") and "serves them all" in overall
+    assert "Soonest at the bottom by the clock: batch size 8" in overall
+    apart = judge(*tables(hill(8) | hill(16, start=1.0))).overall
+    assert apart.startswith("No learning rate is inside the interval of every batch size: use each size's own.")
+    assert judge(*tables(hill(8))).overall == ""
+
+
+def test_price_of_a_wrong_learning_rate_is_told_in_epochs_and_seconds() -> None:
+    rates = [0.01, 0.1, 1.0, 10.0]
+    cells = {(8, rate): [curve] * 3 for rate, curve in zip(rates, (FLAT, SLOW, DOWN, GONE), strict=True)}
+    judged = judge(*tables(cells), Thresholds(rho=20))
+    costs = judged.costs.set_index("factor")
+    assert list(judged.costs) == list(COSTS)
+    use = judged.recommendations.iloc[0]["learning_rate"]
+    assert costs.loc[1.0, "ratio"] == 1 and costs.loc[1.0, "verdict"] == "good"
+    assert costs["learning_rate"].tolist() == pytest.approx([use * f for f in (0.1, 0.5, 1, 2, 10)])
+    known = judged.cells.set_index("learning_rate")["time_to_bottom_epochs"]
+    down = use / 10 if use == 1.0 else use
+    assert costs.loc[0.1 if use == 1.0 else 1.0, "epochs"] == pytest.approx(known[down])
+    assert costs.loc[1.0, "seconds"] == pytest.approx(costs.loc[1.0, "epochs"] * 2.0 / 10)
+
+
+def test_price_between_two_tried_rates_is_interpolated_on_log_scales_and_outside_unknown() -> None:
+    cells = {(8, 0.1): [SLOW] * 3, (8, 0.4): [DOWN] * 3}
+    judged = judge(*tables(cells), Thresholds(rho=20))
+    costs = judged.costs.set_index("factor")
+    slow, fast = judged.cells["time_to_bottom_epochs"]
+    use = judged.recommendations.iloc[0]["learning_rate"]
+    between = 0.5 if use == 0.4 else 2.0
+    assert costs.loc[between, "epochs"] == pytest.approx(math.sqrt(slow * fast))
+    assert pd.isna(costs.loc[10.0, "verdict"]) and math.isnan(costs.loc[10.0, "epochs"])
+
+
+def test_recommendation_from_two_seeds_is_good_on_the_third() -> None:
+    """18 recommendations on the reference grids; the label of all three seeds is good, and so is the third seed's own verdict.
+
+    95 % are promised, so one odd seed is no refutation: wine at batch size 1, seed 0, whose good range begins late.
+    """
+    verdicts = []
+    for case, third in itertools.product(("digits_mlp", "wine_b1", "diabetes_linear"), range(3)):
+        runs, curves, labels = reference_tables(case)
+        known, new = runs[runs["seed"] != third], runs[runs["seed"] == third]
+        alone = classify(new, curves)
+        for row in judge(known, curves).recommendations.to_dict("records"):
+            assert labels[row["batch_size"], row["learning_rate"]] == "good"
+            here = (new["batch_size"] == row["batch_size"]) & (new["learning_rate"] == row["learning_rate"])
+            verdicts += alone.loc[here, "verdict"].tolist()
+    assert len(verdicts) == 18 and verdicts.count("good") >= 17

@@ -1,0 +1,167 @@
+"""The trust box: each check passes and fails where a person would say so, and names what to run next; the self-check too."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pandas as pd
+import pytest
+from conftest import four_verdicts, tables
+
+from reports.judged import Judged, judge
+from reports.self_check import ROLES, SELF_CHECK, rates_to_check
+from reports.trust import VALIDATION, Check
+from reports.verdicts import Thresholds
+
+DOWN, FLAT, GONE = [2.0, 0.0, 0.0, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9, 1.9], [2.0, 9.0, math.inf]
+Cells = dict[tuple[int, float], list[list[float]]]
+
+
+def hill(
+    *, seeds: int = 3, step: float = 1.5, curves: tuple[list[float], ...] = (FLAT, FLAT, *[DOWN] * 7, GONE, GONE)
+) -> Cells:
+    return {(8, float(f"{0.01 * step**k:.6g}")): [curve] * seeds for k, curve in enumerate(curves)}
+
+
+def judged(cells: Cells, thresholds: Thresholds | None = None, **columns: Any) -> Judged:
+    runs, curves = tables(cells)
+    return judge(runs.assign(**({"validation_examples": 1_000} | columns)), curves, thresholds)
+
+
+def checks(cells: Cells, thresholds: Thresholds | None = None, **columns: Any) -> dict[str, Check]:
+    return {check.name: check for check in judged(cells, thresholds, **columns).trust}
+
+
+def test_study_that_deserves_trust_passes_every_check() -> None:
+    found = checks(hill())
+    assert list(found) == ["seeds", "range", "grid", "budget", "edges", "validation"]
+    assert {name: check.sentence for name, check in found.items() if not check.passed} == {}
+    assert all(check.changes is None for check in found.values())
+
+
+def test_too_few_seeds_fail_and_name_how_many() -> None:
+    check = checks(hill(seeds=1))["seeds"]
+    assert not check.passed and check.changes == {"seeds": 3}
+    assert check.sentence == "1 seed in every cell; at least 3 are needed to outvote one odd seed"
+
+
+@pytest.mark.parametrize(
+    ("curves", "wider"),
+    [
+        ((DOWN, DOWN, DOWN, GONE), (0.001, None)),
+        ((FLAT, DOWN, DOWN, DOWN), (None, 10)),
+        ((DOWN, DOWN, DOWN), (0.001, 10)),
+        ((GONE, GONE, GONE), (0.001, None)),
+    ],
+    ids=["open below", "open above", "open on both sides", "all divergent"],
+)
+def test_range_that_misses_an_edge_is_to_be_widened_on_that_side(
+    curves: tuple[list[float], ...], wider: tuple[float | None, float | None]
+) -> None:
+    cells = hill(curves=curves)
+    rates = [rate for _, rate in cells]
+    check = checks(cells)["range"]
+    assert not check.passed and check.changes is not None
+    expected = [rates[0] if wider[0] is None else rates[0] / 10, rates[-1] if wider[1] is None else rates[-1] * 10]
+    assert check.changes["learning_rate"] == pytest.approx(expected, rel=1e-5)
+    assert "batch size 8" in check.sentence
+
+
+def test_nothing_good_with_the_best_at_the_top_is_to_be_widened_upwards() -> None:
+    check = checks(hill(curves=([2.0, 1.9, 1.8], [2.0, 1.6, 1.4])), Thresholds(target_loss=0.0))["range"]
+    assert not check.passed and check.changes == {"learning_rate": [0.01, pytest.approx(0.15)]}
+
+
+def test_coarse_grid_fails_and_asks_for_twice_the_density() -> None:
+    check = checks(hill(step=4.0))["grid"]
+    assert not check.passed and check.changes == {"per_decade": 4}
+    assert check.sentence == "neighbours at an edge differ by a factor 4 at batch size 8, at most 2 is fine enough"
+
+
+def test_grid_too_coarse_for_so_narrow_a_good_range_fails() -> None:
+    check = checks(hill(step=1.9, curves=(FLAT, FLAT, DOWN, GONE, GONE)))["grid"]
+    assert not check.passed and "too wide for so narrow a good range" in check.sentence
+
+
+def test_budget_must_hold_three_times_the_fastest() -> None:
+    slow = [2.0, 1.5, 1.0, 0.5, 0.0, 0.0]
+    check = checks(hill(curves=(FLAT, FLAT, slow, slow, slow, GONE)))["budget"]
+    assert not check.passed and check.changes == {"epochs": 22}  # 90 % of the way after 7.2 of 10 epochs
+    assert "slow cannot be told from too low" in check.sentence
+    none = checks(hill(curves=(FLAT, FLAT)), Thresholds(target_loss=0.0))["budget"]
+    assert not none.passed and none.changes == {"epochs": 20}
+    gone = checks(hill(curves=(GONE, GONE)))["budget"]
+    assert not gone.passed and gone.changes is None
+
+
+def test_edges_that_are_no_thresholds_fail() -> None:
+    check = checks(hill(curves=(FLAT, FLAT, DOWN, FLAT, DOWN, FLAT, DOWN, DOWN, GONE)))["edges"]
+    assert not check.passed and check.changes == {"seeds": 6}
+    assert "on the wrong side of the worst edge (good to too high, batch size 8)" in check.sentence
+
+
+@pytest.mark.parametrize(("n", "passed"), [(0, False), (111, False), (VALIDATION - 1, False), (VALIDATION, True)], ids=str)
+def test_validation_needs_enough_examples(n: int, passed: bool) -> None:
+    check = checks(hill(), validation_examples=n)["validation"]
+    assert check.passed == passed and check.changes is None
+    assert n == 0 or check.sentence.startswith(f"{n} validation examples: a share measured on them has a standard error of")
+
+
+def test_tables_that_do_not_count_validation_examples_are_not_trusted_to_have_any() -> None:
+    assert not {check.name: check for check in judge(*four_verdicts()).trust}["validation"].passed
+
+
+def test_no_finished_run_has_no_trust_box() -> None:
+    runs, curves = four_verdicts()
+    assert judge(runs.assign(state="FAIL"), curves).trust == []
+
+
+def self_check(good: dict[str, int], *, n: int = 3) -> Judged:
+    """A study and its self-check, in which ``good[role]`` of ``n`` fresh runs go down and the others stay up."""
+    runs, curves = tables(hill())
+    use = judge(runs, curves).recommendations.iloc[0]
+    fresh = {(8, use[column]): [DOWN] * good[role] + [FLAT] * (n - good[role]) for role, column in ROLES.items()}
+    fresh_runs, fresh_curves = tables(fresh)
+    return judge(runs, curves, fresh=(fresh_runs.assign(seed=fresh_runs["seed"] + 3), fresh_curves))
+
+
+def test_promise_that_held_passes_with_its_numbers() -> None:
+    found = self_check({"recommended": 3, "low end": 3, "high end": 2})
+    assert list(found.self_check) == list(SELF_CHECK) and found.self_check["held"].tolist() == [True] * 3
+    sentence = "on 3 fresh seeds the recommended learning rate was good in 3 of 3 runs, the ends of its interval in 5 of 6"
+    assert found.trust[-1] == Check("self-check", True, sentence)
+
+
+@pytest.mark.parametrize(
+    ("good", "held"),
+    [
+        ({"recommended": 2, "low end": 3, "high end": 3}, [False, True, True]),
+        ({"recommended": 3, "low end": 1, "high end": 3}, [True, False, True]),
+    ],
+    ids=["recommended", "low end"],
+)
+def test_promise_that_did_not_hold_fails_and_names_the_learning_rate(good: dict[str, int], held: list[bool]) -> None:
+    found = self_check(good)
+    assert found.self_check["held"].tolist() == held
+    assert not found.trust[-1].passed and "; not held: " in found.trust[-1].sentence
+
+
+def test_self_check_leaves_verdicts_and_recommendation_as_they_were() -> None:
+    runs, curves = tables(hill())
+    plain, checked = judge(runs, curves), self_check({"recommended": 0, "low end": 0, "high end": 0})
+    pd.testing.assert_frame_equal(plain.cells, checked.cells)
+    pd.testing.assert_frame_equal(plain.recommendations, checked.recommendations)
+
+
+def test_self_check_of_another_recommendation_or_on_seeds_seen_since_is_to_be_run_again() -> None:
+    runs, curves = tables(hill())
+    other = tables({(8, 0.012345): [DOWN] * 3})
+    for fresh in ((other[0].assign(seed=[7, 8, 9]), other[1]), (other[0], other[1])):
+        check = judge(runs, curves, fresh=fresh).trust[-1]
+        assert not check.passed and check.changes == {"self_check": 3}
+
+
+def test_each_learning_rate_is_checked_once() -> None:
+    row = pd.Series({"learning_rate": 0.3, "low": 0.1, "high": 0.3})
+    assert rates_to_check(row) == [0.1, 0.3]
