@@ -1,5 +1,9 @@
 from .folder import write_report as write_report
+from .judged import Judged as Judged
+from .judged import judge as judge
 from .ranges import good_ranges as good_ranges
+from .single_run import explain_run as explain_run
+from .single_run import read_curve as read_curve
 from .verdicts import Thresholds as Thresholds
 from .verdicts import classify as classify
 from .verdicts import classify_cells as classify_cells
