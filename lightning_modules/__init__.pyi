@@ -4,6 +4,7 @@ from .data import MNIST as MNIST
 from .data import Diabetes as Diabetes
 from .data import Digits as Digits
 from .data import FashionMNIST as FashionMNIST
+from .data import Wine as Wine
 from .in_memory import Batches as Batches
 from .in_memory import InMemoryData as InMemoryData
 from .in_memory import Splits as Splits

@@ -15,6 +15,7 @@ from reports.verdicts import Thresholds
 
 SEEDS = 3  # with three, the median verdict of a cell is not decided by one odd seed
 STEP = 2.0  # between neighbouring learning rates near an edge: below rho = 3, so that a good range holds more than one
+LONGER = 1.5  # what is needed now, times this: a longer run finds a lower floor, and it takes longer to get there
 WRONG_SIDE = 0.05  # share of runs: more than an odd run or two of a default study's 51 a batch size
 VALIDATION = 400  # examples: the standard error of a share is at most 0.5 / sqrt(n), 2.5 percentage points
 
@@ -132,7 +133,7 @@ def _budget(runs: pd.DataFrame, cells: pd.DataFrame, thresholds: Thresholds) -> 
         return Check("budget", False, "every learning rate diverged: more epochs would not help, lower learning rates would")
     if slow.empty:
         return Check("budget", True, f"{format_number(epochs)} epochs hold {rule}: who is too slow had the time to show it")
-    needed = math.ceil(thresholds.rho * slow.max())
+    needed = math.ceil(LONGER * thresholds.rho * slow.max())
     text = f"{format_number(epochs)} epochs are less than {rule} at {_sizes(slow.index.tolist())}"
     return Check("budget", False, f"{text}: slow cannot be told from too low there", {"epochs": needed})
 

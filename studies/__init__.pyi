@@ -6,6 +6,7 @@ from .tables import curves_table as curves_table
 from .tables import judge_study as judge_study
 from .tables import report_study as report_study
 from .tables import runs_table as runs_table
+from .tables import tables_of as tables_of
 from .training import Run as Run
 from .training import train as train
 from .workload import Workload as Workload

@@ -12,6 +12,7 @@ from yaml import YAMLError
 
 from studies.config import nearest
 
+NOT_OPTIONS = ("help", "print_config", "print_shtab", "subcommand")
 DOTTED = ("model", "data", "trainer")
 BAD_INPUT = 2  # exit codes: the caller's mistake,
 IN_USE = 3  # another process has the study,
@@ -109,5 +110,9 @@ def _sentence(message: str, parser: ArgumentParser) -> str:
     if not unknown:
         return line
     key = (unknown[1] or unknown[2]).replace("-", "_")
-    known = [str(action.dest) for action in parser._actions if action.dest not in ("help", "print_config")]
+    parsers = [
+        parser,
+        *(sub for action in parser._actions for sub in (getattr(action, "_name_parser_map", None) or {}).values()),
+    ]
+    known = [str(action.dest) for each in parsers for action in each._actions if action.dest not in NOT_OPTIONS]
     return f"option {key!r} is not known{nearest(key, known)}"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 import traceback
 import warnings
 from collections import Counter
@@ -24,6 +23,7 @@ from reports.self_check import rates_to_check
 from studies.config import StudyConfig
 from studies.next_run import OPTIONS, given_options
 from studies.storage import check_storage, locked, open_storage, require_writable, self_check_name
+from studies.tables import facts_of
 from studies.training import Run, build_trainer, train
 from studies.workload import Workload
 
@@ -234,26 +234,9 @@ def _not_done(study: optuna.Study, plan: list[Cell]) -> list[dict[str, Any]]:
 
 def _tell(study: optuna.Study, trial: optuna.Trial, run: Run) -> None:
     """Store the facts of a run, then finish its trial: a finished trial takes no more attributes."""
-    facts = {
-        "epochs": run.epochs,
-        "steps": run.steps,
-        "examples": run.examples,
-        "seconds": round(run.seconds, 4),
-        "nonfinite_at": run.nonfinite_at,
-        "first_height": _plain(run.first_height),
-        "final_height": _plain(run.final_height),
-        "validation_examples": run.validation_examples,
-        "metrics": {name: _plain(value) for name, value in run.metrics.items()},
-        "curves": {name: [list(steps), [_plain(v) for v in values]] for name, (steps, values) in run.curves.items()},
-    }
-    for key, value in facts.items():
+    for key, value in facts_of(run).items():
         trial.set_user_attr(key, value)
     study.tell(trial, run.value)
-
-
-def _plain(value: float) -> float | None:
-    """A number JSON can hold: None for what is not finite (a bare NaN breaks browsers), seven digits, as float32 has."""
-    return float(f"{value:.7g}") if math.isfinite(value) else None
 
 
 def _fail(study: optuna.Study, trial: optuna.Trial, error: str, trace: str = "") -> None:

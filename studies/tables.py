@@ -28,13 +28,15 @@ error               str      why a trial failed, missing otherwise
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import optuna
 import pandas as pd
-from optuna.trial import FrozenTrial, TrialState
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from reports.folder import write_report
 from reports.judged import Judged, judge
@@ -43,12 +45,61 @@ from reports.verdicts import Thresholds
 from studies.next_run import OPTIONS, launch_command
 from studies.storage import self_check_name
 
+if TYPE_CHECKING:  # it imports PyTorch, which reading a study does not need
+    from studies.training import Run
+
 STATES = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
 
 
 def runs_table(study: optuna.Study) -> pd.DataFrame:
     """The table ``runs``; trials that were never started (no parameters) are left out."""
-    rows = [_row(trial) for trial in _trials(study)]
+    return _runs_table(_trials(study))
+
+
+def curves_table(study: optuna.Study) -> pd.DataFrame:
+    """The table ``curves``."""
+    return _curves_table(_trials(study))
+
+
+def tables_of(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``runs`` and ``curves`` straight from what ``train`` returned, numbered in its order, without a study."""
+    space = {
+        "learning_rate": FloatDistribution(0, math.inf),
+        "batch_size": IntDistribution(1, 2**62),
+        "seed": IntDistribution(0, 2**62),
+    }
+    trials = []
+    for number, run in enumerate(runs):
+        params = {name: getattr(run, name) for name in space}
+        trial = create_trial(params=params, distributions=dict(space), value=run.value, user_attrs=facts_of(run))
+        trial.number = number
+        trials.append(trial)
+    return _runs_table(trials), _curves_table(trials)
+
+
+def facts_of(run: Run) -> dict[str, Any]:
+    """What is stored of a run, as the user attributes of its trial: plain JSON, read back by the tables."""
+    return {
+        "epochs": run.epochs,
+        "steps": run.steps,
+        "examples": run.examples,
+        "seconds": round(run.seconds, 4),
+        "nonfinite_at": run.nonfinite_at,
+        "first_height": _plain(run.first_height),
+        "final_height": _plain(run.final_height),
+        "validation_examples": run.validation_examples,
+        "metrics": {name: _plain(value) for name, value in run.metrics.items()},
+        "curves": {name: [list(steps), [_plain(v) for v in values]] for name, (steps, values) in run.curves.items()},
+    }
+
+
+def _plain(value: float) -> float | None:
+    """A number JSON can hold: None for what is not finite (a bare NaN breaks browsers), seven digits, as float32 has."""
+    return float(f"{value:.7g}") if math.isfinite(value) else None
+
+
+def _runs_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+    rows = [_row(trial) for trial in trials]
     columns = "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height"
     columns += " validation_examples"
     metrics = sorted({name for row in rows for name in row if name.startswith("val_")})
@@ -56,10 +107,9 @@ def runs_table(study: optuna.Study) -> pd.DataFrame:
     return table.astype(dict.fromkeys(("nonfinite_at", "steps", "examples", "validation_examples"), "Int64"))
 
 
-def curves_table(study: optuna.Study) -> pd.DataFrame:
-    """The table ``curves``."""
+def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     parts = []
-    for trial in _trials(study):
+    for trial in trials:
         facts = trial.user_attrs
         per_epoch = facts["steps"] / facts["epochs"] if facts.get("epochs") else 1.0
         for metric, (steps, values) in facts.get("curves", {}).items():

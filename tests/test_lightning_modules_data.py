@@ -16,7 +16,7 @@ import pytorch_lightning as pl
 import torch
 import torchvision
 from conftest import QUIET
-from sklearn.datasets import load_diabetes, load_digits
+from sklearn.datasets import load_diabetes, load_digits, load_wine
 from sklearn.model_selection import train_test_split
 from sklearn.preprocessing import StandardScaler
 from torch import Tensor
@@ -33,6 +33,7 @@ from lightning_modules import (
     ImageClassifier,
     InMemoryData,
     Splits,
+    Wine,
 )
 from lightning_modules.in_memory import hold
 
@@ -121,6 +122,17 @@ def test_diabetes_is_the_reference_split_standardised_on_the_training_part():
     assert train.tensors[0].shape == (331, 10) and train.tensors[1].shape == (331, 1)
 
 
+def test_wine_is_the_reference_split_standardised_on_the_training_part():
+    wines, growers = load_wine(return_X_y=True)
+    a, b, labels, labels_val = train_test_split(wines, growers, test_size=0.25, random_state=7, stratify=growers)
+    scaler = StandardScaler().fit(a)
+    train, val = Wine().splits
+    for ours, theirs in ((train.tensors[0], scaler.transform(a)), (val.tensors[0], scaler.transform(b))):
+        torch.testing.assert_close(ours, torch.tensor(theirs, dtype=torch.float32))
+    assert train.tensors[1].tolist() == labels.tolist() and val.tensors[1].tolist() == labels_val.tolist()
+    assert train.tensors[0].shape == (133, 13) and train.tensors[1].dtype == torch.int64
+
+
 @pytest.mark.parametrize("kind", [MNIST, FashionMNIST])
 def test_idx_images_are_kept_as_bytes_and_served_normalised(kind: type[Any], tmp_path: Path):
     pixels = write_idx(tmp_path / kind.__name__ / "raw", n_train=50)
@@ -146,7 +158,7 @@ def test_cifar10_images_are_channels_first_and_normalised_by_channel(tmp_path: P
     torch.testing.assert_close(inputs, normalise(data.splits.val.tensors[0] / 255))
 
 
-@pytest.mark.parametrize("kind", [Digits, Diabetes, MNIST, FashionMNIST, CIFAR10])
+@pytest.mark.parametrize("kind", [Digits, Diabetes, Wine, MNIST, FashionMNIST, CIFAR10])
 def test_shapes_are_known_without_loading(kind: type[InMemoryData]):
     network = MLP(kind.input_shape, kind.n_outputs)
     assert network(torch.zeros(2, *kind.input_shape)).shape == (2, kind.n_outputs)
@@ -155,7 +167,7 @@ def test_shapes_are_known_without_loading(kind: type[InMemoryData]):
 
 def test_a_hundred_datamodules_share_one_copy(tmp_path: Path):
     write_idx(tmp_path / "MNIST" / "raw", n_train=50)
-    for build in (Digits, Diabetes, lambda: MNIST(root=str(tmp_path))):
+    for build in (Digits, Diabetes, Wine, lambda: MNIST(root=str(tmp_path))):
         modules = [build() for _ in range(100)]  # all alive at once, or the next copy could get the last one's address
         assert len({data.splits.train.tensors[0].data_ptr() for data in modules}) == 1
 

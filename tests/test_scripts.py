@@ -17,7 +17,8 @@ from studies.storage import locked
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--learning-rate 0.03 10 --points 3 --batch-size 256 --seeds 1 --epochs 2".split()
-FILES = {"report.html", "report.md", "runs.csv", "cells.csv", "ranges.csv", "curves.csv"}
+TABLES = "runs cells ranges curves boundaries recommendations costs judgements self_check".split()
+FILES = {"report.html", "report.md", *(f"{name}.csv" for name in TABLES)}
 
 
 def script(name: str) -> ModuleType:
@@ -61,13 +62,25 @@ def test_second_launch_trains_nothing_and_prints_the_answer(
     monkeypatch.setenv("COLUMNS", "120")
     assert call("launch_study", *SMALL) == 0
     out, err = capsys.readouterr()
-    assert "Learning rates of 'digits'" in out and "recommended" in out
+    assert "Learning rates of 'digits'" in out and "good on new seeds" in out and "checks passed" in out
     assert "report: outputs/digits/report.html\n" in out
     assert (
         f"look closer: {sys.executable} scripts/open_dashboard.py --storage outputs/studies.db" in out
     )  # not below this folder
     assert "going on: 3 of 3 runs were finished before" in err
     assert len(pd.read_csv("outputs/digits/runs.csv")) == 3
+
+
+def test_self_check_is_written_into_the_report(
+    launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(launched)
+    assert call("launch_study", *SMALL, "--self-check", "1", "--out", "checked") == 0
+    assert (
+        "fresh seeds the recommended learning rate was good in" in (launched / "checked" / "digits" / "report.md").read_text()
+    )
+    assert len(pd.read_csv("checked/digits/self_check.csv")) == 3 and len(pd.read_csv("checked/digits/runs.csv")) == 3
+    assert re.search(r"([1-3])/\1 runs", capsys.readouterr().err)
 
 
 def test_same_name_with_other_settings_is_refused(
@@ -102,6 +115,29 @@ def test_report_is_judged_again_without_torch(launched: Path) -> None:
         pd.read_csv(again / "runs.csv")["final_height"], pd.read_csv(launched / "outputs/digits/runs.csv")["final_height"]
     )
     assert "1.5" in (again / "report.md").read_text()
+
+
+def test_curve_of_any_run_is_explained_and_nothing_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("metrics.csv").write_text("epoch,step,train_loss,val_loss\n0,0,2.0,\n0,1,0.5,\n0,1,,0.7\n1,2,nan,\n")
+    assert call("write_report", "--run", "metrics.csv") == 0
+    assert capsys.readouterr().out.startswith("divergent: the loss was nan at step 2, 2 at the start.\n\nOne curve cannot tell")
+    assert call("write_report", "--run", "metrics.csv", "--loss-column", "val_loss") == 0
+    assert capsys.readouterr().out.startswith("flat: it never moved: 0.7 at the first value (step 1), 0.7 at the end.")
+    assert [path.name for path in tmp_path.iterdir()] == ["metrics.csv"]
+
+
+def test_finders_are_compared_on_the_same_fresh_seeds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("benchmark", *f"finders --cases diabetes-linear-331 --seeds 1 --csv {tmp_path / 'rows.csv'}".split()) == 0
+    lines = capsys.readouterr().out.splitlines()
+    ways = ["this project", "lr_find", "lr_find, max_lr 10", "torch-lr-finder"]
+    assert lines[2] == f"| case | good, by the fresh grid | {' | '.join(ways)} |"
+    assert re.match(r"\| diabetes-linear-331 \| [\d.]+ to [\d.]+ \| 1 of 1: [\d.]+ \| 0 of 1 \(1 too low\): ", lines[4])
+    rows = pd.read_csv(tmp_path / "rows.csv")
+    assert rows["way"].tolist() == ways and rows["seed"].tolist() == [3] * 4
+    assert lines[5].startswith(f"| good, in all | | **{(rows['verdict'] == 'good')[0]:d}** of 1 |")
 
 
 @pytest.mark.parametrize("name", ["launch_study", "write_report", "open_dashboard", "benchmark"])
@@ -157,6 +193,9 @@ LAUNCH: list[tuple[str, str]] = [
     ("--model torch.nn.Linear", "model"),
     ("--data MNIST", "download"),
     ("--name 5", "name must"),
+    ("--name digits.self-check", "name must not end with .self-check"),
+    ("--self-check 0", "self_check must be a whole number of at least 1, got 0"),
+    ("--self-check many", "self_check must be a whole number of at least 1, got 'many'"),
 ]
 OTHERS: list[tuple[str, str, str]] = [
     ("write_report", "", "storage 'outputs/studies.db' does not exist"),
@@ -164,10 +203,20 @@ OTHERS: list[tuple[str, str, str]] = [
     ("write_report", "--rho 0.5", "rho must be at least 1 and finite, got 0.5"),
     ("write_report", "--nam x", "option 'nam' is not known; did you mean 'name'?"),
     ("write_report", "--model.momentum 3", "--model.momentum is not an option of this script"),
+    ("write_report", "--run given/missing.csv", "run must be a CSV file, got no file at 'given/missing.csv'"),
+    ("write_report", "--run given", "run must be a CSV file, got a folder at 'given'"),
+    ("write_report", "--run given/file", "column 'these are notes' must hold numbers, got 'these are notes'"),
+    ("write_report", "--run given/file --loss-column loss", "loss_column must be one of these are notes; got 'loss'"),
+    ("write_report", "--loss-column loss", "loss_column belongs to --run FILE.csv, got 'loss' alone"),
     ("open_dashboard", "--storage none.db", "storage 'none.db' does not exist"),
     ("open_dashboard", "--port 0", "port must be between 1 and 65535, got 0"),
     ("open_dashboard", "--browser maybe", "browser"),
-    ("benchmark", "--repeats 0", "repeats must be at least 1, got 0"),
+    ("benchmark", "", 'expected "subcommand" to be one of {mnist,finders}'),
+    ("benchmark", "mnist --repeats 0", "repeats must be a whole number of at least 1, got 0"),
+    ("benchmark", "finders --seeds 0", "seeds must be a whole number of at least 1, got 0"),
+    ("benchmark", "finders --cases wine-2", "got 'wine-2'"),
+    ("benchmark", "finders --seed 3", "option 'seed' is not known; did you mean 'seeds'?"),
+    ("benchmark", "finders --csv given/file/x.csv", "csv must be a place that can be written, got 'given/file'"),
 ]
 BAD = [("launch_study", line, sentence) for line, sentence in LAUNCH] + OTHERS
 
@@ -236,7 +285,9 @@ def test_dotted_flags_and_files_mean_the_same(place: Path) -> None:
     from studies import StudyConfig, Workload
 
     def meaning(options: dict[str, object]) -> object:
-        options = {key: value for key, value in options.items() if key not in ("out", "tau", "rho", "target_loss")}
+        options = {
+            key: value for key, value in options.items() if key not in ("out", "self_check", "tau", "rho", "target_loss")
+        }
         config = StudyConfig.from_mapping(options)
         return Workload.of(config.model, config.data, config.trainer), config.learning_rates, config.epochs
 
