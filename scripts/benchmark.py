@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import os
 import statistics
 import sys
@@ -243,7 +244,11 @@ def compare_answers(options: dict[str, Any]) -> None:
 
 
 def suggestions(name: str, case: Case, n_fresh: int) -> Any:
-    """A row a suggestion: the learning rate, the ``epochs`` it took, verdict and reason of its run, and the truth beside it."""
+    """A row a suggestion: the learning rate, the ``epochs`` it took, ``verdict`` and ``reason`` of its run on its own seed.
+
+    ``label`` is the verdict of the nearest cell of the fresh grid, so of all fresh seeds; ``good_range`` what is good there.
+    """
+    import numpy as np
     import pandas as pd
     from rich.console import Console
 
@@ -277,6 +282,10 @@ def suggestions(name: str, case: Case, n_fresh: int) -> Any:
     pairs = list(zip(asked["learning_rate"].astype(float), asked["seed"], strict=True))
     judged = classify(*tables_of(train(workload, pairs, batch_size=case.batch_size, epochs=case.epochs)), against=truth)
     table.loc[asked.index, ["verdict", "reason"]] = judged[["verdict", "reason"]].to_numpy()
+    tried = np.log(truth["learning_rate"].to_numpy())
+    for row in asked.itertuples():
+        nearest = int(np.abs(tried - math.log(row.learning_rate)).argmin())
+        table.loc[row.Index, "label"] = truth["verdict"].iloc[nearest]
     good = truth.loc[truth["verdict"] == "good", "learning_rate"]
     ends = f"{good.min():.3g} to {good.max():.3g}" if len(good) else "none"
     return table.assign(case=name, good_range=ends, verdict=table["verdict"].fillna("no suggestion"))

@@ -137,7 +137,7 @@ def test_finders_are_compared_on_the_same_fresh_seeds(tmp_path: Path, capsys: py
     assert re.match(r"\| diabetes-linear-331 \| [\d.]+ to [\d.]+ \| 1 of 1: [\d.]+ \| 0 of 1 \(1 too low\): ", lines[4])
     rows = pd.read_csv(tmp_path / "rows.csv")
     assert rows["way"].tolist() == ways and rows["seed"].tolist() == [3] * 4
-    assert lines[5].startswith(f"| good, in all | | **{(rows['verdict'] == 'good')[0]:d}** of 1 |")
+    assert lines[5].startswith(f"| good runs, in all | | **{(rows['verdict'] == 'good')[0]:d}** of 1 |")
 
 
 @pytest.mark.parametrize("name", ["launch_study", "write_report", "open_dashboard", "benchmark"])

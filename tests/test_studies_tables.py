@@ -77,6 +77,16 @@ def test_curve_of_a_divergent_run_ends_with_inf(study: optuna.Study) -> None:
     assert heights["step"].tolist()[-1] == runs["nonfinite_at"][1]
 
 
+def test_tables_of_runs_are_those_of_a_study_of_them(study: optuna.Study) -> None:
+    from studies import Workload, tables_of, train
+
+    runs, curves = tables_of(train(Workload.of(), [(0.1, 0), (1e30, 0)], batch_size=256, epochs=2))
+    stored = runs_table(study)
+    stored = stored[stored["state"] == "COMPLETE"]
+    pd.testing.assert_frame_equal(runs.drop(columns=["seconds", "error"]), stored.drop(columns=["seconds", "error"]))
+    pd.testing.assert_frame_equal(curves, curves_table(study))
+
+
 def test_study_without_trials_gives_empty_tables() -> None:
     empty = optuna.create_study()
     assert len(runs_table(empty)) == len(curves_table(empty)) == 0
