@@ -235,10 +235,9 @@ def compare_answers(options: dict[str, Any]) -> None:
     for name, case in rows.groupby("case", sort=False):
         cells = [_summary(case[case["way"] == way]) for way in ways]
         print(f"| {name} | {case['good_range'].iloc[0]} | {' | '.join(cells)} |")
-    totals = [
-        f"**{(rows.loc[rows['way'] == way, 'verdict'] == 'good').sum()}** of {(rows['way'] == way).sum()}" for way in ways
-    ]
-    print(f"| good, in all | | {' | '.join(totals)} |")
+    for title, column in (("good runs, in all", "verdict"), ("nearest cell of the fresh grid is good", "label")):
+        good = (rows[column] == "good").groupby(rows["way"])
+        print(f"| {title} | | {' | '.join(f'**{good.sum()[way]}** of {good.size()[way]}' for way in ways)} |")
     epochs = rows.groupby("way")["epochs"].median()
     print(f"| epochs trained for an answer, median | | {' | '.join(f'{epochs[way]:.3g}' for way in ways)} |")
 
