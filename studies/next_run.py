@@ -34,7 +34,7 @@ def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, 
     """A line for a shell: ``launch_study.py`` with the options of a study and some of them changed.
 
     Where a change makes it another study it gets another name. A new range keeps the density of learning rates, and a new
-    density the range.
+    density the range. More seeds or a finer grid of a study that was sampled freely is a grid.
 
     >>> launch_command("wine", {"model": {"init_args": {"momentum": 0.9}}}, {"epochs": 30}).partition("scripts/")[2]
     'launch_study.py --model.momentum 0.9 --epochs 30 --name wine-longer'
@@ -45,8 +45,10 @@ def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, 
         points = wanted.pop("points", None)
         if points and points > 1 and high > low:
             wanted.setdefault("per_decade", math.ceil((points - 1) / math.log10(high / low)))
-    wanted |= changes
     suffix = next((suffix for key, suffix in NAMES.items() if key in changes), None)
+    if "sampler" in wanted and {"seeds", "per_decade"} & set(changes):  # a free sampler tries each learning rate once
+        suffix, wanted = "grid", {key: value for key, value in wanted.items() if key not in ("sampler", "trials")}
+    wanted |= changes
     flags = [*_flags(wanted), "--name", name if suffix is None else f"{name}-{suffix}"]
     return shlex.join([python_command(), "scripts/launch_study.py", *flags])
 

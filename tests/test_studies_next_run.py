@@ -56,13 +56,20 @@ def test_change_that_makes_another_study_gets_another_name(changes: dict[str, An
     config = StudyConfig()
     again = parsed(launch_command("digits", given_options(config), changes))
     assert again.name == name
-    for key, value in changes.items():
-        assert key == "per_decade" or list(getattr(again, key)) == value if isinstance(value, list) else True
+    assert (again.epochs, again.learning_rate[0]) == (changes.get("epochs", 10), changes.get("learning_rate", [0.003])[0])
     assert len(again.learning_rates) == {"longer": 17, "finer": 33, "wider": 23}[name.partition("-")[2]]
 
 
 def test_more_seeds_go_on_under_the_same_name() -> None:
     assert parsed(launch_command("digits", {}, {"seeds": 5})).name == "digits"
+
+
+def test_finer_or_repeated_free_sampling_is_a_grid() -> None:
+    options = given_options(StudyConfig(sampler="tpe", trials=40))
+    for changes in ({"seeds": 3}, {"per_decade": 8}):
+        again = parsed(launch_command("digits", options, changes))
+        assert (again.sampler, again.trials, again.name) == ("grid", None, "digits-grid")
+    assert parsed(launch_command("digits", options, {"epochs": 30})).sampler == "tpe"
 
 
 def test_wider_range_keeps_the_density_that_points_gave() -> None:
