@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,8 +22,15 @@ SWING = 0.5  # in tau: a typical step up or down of half of what may be missing 
 REVERSALS = 1 / 3  # of the neighbouring changes; a straight way down has none, white noise two thirds
 GAIN = 0.2  # in tau, over the last third: less is not told from standing still
 STILL = 0.5  # in tau: a run whose second half stays within this band stands still
-RISE = 0.2  # in tau: how far the validation loss must be above its lowest to speak of it
+RISE = 0.2  # in tau, of the way down or of a metric's span in the study: a smaller change is not spoken of
 JUDGEMENT_COLUMNS = ("trial", "batch_size", "learning_rate", "seed", "judgement", "number", "sentence")
+
+
+class Direction(NamedTuple):
+    """Which way a metric improves, 1 for up and -1 for down, and how far apart its values lie in the study."""
+
+    sign: int
+    span: float
 
 
 @dataclass(frozen=True)
@@ -30,8 +38,7 @@ class Walk:
     """One finite run as the judgements see it.
 
     heights: (epochs, heights); progress: at the same times, 0 at the start and 1 at the floor; way: start minus floor,
-    above 0; end: final progress; validation: metric to (epochs, values); directions: metric to 1 where more is better,
-    -1 where less is; tau as in ``Thresholds``.
+    above 0; end: final progress; validation: metric to (epochs, values); directions: by metric; tau as in ``Thresholds``.
     """
 
     heights: Curve
@@ -40,7 +47,7 @@ class Walk:
     end: float
     verdict: str
     validation: Mapping[str, Curve]
-    directions: Mapping[str, int]
+    directions: Mapping[str, Direction]
     tau: float
 
     @property
@@ -131,35 +138,49 @@ def _still_improving(walk: Walk) -> Found | None:
 
 
 def _overfit(walk: Walk) -> Found | None:
-    if walk.verdict == DIVERGENT or (loss := walk.validation.get("val_loss")) is None:
+    """Validation loss rose from its lowest, and its gap to the training height grew since."""
+    if not (lowest := _validation_rose(walk)):
         return None
-    epochs, values = loss
-    lowest = int(np.argmin(values))
-    rise = float(values[-1] - values[lowest])
-    if not rise >= RISE * walk.tau * walk.way:
+    epochs, values = walk.validation["val_loss"]
+    gaps = values - np.interp(epochs, *walk.heights)
+    growth = float(gaps[-1] - gaps[lowest.at])
+    if growth < RISE * walk.tau * walk.way:
         return None
-    gap = float(values[-1] - walk.heights[1][-1])
-    text = f"validation loss is {format_number(gap)} above the training height and has grown by {format_number(rise)}"
-    return gap, f"{text} since its lowest at epoch {format_number(epochs[lowest])}"
+    text = f"validation loss is {format_number(gaps[-1])} above the training height; that gap grew by {format_number(growth)}"
+    return float(gaps[-1]), f"{text} since epoch {format_number(lowest.epoch)}, where validation loss was lowest"
 
 
 def _disagreement(walk: Walk) -> Found | None:
-    """The validation loss got worse from its lowest to the end while another metric got better."""
-    if not _overfit(walk):
+    """Validation loss got worse from its lowest to the end while another metric got better."""
+    if not (lowest := _validation_rose(walk)):
+        return None
+    for name, direction in walk.directions.items():
+        values = walk.validation[name][1] if name in walk.validation else np.empty(0)
+        if len(values) != len(walk.validation["val_loss"][1]):
+            continue
+        before, after = values[[lowest.at, -1]]
+        if direction.sign * (after - before) >= RISE * walk.tau * direction.span:
+            metric = name.replace("val_", "validation ", 1)
+            since = f"since epoch {format_number(lowest.epoch)} validation loss got worse by {format_number(lowest.rise)}"
+            return lowest.rise, f"{since} while {metric} improved from {format_number(before)} to {format_number(after)}"
+    return None
+
+
+class Lowest(NamedTuple):
+    """Where the validation loss was lowest: which validation, at which epoch, and how much it rose from there to the end."""
+
+    at: int
+    epoch: float
+    rise: float
+
+
+def _validation_rose(walk: Walk) -> Lowest | None:
+    if walk.verdict == DIVERGENT or "val_loss" not in walk.validation:
         return None
     epochs, values = walk.validation["val_loss"]
-    lowest = int(np.argmin(values))
-    for name, direction in walk.directions.items():
-        if name not in walk.validation or len(walk.validation[name][1]) != len(values):
-            continue
-        before, after = walk.validation[name][1][[lowest, -1]]
-        if direction * (after - before) > 0:
-            metric = name.replace("val_", "validation ", 1)
-            since = f"since epoch {format_number(epochs[lowest])}"
-            better = f"{metric} improved from {format_number(before)} to {format_number(after)}"
-            rise = float(values[-1] - values[lowest])
-            return rise, f"{since} validation loss got worse by {format_number(rise)} while {better}"
-    return None
+    at = int(np.argmin(values))
+    lowest = Lowest(at, float(epochs[at]), float(values[-1] - values[at]))
+    return lowest if lowest.rise >= RISE * walk.tau * walk.way else None
 
 
 LOOKS: dict[str, Callable[[Walk], Found | None]] = {
@@ -185,14 +206,15 @@ def score_sensitivity(runs: pd.DataFrame) -> dict[int, float]:
     return {int(size): float((group - group.min()).mean()) for size, group in medians.groupby(level=0)}
 
 
-def _directions(runs: pd.DataFrame) -> dict[str, int]:
+def _directions(runs: pd.DataFrame) -> dict[str, Direction]:
     """Which way each validation metric but the loss improves: the way it goes where the final height falls."""
     finite = runs[np.isfinite(runs["final_height"].astype(float))]
     found = {}
     for name in (str(name) for name in runs if str(name).startswith("val_") and name != "val_loss"):
-        ranks = finite[[name, "final_height"]].dropna().astype(float).rank()
-        if (ranks.nunique() > 1).all():
-            found[name] = -1 if ranks[name].corr(ranks["final_height"]) > 0 else 1
+        values = finite[[name, "final_height"]].dropna().astype(float)
+        if (values.nunique() > 1).all():
+            correlation = values[name].rank().corr(values["final_height"].rank())
+            found[name] = Direction(-1 if correlation > 0 else 1, float(np.ptp(values[name])))
     return found
 
 

@@ -17,7 +17,7 @@ from reports.figures import FIGURES
 from reports.judged import Judged
 from reports.judgements import score_sensitivity
 from reports.recommendation import TO_DIVERGENT
-from reports.style import GLOSSARY, JUDGEMENTS, STYLES, format_number
+from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, format_number
 
 Command = Callable[[Mapping[str, Any]], str]
 """From options to change to the command that runs the study with them; "" where there is none."""
@@ -99,6 +99,7 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
         "target_loss": None if thresholds.target_loss is None else format_number(thresholds.target_loss),
         "answers": answers(judged),
         "overall": judged.overall,
+        "brackets": BRACKETS,
         "trust": [
             (check.name, check.passed, check.sentence, command(check.changes) if check.changes else "")
             for check in judged.trust

@@ -75,7 +75,8 @@ def _recommend(size: int, cells: pd.DataFrame, runs: pd.DataFrame, edges: Mappin
     row = good.loc[shares[equals.index].idxmax()]
     use, share = float(row["learning_rate"]), float(shares[row.name])
     level = COVERAGE if share >= COVERAGE else 0.5
-    lowest, highest = cells["learning_rate"].min(), min(cells["learning_rate"].max(), max(starts / DISTANCE, use))
+    far_end = max(float(f"{starts / DISTANCE:.4g}"), use)
+    lowest, highest = cells["learning_rate"].min(), min(cells["learning_rate"].max(), far_end)
     low, high = _interval(edges, use, level=level, lowest=lowest, highest=highest)
     factor = starts / use
     away = f"a factor {format_number(factor)} below divergence" if math.isfinite(factor) else "divergence was not met"

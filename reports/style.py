@@ -56,10 +56,16 @@ GLOSSARY: dict[str, str] = {
     " it comes from the distance between the learning rates tried and from how far the seeds are apart",
     "recommended": "the learning rate to use; from the low to the high end of its interval a learning rate is expected to be"
     " good on nine new seeds in ten",
-    "standard error": "how far a mean over the seeds is off by chance: their standard deviation over the root of their number",
+    "standard error": "how far a mean is off by chance: the standard deviation of the values over the root of their number",
     "sensitivity": "how much height is lost by not knowing the learning rate: the mean over all learning rates tried of the"
     " final height above the lowest, counted up to the untrained height (Wortsman et al. 2023)",
 }
+
+BRACKETS = (
+    "In round brackets after a learning rate to use: where one is expected to be good on nine new seeds in ten."
+    " In square brackets after an edge: where the edge of another seed lies, nine times in ten."
+)
+"""How to read the sentences at the top of a page."""
 
 JUDGEMENTS: dict[str, str] = {
     "catapult": "it rose above its untrained height, then recovered; not divergence",

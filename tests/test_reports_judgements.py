@@ -86,9 +86,15 @@ def test_run_that_stands_still_or_has_arrived_is_not_improving() -> None:
 def test_overfitting_tells_the_gap_and_since_when() -> None:
     rising = [1.0, 0.5, 0.3, *np.linspace(0.31, 0.6, 17)]
     found = of(judged({(8, 0.1): [DOWN], (8, 1.0): [DOWN]}, val_loss=rising), 1)
-    sentence = "validation loss is 0.6 above the training height and has grown by 0.3 since its lowest at epoch 3"
-    assert found == {"overfitting": sentence}
+    gap = "validation loss is 0.6 above the training height; that gap grew by 0.3 since epoch 3"
+    assert found == {"overfitting": f"{gap}, where validation loss was lowest"}
     assert of(judged({(8, 0.1): [DOWN], (8, 1.0): [DOWN]}, val_loss=sorted(rising, reverse=True)), 1) == {}
+
+
+def test_validation_that_rises_with_the_training_height_is_no_overfitting() -> None:
+    back_up = [2.0, 0.6, 0.2, 0.2, *np.linspace(0.25, 1.0, 17)]
+    found = of(judged({(8, 0.1): [DOWN], (8, 1.0): [back_up]}, val_loss=back_up[1:]), 1)
+    assert "overfitting" not in found
 
 
 @pytest.mark.parametrize(("metric", "finals"), [("val_accuracy", (0.1, 0.9, 0.8)), ("val_error", (0.9, 0.1, 0.2))], ids=str)
