@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
+from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_modules.recorder import Recorder, probe_steps
 from reports.verdicts import final_height
@@ -94,7 +95,8 @@ def _train_alone(workload: Workload, learning_rate: float, seed: int, batch_size
             warnings.filterwarnings("ignore", LEAF_SPEC, FutureWarning)
             trainer.fit(model, datamodule=data)
     except SystemExit as error:
-        if isinstance(error.__context__, KeyboardInterrupt):  # how Lightning passes Ctrl-C on
+        # How Lightning passes on Ctrl-C, and SIGTERM, by which Slurm and Docker stop a process.
+        if isinstance(error, SIGTERMException) or isinstance(error.__context__, KeyboardInterrupt):
             raise KeyboardInterrupt from None
         raise RuntimeError(f"the module left by sys.exit({error.code!r})") from error
     if recorder.step == 0 and recorder.nonfinite_at is None:

@@ -24,7 +24,7 @@ from studies import StudyConfig, StudyInUse, curves_table, load_study, run_study
 from studies.storage import locked, storage_url
 
 ROOT = Path(__file__).parents[1]
-HEAD = "import sys\nfrom lightning_modules import ImageClassifier\ncounts = {'steps': 0}\nclass Model(ImageClassifier):\n"
+HEAD = "import os, sys\nfrom lightning_modules import ImageClassifier\ncounts = {'steps': 0}\nclass Model(ImageClassifier):\n"
 STEP = """    def training_step(self, batch, batch_idx):
         if self.training:
             counts['steps'] += 1
@@ -187,9 +187,12 @@ def test_running_trial_of_a_dead_process_is_failed_and_trained_again(tmp_path: P
     assert states(study) == ["COMPLETE", "FAIL", "FAIL", "COMPLETE"]
 
 
-def test_interrupt_fails_the_run_in_flight_and_keeps_the_finished(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    line = "if counts['steps'] == 8: raise KeyboardInterrupt"
-    config = small(tmp_path, model=module(tmp_path, monkeypatch, "interrupting", line))
+@pytest.mark.parametrize(("name", "action"), [("ctrl_c", "raise KeyboardInterrupt"), ("sigterm", "os.kill(os.getpid(), 15)")])
+def test_interrupt_fails_the_run_in_flight_and_keeps_the_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, action: str
+) -> None:
+    line = f"if counts['steps'] == 8: {action}"
+    config = small(tmp_path, model=module(tmp_path, monkeypatch, name, line))
     with pytest.raises(KeyboardInterrupt):
         run_study(config)
     study = load_study(config.storage, "digits")
