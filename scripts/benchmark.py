@@ -25,9 +25,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from jsonargparse import ArgumentParser
-
-from studies.command_line import parse, run
+from studies.command_line import make_parser, parse, run
 from studies.config import count
 
 LEARNING_RATE, SEED, BATCH_SIZE = 0.1, 0, 64
@@ -36,17 +34,17 @@ ARGUMENTS = {"input_shape": (1, 28, 28), "n_outputs": 10, "hidden": (128,)}
 
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The options; ``subcommand`` says which benchmark."""
-    mnist = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    mnist = make_parser()
     mnist.add_argument("--data-root", default="data", metavar="FOLDER", help="the folder that holds MNIST/raw (default: data)")
     mnist.add_argument("--repeats", type=Any, default=3, metavar="N", help="turns of each way (default: 3)")
     mnist.add_argument("--epochs", type=Any, default=2, metavar="N", help="passes over the training set (default: 2)")
-    finders = ArgumentParser(exit_on_error=False, allow_abbrev=False)
+    finders = make_parser()
     finders.add_argument(
         "--cases", nargs="+", default=list(CASES), metavar="NAME", help=f"of {', '.join(CASES)} (default: all)"
     )
     finders.add_argument("--seeds", type=Any, default=5, metavar="N", help="fresh seeds (default: 5)")
     finders.add_argument("--csv", default=None, metavar="FILE", help="also write a row a suggestion (default: none)")
-    parser = ArgumentParser(description=__doc__, exit_on_error=False, allow_abbrev=False)
+    parser = make_parser(__doc__)
     commands = parser.add_subcommands()
     commands.add_subcommand("mnist", mnist, help="time one run of MNIST four ways")
     commands.add_subcommand("finders", finders, help="compare learning rates with those of lr_find and torch-lr-finder")

@@ -7,9 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
-from studies.command_line import INTERRUPTED, add_thresholds, parse, run
+from studies.command_line import INTERRUPTED, add_thresholds, make_parser, parse, run
 
 MODEL = "LightningModule, its arguments as --model.momentum 0.9, its network as --model.network ConvNet (default: by the data)"
 DATA = "LightningDataModule, its arguments as --data.root FOLDER: Digits, Diabetes, MNIST, ... (default: Digits)"
@@ -34,7 +32,7 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
 
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The options; values are checked by ``StudyConfig``, so that a file, a flag and Python meet the same rules."""
-    parser = ArgumentParser(description=__doc__, exit_on_error=False, allow_abbrev=False)
+    parser = make_parser(__doc__)
     for flag, default, metavar, text in OPTIONS:
         many = {"nargs": len(metavar)} if isinstance(metavar, tuple) else {"nargs": "+"} if isinstance(default, list) else {}
         many |= {"nargs": "?", "const": 3} if flag == "--self-check" else {}

@@ -8,16 +8,14 @@ import webbrowser
 from collections.abc import Sequence
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
-from studies.command_line import parse, run
+from studies.command_line import make_parser, parse, run
 
 HOST = "127.0.0.1"  # the dashboard has no authentication: whoever reaches it can delete
 
 
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The options."""
-    parser = ArgumentParser(description=__doc__, exit_on_error=False, allow_abbrev=False)
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--storage", default="outputs/studies.db", metavar="FILE", help="where the studies are (default: outputs/studies.db)"
     )

@@ -7,14 +7,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentParser
-
-from studies.command_line import add_thresholds, parse, run
+from studies.command_line import add_thresholds, make_parser, parse, run
 
 
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The options."""
-    parser = ArgumentParser(description=__doc__, exit_on_error=False, allow_abbrev=False)
+    parser = make_parser(__doc__)
     parser.add_argument(
         "--storage", default="outputs/studies.db", metavar="FILE", help="where the study is (default: outputs/studies.db)"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
+from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -17,6 +18,11 @@ DOTTED = ("model", "data", "trainer")
 BAD_INPUT = 2  # exit codes: the caller's mistake,
 IN_USE = 3  # another process has the study,
 INTERRUPTED = 130  # Ctrl-C, as shells count it
+
+
+def make_parser(description: str | None = None) -> ArgumentParser:
+    """A parser that raises for what it refuses, takes no abbreviations, and whose help is what the options say themselves."""
+    return ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False, formatter_class=HelpFormatter)
 
 
 def add_thresholds(parser: ArgumentParser) -> None:
