@@ -51,9 +51,10 @@ def hills(draw: st.DrawFn, longest: int) -> Hill:
     shares = st.lists(st.floats(0, 1), min_size=n_axes - 1, max_size=n_axes - 1)
     eigenvalues = [highest / 10 ** (decades * share) for share in [0, *draw(shares)]]
     far = draw(st.sampled_from([1, 1, 1e150]))  # from 1e150 a divergent walk overflows within these budgets
-    start = [far * s for s in draw(st.lists(st.floats(0.1, 10), min_size=n_axes, max_size=n_axes))]
+    start = [far * 10**e for e in draw(st.lists(st.floats(-3, 1), min_size=n_axes, max_size=n_axes))]
     exponents = draw(st.lists(st.floats(-3, math.log10(4)), min_size=7, max_size=9, unique=True))
-    exponents += draw(st.lists(st.floats(0, math.log10(4)), min_size=3, max_size=3, unique=True))  # for too high
+    edge = st.floats(math.log10(1.6), math.log10(2.4))  # where too high and divergent are
+    exponents += draw(st.lists(edge, min_size=3, max_size=3, unique=True))
     learning_rates = sorted({10**e / highest for e in exponents})
     assume(learning_rates[0] * highest < 1.9)  # one of them goes down, so that there is a floor
     return Hill(eigenvalues, start, learning_rates, draw(st.integers(2, longest)))
@@ -107,7 +108,7 @@ def count_agreeing(number: int, n_hills: int, longest: int, tables_of: Callable[
     """Verdicts of all learning rates further than 1 % from any boundary, each compared with the closed form."""
     counted: Counter[str] = Counter()
 
-    @seed(number)
+    @seed(number)  # derandomize alone would give every number the same hills
     @settings(derandomize=True, deadline=None, database=None, max_examples=n_hills)
     @given(hills(longest))
     def compare(hill: Hill) -> None:
@@ -169,7 +170,7 @@ def test_recorded_parabolas_get_the_verdicts_and_times_of_the_closed_form(number
 
 @pytest.mark.parametrize("number", range(5))
 def test_trained_parabolas_get_the_verdicts_and_times_of_the_closed_form(number: int) -> None:
-    counted = count_agreeing(number, n_hills=55, longest=12, tables_of=trained_walks)
+    counted = count_agreeing(number, n_hills=50, longest=12, tables_of=trained_walks)
     assert counted.total() >= N_CASES / 5
     assert all(counted[verdict] >= N_PER_VERDICT / 5 for verdict in VERDICTS)
 
