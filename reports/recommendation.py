@@ -159,7 +159,8 @@ def price_errors(cells: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]], r
 
     Columns: ``batch_size``; ``factor`` times the recommended; ``learning_rate``; ``verdict`` by the edges (missing outside
     the range tried); ``epochs`` and ``seconds`` to the bottom, inf for never within the budget, between two tried
-    learning rates interpolated on log scales; ``ratio`` to the recommended's epochs.
+    learning rates interpolated on log scales, and missing where only one of the two arrives; ``ratio`` to the
+    recommended's epochs.
     """
     rows = []
     for use in recommendations.to_dict("records"):
@@ -194,13 +195,15 @@ def _verdict_at(rate: float, cells: pd.DataFrame, edges: Mapping[str, Edge]) -> 
 
 
 def _time_at(rate: float, cells: pd.DataFrame) -> float:
-    """Epochs to the bottom at a learning rate; those of the nearer neighbour where one of the two never arrives."""
+    """Epochs to the bottom at a learning rate, from its two neighbours; NaN where only one of them arrives."""
     tried, times = np.log(cells["learning_rate"].to_numpy(float)), cells["time_to_bottom_epochs"].to_numpy(float)
     at = math.log(rate)
     if not tried[0] - 1e-6 <= at <= tried[-1] + 1e-6:
         return math.nan
     right = min(int(np.searchsorted(tried, at - 1e-6)), len(tried) - 1)
     left = max(right - 1, 0) if tried[right] > at + 1e-6 else right
-    if left == right or not (0 < times[left] < math.inf and 0 < times[right] < math.inf):
-        return float(times[min((left, right), key=lambda k: abs(tried[k] - at))])
+    if left == right or times[left] == times[right]:
+        return float(times[right])
+    if not (0 < times[left] < math.inf and 0 < times[right] < math.inf):
+        return math.nan
     return float(np.exp(np.interp(at, tried[[left, right]], np.log(times[[left, right]]))))

@@ -41,7 +41,7 @@ def judge_self_check(
             here = judged[(judged["batch_size"] == use["batch_size"]) & np.isclose(judged["learning_rate"], use[column])]
             n, good = len(here), int((here["verdict"] == GOOD).sum())
             held = 0 < n == good if role == "recommended" else binom.cdf(good, n, use["interval_share"]) >= CHANCE
-            rows.append((use["batch_size"], role, use[column], n, good, held))
+            rows.append((use["batch_size"], role, use[column], n, good, bool(held)))
     return pd.DataFrame(rows, columns=list(SELF_CHECK))
 
 

@@ -51,7 +51,7 @@ def check_trust(
         _grid(cells, boundaries, recommendations),
         _budget(runs, cells, thresholds),
         _edges(boundaries),
-        _validation(runs, cells),
+        _validation(runs),
     ]
 
 
@@ -103,7 +103,7 @@ def _grid(cells: pd.DataFrame, boundaries: pd.DataFrame, recommendations: pd.Dat
         text = f"neighbours at an edge differ by a factor {format_number(widest)} at {where}, at most {STEP:g} is fine enough"
         return Check("grid", False, text, finer)
     if narrow:
-        text = f"no learning rate is expected to be good on {100 * COVERAGE:g} % of new seeds at {_sizes(narrow)}"
+        text = f"no learning rate tried is expected to be good on {100 * COVERAGE:g} % of new seeds at {_sizes(narrow)}"
         return Check("grid", False, f"{text}: the edges' intervals are too wide for so narrow a good range", finer)
     return Check("grid", True, f"neighbours at an edge differ by a factor {format_number(widest)}, at most {STEP:g}")
 
@@ -149,7 +149,7 @@ def _edges(boundaries: pd.DataFrame) -> Check:
     return Check("edges", False, text, {"seeds": 2 * int(boundaries["n_seeds"].max())})
 
 
-def _validation(runs: pd.DataFrame, cells: pd.DataFrame) -> Check:
+def _validation(runs: pd.DataFrame) -> Check:
     counts = runs["validation_examples"].dropna() if "validation_examples" in runs else pd.Series(dtype=float)
     n = int(counts.max()) if len(counts) else 0
     if n == 0:

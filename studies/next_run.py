@@ -27,7 +27,8 @@ def given_options(config: StudyConfig) -> dict[str, Any]:
     changed |= {name: value for name in ("model", "data") if (value := values[name]) is not None}
     if "://" in config.storage and "storage" in changed:  # it may hold a password
         changed["storage"] = make_url(config.storage).render_as_string(hide_password=True)
-    return json.loads(json.dumps(changed, default=str))  # type: ignore[no-any-return]
+    plain: dict[str, Any] = json.loads(json.dumps(changed, default=str))
+    return plain
 
 
 def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, Any]) -> str:

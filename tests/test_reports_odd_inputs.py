@@ -77,8 +77,8 @@ CASES: dict[str, tuple[Cells, list[str], str]] = {
     ),
     "seeds that disagree about everything": (
         {(8, 0.01): [DOWN, FLAT, [2.0, INF]], (8, 0.1): [[2.0, INF], DOWN, FLAT], (8, 1.0): [FLAT, [2.0, INF], DOWN]},
-        ["too low", "too low", "too low"],
-        "Batch size 8: ",
+        ["good", "good", "good"],  # one seed each goes down, stays up and explodes: by medians
+        "Batch size 8: use ",
     ),
 }
 
@@ -87,8 +87,7 @@ CASES: dict[str, tuple[Cells, list[str], str]] = {
 def test_odd_study_is_judged_and_its_report_written(case: str, tmp_path: Path) -> None:
     cells, verdicts, words = CASES[case]
     judged = judge(*tables(cells))
-    if case != "seeds that disagree about everything":
-        assert judged.cells.sort_values(["batch_size", "learning_rate"])["verdict"].tolist() == verdicts
+    assert judged.cells.sort_values(["batch_size", "learning_rate"])["verdict"].tolist() == verdicts
     assert judged.runs["verdict"].notna().all() and judged.runs["reason"].str.len().gt(10).all()
     assert words in answers(judged)[0][0]
     assert len(judged.boundaries) == 3 * len({size for size, _ in cells})
