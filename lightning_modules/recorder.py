@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+import re
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
+from .height import mean_loss, same_random_numbers
+from .loaders import has_size, n_examples
+from .user_code import where
+
 MAX_POINTS = 200  # heights of a run: enough for any curve on a page, small enough to store as one attribute
 POINTS_PER_EPOCH = 4
+PREFIXES = {"val": r"^(val|valid|validation)[_/.-]", "train": r"^(train|training)[_/.-]"}
+SUFFIXES = re.compile(r"(_step|_epoch)?(/dataloader_idx_\d+)?$")  # that Lightning adds to what is logged
 
 
 def probe_steps(steps_per_epoch: int, epochs: int) -> list[int]:
@@ -29,58 +35,117 @@ def probe_steps(steps_per_epoch: int, epochs: int) -> list[int]:
     return sorted({*doubling, *(round(last * (i + 1) / even) for i in range(even))})
 
 
+def metric_name(stage: str, name: str) -> str | None:
+    """What a logged metric is called in our tables, or None for one that repeats another.
+
+    ``val_`` or ``train_`` says where it was logged, whatever prefix the module gave it; of a metric that is logged both for a
+    step and for the epoch the epoch's is kept, of several validation loaders the first has no suffix.
+
+    >>> metric_name("val", "valid/loss"), metric_name("val", "val_acc_epoch"), metric_name("train", "accuracy")
+    ('val_loss', 'val_acc', 'train_accuracy')
+    """
+    bare = name.removesuffix("/dataloader_idx_0")
+    if bare.endswith("_step"):
+        return None
+    bare = re.sub(PREFIXES[stage], "", bare.removesuffix("_epoch"))
+    return f"{stage}_{bare}"
+
+
 class Recorder(pl.Callback):
     """Records one run as ``curves`` and stops it at its first non-finite loss, height or weight.
 
-    Step t is the state after t updates: the height at step t and the minibatch loss at step t belong to the same weights.
+    Step t is the state after t updates: the height at step t and the minibatch loss at step t belong to the same weights. An
+    update is a training batch that ended in a step of the optimizer, or of several.
 
     Args:
         probe_batches: the fixed training examples the height is measured on, as batches of the module's own kind.
-        steps: the steps at which to measure, ascending, starting with 0 (see ``probe_steps``).
+        steps: the steps at which to measure, ascending, starting with 0; ``probe_steps`` of the fit unless given.
+        batch_size: examples the first batch must have, if it must; the last of an epoch may be shorter.
+        monitor, mode: see ``height.mean_loss``.
 
     Attributes:
-        curves: metric name to list of (step, value); ``height``, ``minibatch_loss``, and every ``val_...`` metric the module
-            logs. A run that turned non-finite ends its ``height`` with inf at that step.
+        curves: metric name to list of (step, value); ``height``, ``minibatch_loss``, and every metric the module logs, under
+            the name ``metric_name`` gives it. A run that turned non-finite ends its ``height`` with inf at that step.
         nonfinite_at: the first step whose loss, weights or height were not finite; None if all were.
-        step: updates done so far.
+        step, batches, examples: updates done, batches and examples seen.
+        epochs: passes over the training set, fractional.
         validation_examples: examples of the last validation, 0 when there was none.
     """
 
-    def __init__(self, probe_batches: Sequence[Any], *, steps: Iterable[int]) -> None:
+    def __init__(
+        self,
+        probe_batches: Sequence[Any],
+        *,
+        steps: Iterable[int] | None = None,
+        batch_size: int | None = None,
+        monitor: str | None = None,
+        mode: str = "min",
+    ) -> None:
         self.curves: dict[str, list[tuple[int, float]]] = {"height": [], "minibatch_loss": []}
         self.nonfinite_at: int | None = None
-        self.step = 0
+        self.step = self.batches = self.examples = 0
         self.validation_examples = 0
         self._probe_batches = probe_batches
-        self._steps = frozenset(steps)
+        self._steps = None if steps is None else frozenset(steps)
+        self._batch_size = batch_size
+        self._monitor, self._mode = monitor, mode
+        self._updates = 0  # of all optimizers
+        self._batches_per_epoch = math.inf
         self._parameters: list[torch.Tensor] = []
+        self._validation_names: set[str] = set()
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training set; of a stream without length the first pass counts as one, however far it came."""
+        return self.batches / (self._batches_per_epoch if math.isfinite(self._batches_per_epoch) else max(self.batches, 1))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the height before the first step."""
         self._parameters = list(pl_module.parameters())
-        self._probe_batches = [pl_module.transfer_batch_to_device(batch, pl_module.device, 0) for batch in self._probe_batches]
+        self._batches_per_epoch = trainer.num_training_batches
+        self._plan(trainer)
+        with same_random_numbers():  # the module's transfer hooks may draw augmentations: the same ones in every run
+            self._probe_batches = [_moved(trainer, pl_module, batch) for batch in self._probe_batches]
         self._measure(trainer, pl_module)
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
+        """Check the size of the first batch."""
+        if self.batches == 0 and self._batch_size is not None and not has_size(batch, self._batch_size):
+            owner = trainer.fit_loop._data_source.instance
+            raise ValueError(_wrong_size(self._batch_size, n_examples(batch), trainer.num_training_batches, owner))
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record the minibatch loss of the step just done, then look at the weights and the height after it."""
-        if "loss" not in (outputs or {}):  # the module skipped this batch
+        self.batches += 1
+        self.examples += n_examples(batch)
+        loss = None if (outputs or {}).get("loss") is None else float(outputs["loss"])
+        if loss is not None and (self.step in self._at or not math.isfinite(loss)):
+            points = self.curves["minibatch_loss"]
+            if not points or points[-1][0] < self.step:  # of several batches accumulated into one update the first
+                points.append((self.step, loss))
+            if not math.isfinite(loss):
+                self._stop(trainer, self.step)
+        updated, self._updates = trainer.global_step > self._updates, trainer.global_step
+        if not updated or (loss is None and pl_module.automatic_optimization):  # accumulating, or the module skipped this batch
             return
-        loss = float(outputs["loss"])
-        if self.step in self._steps or not math.isfinite(loss):
-            self.curves["minibatch_loss"].append((self.step, loss))
-        if not math.isfinite(loss):
-            self._stop(trainer, self.step)
-        self.step = trainer.global_step
+        self.step += 1
         if not all_finite(self._parameters):
             self._stop(trainer, self.step)
-        if self.step in self._steps and self.nonfinite_at is None:
+        if self.step in self._at and self.nonfinite_at is None:
             self._measure(trainer, pl_module)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Count the examples of each validation anew."""
+        """Count the examples of each validation anew, and listen which metrics it logs."""
         self.validation_examples = 0
+        log = pl_module.log
+
+        def listen(name: str, *args: Any, **kwargs: Any) -> None:
+            self._validation_names.add(name)
+            log(name, *args, **kwargs)
+
+        pl_module.log = listen  # type: ignore[method-assign]
 
     def on_validation_batch_end(
         self,
@@ -92,18 +157,51 @@ class Recorder(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count a batch's examples."""
-        self.validation_examples += len(batch[0])
+        self.validation_examples += n_examples(batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep what the module logged; a run that is no longer finite has no metrics (its accuracy would still be a number)."""
-        if trainer.sanity_checking or self.nonfinite_at is not None:
+        vars(pl_module).pop("log", None)
+        if not trainer.sanity_checking:
+            self._keep(trainer, "val")
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Keep the training metrics of the epoch before: only now are all of its means known."""
+        if self.batches:
+            self._keep(trainer, "train")
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Of a stream the length is known after its first epoch."""
+        if math.isinf(self._batches_per_epoch):
+            self._batches_per_epoch = self.batches
+            self._plan(trainer)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Measure the last height where the run ended early, and keep the last training metrics."""
+        self._keep(trainer, "train")
+        if self.nonfinite_at is None and self.curves["height"][-1][0] < self.step:
+            self._measure(trainer, pl_module)
+
+    def _plan(self, trainer: pl.Trainer) -> None:
+        per_epoch, epochs = self._batches_per_epoch, trainer.max_epochs or 1
+        if self._steps is not None:
+            self._at = self._steps
+        elif math.isinf(per_epoch):
+            self._at = frozenset({0, *(2**k for k in range(40))})
+        else:
+            self._at = frozenset(probe_steps(math.ceil(per_epoch / trainer.accumulate_grad_batches), epochs))
+
+    def _keep(self, trainer: pl.Trainer, stage: str) -> None:
+        if self.nonfinite_at is not None:
             return
-        for name, value in trainer.callback_metrics.items():
-            if name.startswith("val_"):
-                self.curves.setdefault(name, []).append((self.step, float(value)))
+        validation = {name for name in trainer.callback_metrics if SUFFIXES.sub("", name) in self._validation_names}
+        for name in validation if stage == "val" else set(trainer.callback_metrics) - validation:
+            ours = metric_name(stage, name)
+            if ours is not None:
+                self.curves.setdefault(ours, []).append((self.step, float(trainer.callback_metrics[name])))
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        height = mean_loss(pl_module, self._probe_batches)
+        height = mean_loss(pl_module, self._probe_batches, monitor=self._monitor, mode=self._mode)
         if math.isfinite(height):
             self.curves["height"].append((self.step, height))
         else:
@@ -116,41 +214,23 @@ class Recorder(pl.Callback):
             self.curves["height"] = [point for point in self.curves["height"] if point[0] < step] + [(step, math.inf)]
 
 
+def _moved(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
+    """A batch as the training loop would hand it to ``training_step``."""
+    batch = module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+
+
+def _wrong_size(wanted: int, found: int, batches: float, owner: Any) -> str:
+    if batches == 1 and found < wanted:
+        return f"batch_size must be at most the training set of {found} examples, got {wanted}"
+    return (
+        f"batch_size has no effect: {where(owner, 'train_dataloader')} gives batches of {found} examples when asked for"
+        f" {wanted}; let it read an attribute batch_size, return a torch DataLoader, or study batch size {found} alone"
+    )
+
+
 @torch.no_grad()
 def all_finite(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether every number is finite: their sum tells in a tenth of the time, and only a sum that is not is looked into."""
     total = sum((t.sum() for t in tensors), start=torch.zeros(()))
     return bool(total.isfinite()) or all(bool(t.isfinite().all()) for t in tensors)
-
-
-def mean_loss(module: pl.LightningModule, batches: Sequence[Any]) -> float:
-    """Mean training loss over ``batches`` in evaluation mode, without gradient or logging; modes and random state stay.
-
-    Batches count by their number of examples (the length of their first tensor).
-    """
-    total = examples = 0.0
-    with torch.no_grad(), _evaluation(module):
-        for index, batch in enumerate(batches):
-            outcome: Any = module.training_step(batch, index)
-            loss = outcome["loss"] if isinstance(outcome, dict) else outcome
-            if loss is None:
-                raise ValueError(f"training_step of {type(module).__name__} must return the loss, got None")
-            count = len(batch[0])
-            total += float(loss) * count
-            examples += count
-    return total / examples
-
-
-@contextmanager
-def _evaluation(module: pl.LightningModule) -> Iterator[None]:
-    modes = [(part, part.training) for part in module.modules()]
-    module.eval()
-    module.log = module.log_dict = lambda *args, **kwargs: None  # type: ignore[method-assign,assignment]
-    devices = [module.device] if module.device.type == "cuda" else []
-    try:
-        with torch.random.fork_rng(devices=devices):
-            yield
-    finally:
-        del module.log, module.log_dict
-        for part, training in modes:
-            part.training = training

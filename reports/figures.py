@@ -16,7 +16,7 @@ from matplotlib.lines import Line2D
 
 from reports.boundaries import EDGES
 from reports.judged import Judged
-from reports.style import DIVERGENT, GOOD, STYLES, format_number
+from reports.style import DIVERGENT, GOOD, STYLES, format_number, name_metric
 
 FIGURES: dict[str, str] = {
     "map": "Every learning rate and batch size tried, with its verdict, and below each row its three edges with their"
@@ -187,7 +187,7 @@ def plot_loss_and_metric(cells: pd.DataFrame) -> Figure:
         worse = low if values[good].median() > values[~good].median() else high
         _scatter(ax, rows["learning_rate"], values.fillna(worse).clip(low, high), rows["verdict"])
         _log_axis(ax, "x", cells["learning_rate"])
-        ax.set_ylabel(name.replace("val_", "validation ", 1), parse_math=False)
+        ax.set_ylabel(name_metric(name), parse_math=False)
         _title(ax, size, "")
         ax.set_xlabel(RATE if size == sizes[-1] else "")
     return figure

@@ -44,13 +44,19 @@ def judge(
     thresholds: Thresholds | None = None,
     *,
     fresh: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+    monitor: str = "val_loss",
+    mode: str = "min",
 ) -> Judged:
-    """Judge a study; runs and curves are the tables of ``studies.tables``, ``fresh`` those of its self-check."""
+    """Judge a study.
+
+    runs, curves: the tables of ``studies.tables``; of the metrics in ``curves`` only ``height`` and ``val_...`` are looked at.
+    fresh: the tables of its self-check. monitor, mode: as in ``recommend``, which raises ValueError for an unknown mode.
+    """
     thresholds = thresholds or Thresholds()
     judged, cells = classify_both(runs, curves, thresholds)
     edges = fit_edges(judged)
     boundaries = find_boundaries(judged, edges)
-    recommendations = recommend(judged, cells, edges)
+    recommendations = recommend(judged, cells, edges, monitor=monitor, mode=mode)
     trust = check_trust(judged, cells, boundaries, recommendations, thresholds)
     self_check = pd.DataFrame(columns=list(SELF_CHECK))
     if fresh is not None and len(recommendations):

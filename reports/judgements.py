@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reports.style import DIVERGENT, TOO_HIGH, format_number
+from reports.style import DIVERGENT, TOO_HIGH, format_number, name_metric
 from reports.verdicts import Thresholds, find_floors
 
 Floats = npt.NDArray[np.float64]
@@ -67,9 +67,10 @@ def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Threshold
     thresholds = thresholds or Thresholds()
     floors = find_floors(runs, thresholds)
     directions = _directions(runs)
+    looked_at = ["height", "val_loss", *directions]
     paths = {
         key: (path["epoch"].to_numpy(float), path["value"].to_numpy(float))
-        for key, path in curves[curves["metric"] != "minibatch_loss"].sort_values("step").groupby(["trial", "metric"])
+        for key, path in curves[curves["metric"].isin(looked_at)].sort_values("step").groupby(["trial", "metric"])
     }
     rows = []
     for run in runs[runs["verdict"].notna()].to_dict("records"):
@@ -160,9 +161,9 @@ def _disagreement(walk: Walk) -> Found | None:
             continue
         before, after = values[[lowest.at, -1]]
         if direction.sign * (after - before) >= RISE * walk.tau * direction.span:
-            metric = name.replace("val_", "validation ", 1)
             since = f"since epoch {format_number(lowest.epoch)} validation loss got worse by {format_number(lowest.rise)}"
-            return lowest.rise, f"{since} while {metric} improved from {format_number(before)} to {format_number(after)}"
+            improved = f"improved from {format_number(before)} to {format_number(after)}"
+            return lowest.rise, f"{since} while {name_metric(name)} {improved}"
     return None
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
@@ -17,7 +18,9 @@ from reports.figures import FIGURES
 from reports.judged import Judged
 from reports.judgements import score_sensitivity
 from reports.recommendation import TO_DIVERGENT
-from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, format_number
+from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, format_number, name_metric
+
+TRACEBACK_LINES = 40  # the last ones name the error and the place; the page stays small
 
 Command = Callable[[Mapping[str, Any]], str]
 """From options to change to the command that runs the study with them; "" where there is none."""
@@ -88,6 +91,7 @@ def describe_edge(row: Mapping[str, Any], *, short: bool = False) -> str:
 
 def _context(judged: Judged, *, title: str, configuration: Mapping[str, object], command: Command) -> dict[str, Any]:
     runs, cells, thresholds = judged.runs, judged.cells, judged.thresholds
+    crashed = runs[runs["verdict"].isna()]
     metrics = [str(name) for name in cells if str(name).startswith("val_")]
     return {
         "title": " ".join(title.split()) or "Learning-rate study",
@@ -121,7 +125,7 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
         ],
         "costs": [[row["batch_size"], *_cost(row)] for row in judged.costs.to_dict("records") if row["factor"] != 1],
         "judgements": _judgements(judged),
-        "metrics": [name.replace("val_", "validation ", 1) for name in metrics],
+        "metrics": [name_metric(name) for name in metrics],
         "cells": [
             {
                 "verdict": row["verdict"],
@@ -139,8 +143,9 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
         ],
         "crashed": [
             [row["trial"], row["batch_size"], format_number(row["learning_rate"]), row["seed"], row["reason"]]
-            for row in runs[runs["verdict"].isna()].to_dict("records")
+            for row in crashed.to_dict("records")
         ],
+        "tracebacks": _tracebacks(crashed),
         "configuration": list(_flat(configuration)),
         "n_runs": len(runs),
     }
@@ -178,6 +183,20 @@ def _judgements(judged: Judged) -> list[list[Any]]:
         middle = group.sort_values("number").iloc[(len(group) - 1) // 2]
         rows.append([name, size, format_number(rate), f"{len(group)} of {seeds[size, rate]}", middle["sentence"]])
     return sorted(rows, key=lambda row: list(JUDGEMENTS).index(row[0]))
+
+
+def _tracebacks(crashed: pd.DataFrame) -> list[tuple[str, str]]:
+    """A heading and the last lines of every traceback; equal ones stand once, under all their trials."""
+    if "traceback" not in crashed:
+        return []
+    found = []
+    for text, group in crashed.dropna(subset=["traceback"]).groupby("traceback", sort=False):
+        if lines := str(text).strip().splitlines():
+            trials = f"trial{'s' * (len(group) > 1)} {', '.join(str(trial) for trial in group['trial'])}"
+            error = group["reason"].iloc[0].removeprefix("did not finish: ")
+            cut = f" (the last {TRACEBACK_LINES} of {len(lines)} lines)" if len(lines) > TRACEBACK_LINES else ""
+            found.append((f"{trials}: {error}{cut}", "\n".join(lines[-TRACEBACK_LINES:])))
+    return found
 
 
 def _time(value: float) -> str:

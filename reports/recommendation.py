@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports.boundaries import COVERAGE, EDGES, Edge
-from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number
+from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number, name_metric
 
 DISTANCE = 2.0  # from the low end of the divergent edge's interval: a schedule's or a new data set's factor of safety
 SURE = 0.95  # share of new seeds a recommended learning rate is expected to be good on, where the good range allows
@@ -37,7 +37,14 @@ def good_share(edges: Mapping[str, Edge], learning_rate: float) -> float:
     return max(edges[TO_GOOD].share_below(learning_rate) - edges[TO_TOO_HIGH].share_below(learning_rate), 0.0)
 
 
-def recommend(runs: pd.DataFrame, cells: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]]) -> pd.DataFrame:
+def recommend(
+    runs: pd.DataFrame,
+    cells: pd.DataFrame,
+    edges: Mapping[int, Mapping[str, Edge]],
+    *,
+    monitor: str = "val_loss",
+    mode: str = "min",
+) -> pd.DataFrame:
     """One row a batch size that has a good cell; from ``classify``, ``classify_cells`` and ``fit_edges``.
 
     Columns: ``batch_size``; ``learning_rate`` to use, always one that was tried; ``low`` and ``high``, the interval in which
@@ -47,19 +54,33 @@ def recommend(runs: pd.DataFrame, cells: pd.DataFrame, edges: Mapping[int, Mappi
     of the divergent edge's interval (inf if none tried was divergent); ``time_to_bottom_epochs`` and ``_seconds`` of its
     cell; ``reason``, one sentence.
 
-    Among the learning rates inside the interval those count as equal whose validation loss is within one standard error
-    over the seeds of the lowest (Breiman et al. 1984, section 3.4.3); of the equals the one with the largest
-    ``good_share`` is taken. Without validation losses all inside are equal.
+    Among the learning rates inside the interval those count as equal whose ``monitor``, a column of ``runs``, is by its
+    median over the seeds within one standard error of the best (Breiman et al. 1984, section 3.4.3); of the equals the one
+    with the largest ``good_share`` is taken. Best is the lowest, or the highest when ``mode`` is ``max``; a value that is not
+    finite is the worst. Without that column all inside are equal.
+
+    Raises ValueError when ``mode`` is neither ``min`` nor ``max``.
     """
+    if mode not in ("min", "max"):
+        raise ValueError(f"mode must be min or max, got {mode!r}")
     rows = []
     for size, group in cells.groupby("batch_size", sort=True):
         good = group[group["verdict"] == GOOD]
         if len(good):
-            rows.append(_recommend(int(size), group, runs[runs["batch_size"] == size], edges[int(size)]))
+            values = _values(runs[runs["batch_size"] == size], monitor)
+            rows.append(_recommend(int(size), group, values, edges[int(size)], monitor=monitor, mode=mode))
     return pd.DataFrame(rows, columns=list(RECOMMENDATIONS))
 
 
-def _recommend(size: int, cells: pd.DataFrame, runs: pd.DataFrame, edges: Mapping[str, Edge]) -> dict[str, Any]:
+def _values(runs: pd.DataFrame, monitor: str) -> pd.Series[float]:
+    """The monitored metric of each run that has one, by learning rate."""
+    values = pd.to_numeric(runs[monitor], errors="coerce") if monitor in runs else pd.Series(math.nan, index=runs.index)
+    return values.astype(float).set_axis(runs["learning_rate"]).dropna()
+
+
+def _recommend(
+    size: int, cells: pd.DataFrame, values: pd.Series[float], edges: Mapping[str, Edge], *, monitor: str, mode: str
+) -> dict[str, Any]:
     good, starts = cells[cells["verdict"] == GOOD], _low_end(edges[TO_DIVERGENT])
     shares = good["learning_rate"].map(lambda rate: good_share(edges, rate))
     sure, far = shares >= SURE, good["learning_rate"] <= starts / DISTANCE
@@ -71,7 +92,7 @@ def _recommend(size: int, cells: pd.DataFrame, runs: pd.DataFrame, edges: Mappin
     else:
         inside = good.loc[[shares.idxmax()]]
         why = f"the good range is too narrow for {100 * SURE:g} % of new seeds, so it is the surest learning rate in it"
-    equals, words = _equal_loss(inside, runs)
+    equals, words = _equals(inside, values, monitor=monitor, mode=mode)
     row = good.loc[shares[equals.index].idxmax()]
     use, share = float(row["learning_rate"]), float(shares[row.name])
     level = COVERAGE if share >= COVERAGE else 0.5
@@ -102,17 +123,22 @@ def _low_end(divergent: Edge) -> float:
     return math.inf if not divergent.shares[0] else 0.0
 
 
-def _equal_loss(inside: pd.DataFrame, runs: pd.DataFrame) -> tuple[pd.DataFrame, str]:
-    """The cells whose validation loss is within one standard error of the lowest, and how to say so."""
-    if "val_loss" not in inside or inside["val_loss"].isna().all():
+def _equals(inside: pd.DataFrame, values: pd.Series[float], *, monitor: str, mode: str) -> tuple[pd.DataFrame, str]:
+    """The cells whose monitored metric is within one standard error of the best, and how to say so."""
+    sign, best = {"min": (1, "lowest"), "max": (-1, "highest")}[mode]
+    losses = (sign * values).where(np.isfinite(values), math.inf)
+    medians = inside["learning_rate"].map(losses.groupby(level=0).median())
+    if not np.isfinite(medians).any():
         return inside, ""
+    lowest = float(medians.min())
+    found = format_number(sign * lowest)
     if len(inside) == 1:
-        return inside, f"validation loss {format_number(inside['val_loss'].iloc[0])}"
-    best = inside.loc[inside["val_loss"].idxmin()]
-    seeds = runs.loc[runs["learning_rate"] == best["learning_rate"], "val_loss"].dropna()
+        return inside, f"{name_metric(monitor)} {found}"
+    seeds = losses[losses.index == inside["learning_rate"][medians.idxmin()]]
+    seeds = seeds[np.isfinite(seeds)]
     error = float(seeds.std(ddof=1) / math.sqrt(len(seeds))) if len(seeds) > 1 else 0.0
-    equals = inside[inside["val_loss"] <= best["val_loss"] + error]
-    return equals, f"validation loss within one standard error of the lowest inside the interval, {best['val_loss']:.3g}"
+    words = f"{name_metric(monitor)} within one standard error of the {best} inside the interval, {found}"
+    return inside[medians <= lowest + error], words
 
 
 def _interval(edges: Mapping[str, Edge], use: float, *, level: float, lowest: float, highest: float) -> tuple[float, float]:

@@ -78,6 +78,11 @@ JUDGEMENTS: dict[str, str] = {
 """What is said of a run beside its verdict, and what it means."""
 
 
+def name_metric(column: str) -> str:
+    """A metric's name for people: ``val_accuracy`` is "validation accuracy", any other stays as it is."""
+    return f"validation {column.removeprefix('val_')}" if column.startswith("val_") else column
+
+
 def format_number(value: float, *, digits: int = 3) -> str:
     """A number for people: three significant digits unless told otherwise, no trailing zeros; ``-`` for a missing one."""
     if value != value:

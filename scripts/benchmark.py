@@ -66,7 +66,7 @@ def without_recorder(root: str, epochs: int) -> None:
     import pytorch_lightning as pl
 
     from lightning_modules import MLP, MNIST, ImageClassifier
-    from studies.training import QUIET
+    from studies.trainers import QUIET
 
     pl.seed_everything(SEED, verbose=False)
     model = ImageClassifier(MLP(**ARGUMENTS), learning_rate=LEARNING_RATE)
@@ -175,7 +175,7 @@ def lightning_lr_find(model: Any, data: Any, *, max_lr: float) -> float | None:
     import pytorch_lightning as pl
     from pytorch_lightning.tuner.tuning import Tuner
 
-    from studies.training import QUIET
+    from studies.trainers import QUIET
 
     with tempfile.TemporaryDirectory() as folder:  # it saves the weights there and restores them
         epochs = -(-STEPS // len(data.train_dataloader())) + 1
@@ -268,9 +268,9 @@ def suggestions(name: str, case: Case, n_fresh: int) -> Any:
     for way, find in FINDERS.items():
         say(f"{name}: {way}")
         for seed in fresh:
-            data: Any = workload.build_data(batch_size=case.batch_size, seed=seed)
+            model_of_seed, built = workload.build(learning_rate=LEARNING_RATE, batch_size=case.batch_size, seed=seed)
+            data = built["datamodule"]
             data.setup()
-            model_of_seed = workload.build_model(learning_rate=LEARNING_RATE, seed=seed)
             with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
                 rate = find(model_of_seed, data)  # both print and draw a bar
             found.append((way, seed, rate, STEPS / len(data.train_dataloader())))

@@ -1,84 +1,12 @@
-"""Launch a learning-rate study, or go on with one, and write its report."""
+"""Launch a learning-rate study, or go on with one, and write its report: the same as ``lr-study launch``."""
 
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
-from pathlib import Path
-from typing import Any
 
-from studies.command_line import INTERRUPTED, add_thresholds, make_parser, parse, run
-
-MODEL = "LightningModule, its arguments as --model.momentum 0.9, its network as --model.network ConvNet (default: by the data)"
-DATA = "LightningDataModule, its arguments as --data.root FOLDER: Digits, Diabetes, MNIST, ... (default: Digits)"
-OPTIONS: list[tuple[str, Any, Any, str]] = [
-    ("--model", None, "CLASS", MODEL),
-    ("--data", None, "CLASS", DATA),
-    ("--trainer", None, "OPTIONS", "options of Lightning's Trainer, as --trainer.precision bf16-mixed"),
-    ("--learning-rate", [0.003, 30.0], ("LOW", "HIGH"), "lowest and highest learning rate to try (default: 0.003 30)"),
-    ("--per-decade", None, "N", "learning rates a factor of 10, evenly on a log scale (default: 4)"),
-    ("--points", None, "N", "learning rates in all, instead of --per-decade"),
-    ("--batch-size", [16, 64, 256], "N", "examples a step, one or several sizes (default: 16 64 256)"),
-    ("--seeds", 3, "N", "runs of each learning rate and batch size (default: 3)"),
-    ("--epochs", None, "N", "passes over the training set in each run (default: 10)"),
-    ("--sampler", "grid", "NAME", "grid trains every cell; tpe, random and qmc sample freely (default: grid)"),
-    ("--trials", None, "N", "runs in all for tpe, random, qmc (default: as many as the grid has)"),
-    ("--storage", "outputs/studies.db", "FILE", "SQLite file or database URL (default: outputs/studies.db)"),
-    ("--name", None, "NAME", "name of the study (default: the data's name in lower case)"),
-    ("--self-check", None, "N", "then train the recommended learning rates and their intervals' ends on N fresh seeds (3)"),
-    ("--out", "outputs", "FOLDER", "the report goes to FOLDER/NAME (default: outputs)"),
-]
-
-
-def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
-    """The options; values are checked by ``StudyConfig``, so that a file, a flag and Python meet the same rules."""
-    parser = make_parser(__doc__)
-    for flag, default, metavar, text in OPTIONS:
-        many = {"nargs": len(metavar)} if isinstance(metavar, tuple) else {"nargs": "+"} if isinstance(default, list) else {}
-        many |= {"nargs": "?", "const": 3} if flag == "--self-check" else {}
-        parser.add_argument(flag, type=Any, default=default, metavar=metavar, help=text, **many)
-    parser.add_argument("--config", action="config", help="YAML file with any of these options; flags after it override it")
-    add_thresholds(parser)
-    return parse(parser, argv)
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Train what is missing, print the answer, write the report."""
-    options = parse_args(argv)
-    from reports import Thresholds
-    from studies import StudyConfig
-    from studies.config import count
-
-    thresholds = Thresholds(**{name: options.pop(name) for name in ("tau", "rho", "target_loss")})
-    out, fresh_seeds = options.pop("out"), options.pop("self_check")
-    if fresh_seeds is not None:
-        fresh_seeds = count("self_check", fresh_seeds)
-    config = StudyConfig.from_mapping(options)
-    folder = Path(out) / str(config.name)
-
-    from studies import judge_study, report_study, run_study  # PyTorch: seconds, so only once the options make sense
-    from studies.next_run import python_command
-    from studies.progress import Progress, print_answer
-    from studies.search import run_self_check
-
-    try:
-        with Progress(thresholds) as progress:
-            study = run_study(config, out=folder, on_run=progress)
-        judged = judge_study(study, thresholds)
-        if fresh_seeds and len(judged.recommendations):
-            with Progress(thresholds, against=judged.cells) as progress:
-                run_self_check(config, judged.recommendations, seeds=fresh_seeds, on_run=progress)
-            judged = judge_study(study, thresholds)
-        elif fresh_seeds:
-            print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
-    except KeyboardInterrupt:
-        print("interrupted: what finished is kept; the same command goes on from there", file=sys.stderr)
-        return INTERRUPTED
-    page = report_study(study, folder, judged)
-    print_answer(study.study_name, judged)
-    print(f"report: {page}\nlook closer: {python_command()} scripts/open_dashboard.py --storage {config.storage}")
-    return 0
-
+from studies.command_line import run
+from studies.commands.launch import main as main
+from studies.commands.launch import parse_args as parse_args
 
 if __name__ == "__main__":
     sys.exit(run(main, "launch_study"))

@@ -1,6 +1,7 @@
 from .config import StudyConfig as StudyConfig
+from .errors import FailedAlike as FailedAlike
+from .errors import StudyInUse as StudyInUse
 from .search import run_study as run_study
-from .storage import StudyInUse as StudyInUse
 from .storage import load_study as load_study
 from .tables import curves_table as curves_table
 from .tables import judge_study as judge_study

@@ -2,27 +2,40 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import sys
+import traceback
 from argparse import HelpFormatter
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentError, ArgumentParser, get_loader
 from yaml import YAMLError
 
 from studies.config import nearest
+from studies.config_file import CLASSES, merge, normalise, read_options, require_classes
+from studies.errors import FailedAlike, StudyInUse
+from studies.user_folder import add_current_folder
 
 NOT_OPTIONS = ("help", "print_config", "print_shtab", "subcommand")
-DOTTED = ("model", "data", "trainer")
-BAD_INPUT = 2  # exit codes: the caller's mistake,
+DOTTED = (*CLASSES, "trainer")
+FAILED = 1  # exit codes: the module failed, or we did,
+BAD_INPUT = 2  # the caller's mistake,
 IN_USE = 3  # another process has the study,
 INTERRUPTED = 130  # Ctrl-C, as shells count it
 
 
-def make_parser(description: str | None = None) -> ArgumentParser:
-    """A parser that raises for what it refuses, takes no abbreviations, and whose help is what the options say themselves."""
-    return ArgumentParser(description=description, exit_on_error=False, allow_abbrev=False, formatter_class=HelpFormatter)
+def make_parser(description: str | None = None, command: str = "") -> ArgumentParser:
+    """A parser that raises for what it refuses, takes no abbreviations, and whose help is what the options say themselves.
+
+    command: of ``lr-study``, which its help names when it was called so.
+    """
+    name = f"lr-study {command}" if Path(sys.argv[0]).stem == "lr-study" else None
+    return ArgumentParser(
+        prog=name, description=description, exit_on_error=False, allow_abbrev=False, formatter_class=HelpFormatter
+    )
 
 
 def add_thresholds(parser: ArgumentParser) -> None:
@@ -41,11 +54,22 @@ def add_thresholds(parser: ArgumentParser) -> None:
 def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
     """The options given, defaults filled in; ``--model.network.hidden [128]`` and the like end up inside ``model``.
 
+    Flags override what the files of ``--config`` say, wherever they stand.
+
     Raises ValueError with one sentence for anything the parser refuses.
     """
     plain, dotted = _split(sys.argv[1:] if argv is None else argv)
     try:
         options: dict[str, Any] = parser.parse_args(plain).as_dict()
+        files = options.pop("config", None)
+        if files:
+            flags = parser.parse_args(plain, defaults=False).as_dict()
+            del flags["config"]
+            said = functools.reduce(merge, [*map(read_options, files), normalise(flags)])
+            require_classes(said)
+            options = parser.parse_object({key: value for key, value in said.items() if key not in DOTTED}).as_dict()
+            del options["config"]
+            options |= {key: said[key] for key in DOTTED if key in said}  # the parser would import them and add defaults
     except ArgumentError as error:
         raise ValueError(_sentence(str(error), parser)) from error
     for path, value in dotted:
@@ -56,36 +80,55 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
             options[owner] = {**(options[owner] or {}), ".".join(keys): value}
         else:
             options[owner] = _put(options[owner], keys, value)
-    options.pop("config", None)
     return options
 
 
 def run(main: Callable[[], int], name: str) -> int:
     """The exit code of ``main``; what a person did wrong is one line on stderr, not a traceback."""
-    from studies.storage import StudyInUse
-
     try:
+        add_current_folder()
         return main()
-    except StudyInUse as error:
-        code, sentence = IN_USE, str(error)
     except (ValueError, OSError) as error:
         code, sentence = BAD_INPUT, " ".join(str(error).split())
     except RuntimeError as error:
-        code, sentence = 1, str(error)
+        code, sentence = IN_USE if isinstance(error, StudyInUse) else FAILED, str(error)
     print(f"{name}: {sentence}", file=sys.stderr)
     return code
 
 
+def fail_at_work(error: Exception, places: str) -> int:
+    """The exit code of an error met after all checks of what a person gave: no mistake of theirs, so it keeps its traceback.
+
+    What has its sentence is raised instead: a study in use, a module that fails alike in run after run, and a file or database
+    that could not be written, such as on a full disk. places: where we write, for an error that does not say.
+    """
+    if isinstance(error, (StudyInUse, FailedAlike)):
+        raise error
+    if isinstance(error, OSError):
+        where = "" if error.filename else f" (in {places})"
+        raise RuntimeError(f"{error}{where}") from error
+    traceback.print_exception(error)
+    return FAILED
+
+
 def _split(argv: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]:
-    """Separate ``--model.a.b VALUE`` and ``--model.a.b=VALUE`` from the other arguments."""
+    """Separate ``--model.a.b VALUE`` and ``--model.a.b=VALUE`` from the other arguments.
+
+    Flags may be spelt with underscores, as LightningCLI spells them.
+    """
     plain: list[str] = []
     dotted: list[tuple[list[str], Any]] = []
     arguments = iter(argv)
     for argument in arguments:
         flag, equals, given = argument.partition("=")
-        path = flag.removeprefix("--").split(".")
-        if not argument.startswith("--") or len(path) < 2 or path[0] not in DOTTED:
+        owner, *keys = flag.removeprefix("--").split(".")
+        if not argument.startswith("--"):
             plain.append(argument)
+            continue
+        if keys == ["class_path"]:  # --model.class_path is --model
+            keys = []
+        if not keys or owner.replace("-", "_") not in DOTTED:
+            plain.append("--" + ".".join([owner.replace("_", "-"), *keys]) + equals + given)
             continue
         text = given if equals else next(arguments, None)
         if text is None:
@@ -94,7 +137,7 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]
             value = get_loader("yaml")(text)  # as in the configuration file, where 1e-3 is a number
         except YAMLError as error:
             raise ValueError(f"{flag} must be followed by a YAML value such as 0.9 or [128,64], got {text!r}") from error
-        dotted.append(([key for key in path if key != "init_args"], value))
+        dotted.append(([owner.replace("-", "_"), *(key for key in keys if key != "init_args")], value))
     return plain, dotted
 
 

@@ -13,11 +13,14 @@ from typing import Any
 import numpy as np
 
 SAMPLERS = ("grid", "tpe", "random", "qmc")
+MODES = ("min", "max")
+LENGTHS = ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")  # Trainer options that say when a run ends
 PER_DECADE = 4  # learning rates a decade: neighbours differ by x1.8, finer than the factor 3 that bounds *good*
 PARTNERS = {"Regressor": "Diabetes", "Parabola": "ParabolaData", "ImageClassifier": "Digits"}  # model and its usual data
 NAME_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 
 Spec = str | Mapping[str, Any]
+Given = Any  # a spec, or from Python an instance, a class or a factory: see ``studies.sources``
 
 
 @dataclass(frozen=True)
@@ -25,16 +28,28 @@ class StudyConfig:
     """A learning-rate study: what is trained, and which learning rates, batch sizes and seeds are tried.
 
     Args:
-        model: a LightningModule by name (``ImageClassifier``), import path, or ``{"class_path": ..., "init_args": {...}}``.
+        model: a LightningModule by name (``ImageClassifier``), import path, or ``{"class_path": ..., "init_args": {...}}``;
+            from Python also a class, a factory such as ``functools.partial(Net, width=128)``, or an instance. An instance is
+            built anew for each seed when ``save_hyperparameters()`` kept all its arguments and its weights are as they were
+            made; otherwise every run starts from its weights, and seeds differ in the order of batches only.
             None picks the one that fits the data.
-        data: a LightningDataModule, likewise. None picks the one that fits the model; the default is ``Digits``.
+        data: a LightningDataModule, likewise; from Python also a training DataLoader, or a pair of one for training and one
+            for validation. None takes the loaders of the model or what fits it; the default is ``Digits``.
         trainer: options of Lightning's Trainer, as LightningCLI spells them.
         learning_rate: lowest and highest learning rate, both tried; tried rates are evenly spaced on a log scale.
         per_decade: learning rates a decade, 4 unless ``points`` is given.
         points: learning rates in all, instead of ``per_decade``.
         batch_size: examples a step, one or several sizes.
+        optimizer, lr_scheduler: used instead of the module's own, by import path or spec, as LightningCLI does.
+        learning_rate_name: the attribute that holds the learning rate, on module, hparams or datamodule; ``lr`` or
+            ``learning_rate`` unless given. Without such an attribute the optimizer's learning rates are scaled.
+        constant: leave out the module's learning-rate schedulers.
+        monitor: a metric the module logs. Logged by ``training_step``, it is the height, instead of the loss returned; logged
+            in validation, it is what the search minimises and what decides among learning rates that are equal otherwise.
+        mode: ``min``, or ``max`` when more of ``monitor`` is better.
         seeds: runs of each cell, with seeds 0, 1, ...: initial weights and batch order belong to the seed.
-        epochs: how long each run trains, in passes over the training set; 10 unless ``trainer`` names ``max_epochs``.
+        seed_everything: the first seed, as LightningCLI spells it; 0 unless given.
+        epochs: how long each run trains, in passes over the training set; ``max_epochs`` of ``trainer``, or 10, unless given.
         sampler: ``grid`` trains every cell; ``tpe``, ``random`` and ``qmc`` sample learning rate and batch size freely.
         trials: runs in all for the free samplers; as many as the grid would have unless given.
         name: the study's name in the storage; the data set's name in lower case unless given.
@@ -44,14 +59,21 @@ class StudyConfig:
         ValueError: with one sentence that says what, the rule, and what came.
     """
 
-    model: Spec | None = None
-    data: Spec | None = None
+    model: Given = None
+    data: Given = None
     trainer: Mapping[str, Any] | None = None
+    optimizer: Spec | None = None
+    lr_scheduler: Spec | None = None
     learning_rate: Sequence[float] = (0.003, 30.0)
     per_decade: float | None = None
     points: int | None = None
     batch_size: int | Sequence[int] = (16, 64, 256)
+    learning_rate_name: str | None = None
+    constant: bool = False
+    monitor: str | None = None
+    mode: str = "min"
     seeds: int = 3
+    seed_everything: int | bool | None = None
     epochs: int | None = None
     sampler: str = "grid"
     trials: int | None = None
@@ -61,8 +83,10 @@ class StudyConfig:
     def __post_init__(self) -> None:
         trainer = dict(_mapping("trainer", self.trainer or {}))
         epochs = trainer.pop("max_epochs", None)
-        if self.epochs is not None and epochs is not None:
-            raise ValueError(f"epochs and trainer.max_epochs are the same thing: give one, got {self.epochs} and {epochs}")
+        if self.epochs is not None:  # says how long, whatever a configuration written for one run says
+            trainer = {name: value for name, value in trainer.items() if name not in LENGTHS}
+        if epochs == -1:
+            raise ValueError("epochs must be given: trainer.max_epochs is -1, which never ends")
         low, high = _range(self.learning_rate)
         if self.points is not None and self.per_decade is not None:
             raise ValueError(f"points and per_decade exclude each other: give one, got {self.points} and {self.per_decade}")
@@ -83,8 +107,18 @@ class StudyConfig:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         if self.trials is not None and self.sampler == "grid":
             raise ValueError(f"trials belongs to the samplers tpe, random and qmc; a grid trains every cell, got {self.trials}")
-        data = class_name(self.data) or PARTNERS.get(class_name(self.model), "Digits")
-        name = data.lower() if self.name is None else self.name
+        for option in ("learning_rate_name", "monitor"):
+            value = getattr(self, option)
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                raise ValueError(f"{option} must be a name, got {value!r}")
+        if not isinstance(self.constant, bool):
+            raise ValueError(f"constant must be true or false, got {self.constant!r}")
+        if self.mode not in MODES:
+            raise ValueError(f"mode must be min or max, got {self.mode!r}")
+        if self.mode == "max" and self.monitor is None:
+            raise ValueError("mode max needs monitor, the metric of which more is better, got none")
+        model, data = class_name(self.model), class_name(self.data)
+        name = (data or PARTNERS.get(model) or model or "Digits").lower() if self.name is None else self.name
         if not isinstance(name, str) or not NAME_RULE.fullmatch(name):
             rule = "start with a letter or digit and hold at most 100 letters, digits, spaces and ._-"
             raise ValueError(f"name must {rule}, got {name!r}")
@@ -97,6 +131,7 @@ class StudyConfig:
             "per_decade": None,
             "batch_size": batch_sizes,
             "seeds": count("seeds", self.seeds),
+            "seed_everything": _first_seed(self.seed_everything),
             "epochs": count("epochs", next((e for e in (self.epochs, epochs) if e is not None), 10)),
             "trials": None if self.trials is None else count("trials", self.trials),
             "name": name,
@@ -123,6 +158,12 @@ class StudyConfig:
         return tuple(sorted({low, *inner, high}))
 
     @property
+    def seed_values(self) -> tuple[int, ...]:
+        """The seeds of every cell, ascending."""
+        first = _first_seed(self.seed_everything)
+        return tuple(range(first, first + self.seeds))
+
+    @property
     def n_runs(self) -> int:
         """Runs the finished study holds."""
         sizes = self.batch_size if isinstance(self.batch_size, Sequence) else (self.batch_size,)
@@ -135,10 +176,13 @@ def nearest(word: str, known: Sequence[str]) -> str:
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
 
 
-def class_name(spec: Spec | None) -> str:
-    """The bare class name a spec asks for, "" if it asks for none."""
-    path = spec.get("class_path") if isinstance(spec, Mapping) else spec
-    return str(path or "").rpartition(".")[2]
+def class_name(source: Given) -> str:
+    """The bare class name a source asks for, "" if it asks for none."""
+    path = source.get("class_path") if isinstance(source, Mapping) else source
+    if path is None or isinstance(path, str):
+        return (path or "").rpartition(".")[2]
+    path = getattr(path, "func", path)  # functools.partial
+    return re.sub(r"\W", "", getattr(path, "__name__", type(path).__name__))
 
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:
@@ -162,6 +206,15 @@ def count(name: str, value: Any) -> int:
     """A whole number of at least 1; raises ValueError with one sentence that names the option otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
+def _first_seed(value: Any) -> int:
+    """``seed_everything`` as LightningCLI takes it: true, false and null leave the choice to us."""
+    if value is None or isinstance(value, bool):
+        return 0
+    if not isinstance(value, numbers.Integral) or not 0 <= int(value) < 2**31:
+        raise ValueError(f"seed_everything must be a whole number from 0 to {2**31 - 1}, got {value!r}")
     return int(value)
 
 

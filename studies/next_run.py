@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -10,19 +11,26 @@ import sys
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from jsonargparse import get_loader
 from sqlalchemy.engine import make_url
+from yaml import YAMLError
 
 from studies.config import StudyConfig
+from studies.config_file import CLASSES
 
+SCRIPTS = {"launch": "launch_study.py", "dashboard": "open_dashboard.py"}  # what a command is called in the folder ``scripts``
 OPTIONS = "options"  # the study's attribute that holds what StudyConfig was given
 # What a changed study is called: new settings need a new name. Seeds may grow under the old one, which trains only those.
 NAMES = {"learning_rate": "wider", "per_decade": "finer", "epochs": "longer"}
 
 
 def given_options(config: StudyConfig) -> dict[str, Any]:
-    """What differs from the defaults of ``StudyConfig``, as plain JSON."""
+    """What differs from the defaults of ``StudyConfig``, as plain JSON; model or data given as an object is left out."""
     default = StudyConfig(model=config.model, data=config.data)
     values = {name: getattr(config, name) for name in StudyConfig.__dataclass_fields__}
+    for name in ("model", "data"):
+        if not isinstance(values[name], (str, Mapping)):
+            values[name] = None
     changed = {name: value for name, value in values.items() if value and value != getattr(default, name, None)}
     changed |= {name: value for name in ("model", "data") if (value := values[name]) is not None}
     if "://" in config.storage and "storage" in changed:  # it may hold a password
@@ -32,13 +40,13 @@ def given_options(config: StudyConfig) -> dict[str, Any]:
 
 
 def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
-    """A line for a shell: ``launch_study.py`` with the options of a study and some of them changed.
+    """A line for a shell: the launch with the options of a study and some of them changed.
 
     Where a change makes it another study it gets another name. A new range keeps the density of learning rates, and a new
     density the range. More seeds or a finer grid of a study that was sampled freely is a grid.
 
-    >>> launch_command("wine", {"model": {"init_args": {"momentum": 0.9}}}, {"epochs": 30}).partition("scripts/")[2]
-    'launch_study.py --model.momentum 0.9 --epochs 30 --name wine-longer'
+    >>> launch_command("wine", {"model": {"init_args": {"momentum": 0.9}}}, {"epochs": 30}).partition("lr-study ")[2]
+    'launch --model.momentum 0.9 --epochs 30 --name wine-longer'
     """
     wanted = {key: value for key, value in options.items() if key != "name"}
     if {"learning_rate", "per_decade"} & set(changes):
@@ -51,19 +59,30 @@ def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, 
         suffix, wanted = "grid", {key: value for key, value in wanted.items() if key not in ("sampler", "trials")}
     wanted |= changes
     flags = [*_flags(wanted), "--name", name if suffix is None else f"{name}-{suffix}"]
-    return shlex.join([python_command(), "scripts/launch_study.py", *flags])
+    return shlex.join([*program("launch"), *flags])
 
 
-def python_command() -> str:
-    """The interpreter as a person would type it: relative when it is below the current folder."""
-    return os.path.relpath(sys.executable) if sys.executable.startswith(os.getcwd() + os.sep) else sys.executable
+def program(command: str) -> list[str]:
+    """What a person types for ``launch`` or ``dashboard``: the script beside the one that runs, otherwise ``lr-study``."""
+    script = os.path.abspath(os.path.join(os.path.dirname(sys.argv[0]), SCRIPTS[command]))
+    if os.path.exists(script):
+        return [_typed(sys.executable), _typed(script)]
+    installed = os.path.join(os.path.dirname(sys.executable), "lr-study")
+    return [_typed(installed) if os.path.exists(installed) else "lr-study", command]
+
+
+def _typed(path: str) -> str:
+    """A path relative when it is below the current folder, as it is otherwise."""
+    return os.path.relpath(path) if path.startswith(os.getcwd() + os.sep) else path
 
 
 def _flags(options: Mapping[str, Any]) -> Iterator[str]:
     for name, value in options.items():
         flag = f"--{name.replace('_', '-')}"
-        if name in ("model", "data", "trainer") and isinstance(value, Mapping):
+        if name in (*CLASSES, "trainer") and isinstance(value, Mapping):
             yield from _dotted(flag, value)
+        elif value is True:
+            yield flag
         elif isinstance(value, list):
             yield from (flag, *(f"{item:.6g}" if isinstance(item, float) else str(item) for item in value))
         else:
@@ -78,4 +97,12 @@ def _dotted(flag: str, spec: Mapping[str, Any]) -> Iterator[str]:
         if isinstance(value, Mapping):
             yield from _dotted(f"{flag}.{name}", value)
         else:
-            yield from (f"{flag}.{name}", value if isinstance(value, str) else json.dumps(value))
+            yield from (f"{flag}.{name}", _as_yaml(value))
+
+
+def _as_yaml(value: Any) -> str:
+    """A value as its flag reads it: text that would be read as something else is quoted."""
+    with contextlib.suppress(YAMLError):
+        if isinstance(value, str) and get_loader("yaml")(value) == value:
+            return value
+    return json.dumps(value)

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 import traceback
 import warnings
 from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import optuna
 import pandas as pd
+import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import NopPruner
@@ -21,10 +23,12 @@ from optuna.trial import TrialState
 
 from reports.self_check import rates_to_check
 from studies.config import StudyConfig
+from studies.errors import FailedAlike
 from studies.next_run import OPTIONS, given_options
+from studies.preflight import preflight
 from studies.storage import check_storage, locked, open_storage, require_writable, self_check_name
 from studies.tables import facts_of
-from studies.training import Run, build_trainer, train
+from studies.training import Run, train
 from studies.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -47,15 +51,15 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
     Raises:
         ValueError: bad input, before anything is made or trained.
         StudyInUse: another process works on this study.
-        RuntimeError: the module failed three times in a row in the same way.
+        FailedAlike: the module failed three times in a row in the same way.
         KeyboardInterrupt: Ctrl-C; what finished is kept, the same call goes on.
     """
-    workload = Workload.of(config.model, config.data, config.trainer)
-    _check_at_the_door(config, workload)
+    assert config.name is not None
+    workload = Workload.of_config(config)
     url = check_storage(config.storage)
     if out is not None:
         require_writable(Path(out), "out")
-    assert config.name is not None
+    preflight(workload, learning_rates=config.learning_rate, batch_sizes=_batch_sizes(config), seed=config.seed_values[0])
     with locked(url, config.name):
         study = _open_study(url, config.name, configuration(config, workload))
         study.sampler = _sampler(config.sampler, len(study.get_trials(deepcopy=False)))
@@ -78,10 +82,11 @@ def run_self_check(
     Returns:
         A study of its own beside the other, whose results it leaves as they are: see ``storage.self_check_name``.
     """
-    workload = Workload.of(config.model, config.data, config.trainer)
+    workload = Workload.of_config(config)
     assert config.name is not None
     name, url = self_check_name(config.name), check_storage(config.storage)
-    fresh = range(config.seeds, config.seeds + seeds)
+    first = config.seed_values[-1] + 1
+    fresh = range(first, first + seeds)
     plan = [
         (rate, int(use["batch_size"]), seed)
         for seed in fresh
@@ -99,17 +104,10 @@ def run_self_check(
 def configuration(config: StudyConfig, workload: Workload) -> dict[str, Any]:
     """What makes two studies the same study, as plain JSON: all of it decides what is trained."""
     keys = ("learning_rate", "points", "batch_size", "seeds", "epochs", "sampler", "trials")
-    return json.loads(json.dumps(workload.as_dict() | {key: getattr(config, key) for key in keys}))  # type: ignore[no-any-return]
-
-
-def _check_at_the_door(config: StudyConfig, workload: Workload) -> None:
-    """Build data, model and trainer once, so that what they refuse is said before anything is made."""
-    sizes = _batch_sizes(config)
-    data: Any = workload.build_data(batch_size=min(sizes), seed=0)
-    workload.build_model(learning_rate=config.learning_rate[0], seed=0)
-    build_trainer(workload, epochs=config.epochs or 1)
-    if max(sizes) > data.n_train:
-        raise ValueError(f"batch_size must be at most the training set of {data.n_train} examples, got {max(sizes)}")
+    settings = {key: getattr(config, key) for key in keys}
+    if config.seed_values[0]:
+        settings["seed_everything"] = config.seed_values[0]
+    return json.loads(json.dumps(workload.as_dict() | settings))  # type: ignore[no-any-return]
 
 
 def _batch_sizes(config: StudyConfig) -> tuple[int, ...]:
@@ -123,7 +121,8 @@ def _open_study(url: str, name: str, wanted: dict[str, Any]) -> optuna.Study:
     storage = open_storage(url)
     known = {summary.study_name for summary in storage.get_all_studies()}
     if name not in known:
-        study = optuna.create_study(study_name=name, storage=storage, pruner=NopPruner(), direction="minimize")
+        direction: Literal["maximize", "minimize"] = "maximize" if wanted.get("mode") == "max" else "minimize"
+        study = optuna.create_study(study_name=name, storage=storage, pruner=NopPruner(), direction=direction)
         study.set_user_attr(CONFIGURATION, wanted)
         return study
     study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
@@ -188,24 +187,35 @@ def work_off(
         "batch_size": CategoricalDistribution(_batch_sizes(config)),
         "seed": IntDistribution(0, max([point["seed"] for point in missing], default=0)),
     }
+    folder = Path("outputs") / study.study_name / "runs"
     on_run = on_run or (lambda *_: None)
     on_run(study, planned - len(missing), planned)
     failures: list[str] = []
+    too_large: float = math.inf  # the smallest batch size that did not fit into memory
     for left, point in reversed(list(enumerate(reversed(missing)))):
+        if point.get("batch_size", 0) >= too_large:
+            continue
         study.enqueue_trial(point)
         trial = study.ask(space)
         try:
             rate, batch_size, seed = (trial.params[name] for name in space)
-            (run,) = train(workload, [(rate, seed)], batch_size=batch_size, epochs=config.epochs or 1)
+            (run,) = train(workload, [(rate, seed)], batch_size=batch_size, epochs=config.epochs or 1, folder=folder)
         except KeyboardInterrupt:
             _fail(study, trial, "interrupted")
             raise
         except Exception as error:
+            if _out_of_memory(error):  # not a fault of the module: smaller batches may still fit
+                too_large = min(batch_size, too_large)
+                _fail(study, trial, f"out of memory at batch size {batch_size}", traceback.format_exc())
+                logger.warning(
+                    "batch size %d does not fit into memory: its runs, and those of larger ones, are left out", batch_size
+                )
+                continue
             failures.append(f"{type(error).__name__}: {error}")
             _fail(study, trial, failures[-1], traceback.format_exc())
             logger.warning("trial %d failed: %s", trial.number, failures[-1])
             if Counter(failures[-EQUAL_FAILURES:])[failures[-1]] == EQUAL_FAILURES:
-                raise RuntimeError(
+                raise FailedAlike(
                     f"{EQUAL_FAILURES} runs in a row failed alike, so the study stopped: {failures[-1]}"
                 ) from error
         else:
@@ -214,14 +224,19 @@ def work_off(
         on_run(study, planned - left, planned)
 
 
+def _out_of_memory(error: BaseException) -> bool:
+    """PyTorch says so in one class on a GPU and in words on a CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
+
+
 def _missing(study: optuna.Study, config: StudyConfig) -> list[dict[str, Any]]:
     """The plan less what is complete, as parameters to fix; the free samplers fix the seed alone."""
     if config.sampler != "grid":
         complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [{"seed": index % config.seeds} for index in range(len(complete), config.n_runs)]
+        return [{"seed": config.seed_values[index % config.seeds]} for index in range(len(complete), config.n_runs)]
     return _not_done(
         study,
-        [(rate, size, seed) for seed in range(config.seeds) for size in _batch_sizes(config) for rate in config.learning_rates],
+        [(rate, size, seed) for seed in config.seed_values for size in _batch_sizes(config) for rate in config.learning_rates],
     )
 
 

@@ -19,14 +19,12 @@ from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
+from studies.errors import StudyInUse
+
 SQLITE = "sqlite:///"
 SQLITE_HEADER = b"SQLite format 3\x00"
 SELF_CHECK = ".self-check"  # the end of the name of the study that holds the self-check of another
 BUSY_SECONDS = 60  # how long a writer waits for another study's write to the same file
-
-
-class StudyInUse(RuntimeError):
-    """Another process works on this study; the message names it."""
 
 
 def storage_url(storage: str) -> str:

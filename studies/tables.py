@@ -19,10 +19,11 @@ validation_examples  Int64   that each validation looked at, 0 without validatio
 val_...             float    final validation metrics, missing for non-finite runs
 member_of           int      the first trial of the fit this run was trained in
 error               str      why a trial failed, missing otherwise
+traceback           str      where it failed, in many lines; missing where none was kept
 ==================  =======  ===============================================================
 
 ``curves``, tidy, by trial, metric and step: ``trial``, ``step`` (updates done), ``epoch`` (fractional), ``metric``
-(``height``, ``minibatch_loss``, ``val_...``), ``value`` (inf once non-finite).
+(``height``, ``minibatch_loss``, ``val_...``, and by its own name whatever else was logged), ``value`` (inf once non-finite).
 """
 
 from __future__ import annotations
@@ -103,7 +104,7 @@ def _runs_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     columns = "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height"
     columns += " validation_examples"
     metrics = sorted({name for row in rows for name in row if name.startswith("val_")})
-    table = pd.DataFrame(rows, columns=[*columns.split(), *metrics, "member_of", "error"])
+    table = pd.DataFrame(rows, columns=[*columns.split(), *metrics, "member_of", "error", "traceback"])
     return table.astype(dict.fromkeys(("nonfinite_at", "steps", "examples", "validation_examples"), "Int64"))
 
 
@@ -120,8 +121,19 @@ def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 
 
 def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Judged:
-    """Everything a study taught, its self-check included where there is one."""
-    return judge(runs_table(study), curves_table(study), thresholds, fresh=fresh_tables(study))
+    """Everything a study taught, its self-check included where there is one, by the metric its configuration monitors."""
+    facts = study.user_attrs.get("configuration") or {}
+    monitor, mode = _column(facts.get("monitor") or "val_loss"), facts.get("mode") or "min"
+    return judge(runs_table(study), curves_table(study), thresholds, fresh=fresh_tables(study), monitor=monitor, mode=mode)
+
+
+def _column(monitor: str) -> str:
+    """The column of ``runs`` that holds a metric, by the name its module logs it under in validation."""
+    if monitor == "val_loss":
+        return monitor
+    from lightning_modules.recorder import metric_name  # PyTorch: seconds, so only for studies that monitor something else
+
+    return metric_name("val", monitor) or monitor
 
 
 def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None = None) -> Path:
@@ -152,7 +164,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     row = {"trial": trial.number, "state": trial.state.name, "member_of": trial.number, **trial.params}
     row |= {
         name: facts.get(name)
-        for name in ("epochs", "steps", "examples", "seconds", "nonfinite_at", "validation_examples", "error")
+        for name in ("epochs", "steps", "examples", "seconds", "nonfinite_at", "validation_examples", "error", "traceback")
     }
     if trial.state is TrialState.COMPLETE:
         row |= {name: _number(facts[name]) for name in ("first_height", "final_height")}

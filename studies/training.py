@@ -1,32 +1,32 @@
-"""Train members of one batch size: the only place that builds a Trainer."""
+"""Train members of one batch size."""
 
 from __future__ import annotations
 
-import logging
+import contextlib
 import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import pytorch_lightning as pl
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
-from lightning_modules.recorder import Recorder, probe_steps
+from lightning_modules.learning_rate import LearningRate, Proportions, base_rate, get_attribute, set_attribute
+from lightning_modules.loaders import PROBE_SEED, draw_probe
+from lightning_modules.recorder import Recorder, metric_name
 from reports.verdicts import final_height
-from studies.workload import Workload
+from studies.sources import package_of
+from studies.trainers import build_trainer
+from studies.workload import Built, Workload
 
-# Everything Lightning does by default that costs time or disk and gives a short run nothing.
-QUIET = {
-    "logger": False,
-    "enable_checkpointing": False,
-    "enable_progress_bar": False,
-    "enable_model_summary": False,
-    "num_sanity_val_steps": 0,
-}
+# Of fits beside the runs: no callback, logger or validation of the user's sees them.
+ASIDE: dict[str, Any] = {"callbacks": None, "logger": False, "limit_val_batches": 0, "enable_checkpointing": False}
 LEAF_SPEC = r".isinstance\(treespec, LeafSpec\). is deprecated"  # Lightning 2.6 on torch 2.14, at every fit
 
 
@@ -38,6 +38,8 @@ class Run:
     nonfinite_at: the first step whose loss, weights or height were not finite, or None.
     first_height, final_height: see ``reports.verdicts``; inf once non-finite.
     validation_examples: examples each validation looked at, 0 without validation.
+    value: what the search optimises: the monitored metric of the last validation, ``val_loss`` unless another is named, else
+        the final height; inf for a run that is not finite (-inf where more is better).
     metrics: last value of every ``val_...`` metric, empty for non-finite runs.
     curves: metric to (steps, values), each of shape (n_points,).
     """
@@ -53,70 +55,178 @@ class Run:
     first_height: float
     final_height: float
     validation_examples: int
+    value: float
     metrics: Mapping[str, float]
     curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]
 
-    @property
-    def value(self) -> float:
-        """What the search minimises: final validation loss, else final height; inf for a run that is not finite."""
-        value = self.final_height if self.nonfinite_at is not None else self.metrics.get("val_loss", self.final_height)
-        return value if math.isfinite(value) else math.inf
 
-
-def train(workload: Workload, members: Sequence[tuple[float, int]], *, batch_size: int, epochs: int) -> list[Run]:
+def train(
+    workload: Workload,
+    members: Sequence[tuple[float, int]],
+    *,
+    batch_size: int,
+    epochs: int,
+    folder: str | Path = "outputs/runs",
+) -> list[Run]:
     """Train each member, a (learning rate, seed), on fresh weights; runs come back in the order of ``members``.
 
     Members of one seed start from the same weights and see the same batches at every learning rate.
     A run that turns non-finite is a finding and comes back like any other. What the user's module raises is passed on.
+
+    folder: where the user's loggers and checkpoints write, in a folder for each run.
     """
-    return [_train_alone(workload, rate, seed, batch_size, epochs) for rate, seed in members]
+    return [_train_alone(workload, rate, seed, batch_size, epochs, folder) for rate, seed in members]
 
 
-def build_trainer(workload: Workload, *, epochs: int, recorder: Recorder | None = None) -> pl.Trainer:
-    """A fresh Trainer with the workload's options; raises ValueError with Lightning's complaint about one."""
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)  # it says which devices exist, at every fit
-    try:
-        return pl.Trainer(**{**QUIET, **workload.trainer}, max_epochs=epochs, callbacks=recorder)
-    except (MisconfigurationException, TypeError, ValueError) as error:
-        raise ValueError(f"trainer was refused by Lightning: {error}") from error
-
-
-def _train_alone(workload: Workload, learning_rate: float, seed: int, batch_size: int, epochs: int) -> Run:
+def _train_alone(workload: Workload, learning_rate: float, seed: int, batch_size: int, epochs: int, folder: str | Path) -> Run:
+    fixed = fixed_of(workload, batch_size)
     began = time.perf_counter()
-    data: Any = workload.build_data(batch_size=batch_size, seed=seed)
-    model = workload.build_model(learning_rate=learning_rate, seed=seed)
-    probe_batches = data.probe_batches()
-    steps_per_epoch = len(data.train_dataloader())
-    recorder = Recorder(probe_batches, steps=probe_steps(steps_per_epoch, epochs))
-    trainer = build_trainer(workload, epochs=epochs, recorder=recorder)
-    pl.seed_everything(seed, verbose=False)  # dropout and the like start alike, whatever building the module drew
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", LEAF_SPEC, FutureWarning)
-            trainer.fit(model, datamodule=data)
-    except SystemExit as error:
-        # How Lightning passes on Ctrl-C, and SIGTERM, by which Slurm and Docker stop a process.
-        if isinstance(error, SIGTERMException) or isinstance(error.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise RuntimeError(f"the module left by sys.exit({error.code!r})") from error
+    built = workload.build(learning_rate=learning_rate, batch_size=batch_size, seed=seed)
+    recorder = Recorder(fixed.probe, batch_size=batch_size, monitor=workload.monitor, mode=workload.mode)
+    rate = LearningRate(learning_rate, fixed.proportions, constant=workload.constant)
+    place = Path(folder) / f"bs{batch_size}_lr{learning_rate:.6g}_s{seed}"
+    fit(workload, built, seed=seed, callbacks=[rate, recorder], epochs=epochs, folder=place)
     if recorder.step == 0 and recorder.nonfinite_at is None:
         raise RuntimeError("no step was taken: training_step returned no loss or the training loader is empty")
 
     curves = {name: ([s for s, _ in points], [v for _, v in points]) for name, points in recorder.curves.items() if points}
     steps, heights = (np.array(column, dtype=float) for column in curves["height"])
     finite = recorder.nonfinite_at is None
+    final = final_height(steps, heights)
+    metrics = {name: values[-1] for name, (_, values) in curves.items() if name.startswith("val_")} if finite else {}
     return Run(
         learning_rate=learning_rate,
         batch_size=batch_size,
         seed=seed,
-        epochs=recorder.step / steps_per_epoch,
+        epochs=recorder.epochs,
         steps=recorder.step,
-        examples=recorder.step * batch_size,
+        examples=recorder.examples,
         seconds=time.perf_counter() - began,
         nonfinite_at=recorder.nonfinite_at,
         first_height=float(heights[0]),
-        final_height=final_height(steps, heights),
+        final_height=final,
         validation_examples=recorder.validation_examples,
-        metrics={name: values[-1] for name, (_, values) in curves.items() if name.startswith("val_")} if finite else {},
+        value=_value(workload, metrics, final),
+        metrics=metrics,
         curves=curves,
     )
+
+
+def _value(workload: Workload, metrics: Mapping[str, float], height: float) -> float:
+    """See ``Run.value``; the height of a metric of which more is better is its negative."""
+    worst = math.inf if workload.mode == "min" else -math.inf
+    value = metrics.get(metric_name("val", workload.monitor or "val_loss") or "", height if workload.mode == "min" else -height)
+    return value if math.isfinite(value) and math.isfinite(height) else worst
+
+
+def fit(
+    workload: Workload,
+    built: Built,
+    *,
+    seed: int,
+    callbacks: Sequence[pl.Callback],
+    epochs: int = 1,
+    folder: Path | None = None,
+    replaced: Mapping[str, Any] = MappingProxyType({}),
+) -> pl.Trainer:
+    """Fit a module that was built, everything it draws belonging to ``seed``, and return the Trainer.
+
+    replaced: Trainer options in place of the workload's.
+
+    Raises KeyboardInterrupt for Ctrl-C and SIGTERM, RuntimeError when the user's code calls ``sys.exit``.
+    """
+    trainer = build_trainer(
+        {**workload.trainer, **replaced},
+        epochs=epochs,
+        callbacks=[_Seed(seed), *callbacks],
+        package=package_of(type(built.model)),
+        folder=folder,
+    )
+    pl.seed_everything(PROBE_SEED, verbose=False)  # a datamodule that splits its data at random splits it alike in all runs
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", LEAF_SPEC, FutureWarning)
+            trainer.fit(built.model, **built.data)
+    except SystemExit as error:
+        # How Lightning passes on Ctrl-C, and SIGTERM, by which Slurm and Docker stop a process.
+        if isinstance(error, SIGTERMException) or isinstance(error.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise RuntimeError(f"the module left by sys.exit({error.code!r})") from error
+    return trainer
+
+
+class _Seed(pl.Callback):
+    """From the end of the data's ``setup`` on, random numbers belong to the run."""
+
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        pl.seed_everything(self.seed, verbose=False)
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """What all runs of a workload share and only a fit can tell: the probe set, and how the optimizers share a rate."""
+
+    probe: Sequence[Any]
+    proportions: Proportions
+
+
+_fixed: WeakKeyDictionary[Workload, Fixed] = WeakKeyDictionary()
+
+
+def fixed_of(workload: Workload, batch_size: int) -> Fixed:
+    """The probe set and proportions of a workload, found once by fits that end before their first step.
+
+    batch_size: of these fits, and examples to evaluate at once, at most, where the probe set is collated here.
+    """
+    if workload not in _fixed:
+        own = workload.build(learning_rate=None, batch_size=batch_size, seed=PROBE_SEED)
+        attribute = _positive(get_attribute(own.owners, workload.rate_names))
+        named = bool(set_attribute(own.owners, workload.rate_names, attribute))
+        look = _Look(batch_size)
+        look.at(workload, own)
+        rates, twice = look.rates, None
+        if named:
+            double = workload.build(learning_rate=2 * attribute, batch_size=batch_size, seed=PROBE_SEED)
+            look.at(workload, double)
+            twice = look.rates
+        proportions = Proportions.of(rates, attribute=attribute if named else None, twice=twice)
+        _fixed[workload] = Fixed(look.probe, proportions)
+    return _fixed[workload]
+
+
+def _positive(value: Any) -> float:
+    """A learning rate as a module has it; 1 where it has none yet."""
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return 1.0
+    return number if 0 < number < math.inf else 1.0
+
+
+class _Seen(Exception):
+    """Ends a fit that was only to be looked at."""
+
+
+class _Look(pl.Callback):
+    """Looks at what a fit has made before its first step: the groups' learning rates and, the first time, the training data."""
+
+    def __init__(self, at_once: int) -> None:
+        self.at_once = at_once
+        self.rates: list[float] = []
+        self.probe: Sequence[Any] = ()
+
+    def at(self, workload: Workload, built: Built) -> None:
+        """Start a fit and end it."""
+        with contextlib.suppress(_Seen):
+            fit(workload, built, seed=PROBE_SEED, callbacks=[self], replaced=ASIDE)
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.rates = [base_rate(group) for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        if not self.probe:
+            own: Any = getattr(getattr(trainer, "datamodule", None), "probe_batches", None)
+            batches = (batch for batch, _, _ in trainer.fit_loop._combined_loader)  # type: ignore[union-attr]
+            self.probe = own() if own else draw_probe(trainer.train_dataloader, batches, at_once=self.at_once)
+        raise _Seen

@@ -15,9 +15,9 @@ import numpy as np
 import pandas as pd
 
 from reports.verdicts import final_height
-from studies import training
+from studies import trainers
 
-QUIET: dict[str, Any] = {**training.QUIET, "accelerator": "cpu"}
+QUIET: dict[str, Any] = {**trainers.QUIET, "accelerator": "cpu"}
 
 
 def tables(

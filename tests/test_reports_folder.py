@@ -6,6 +6,7 @@ import math
 from pathlib import Path
 
 import matplotlib.image
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import four_verdicts, tables
@@ -52,6 +53,34 @@ def test_tables_come_back_as_they_were_judged(tmp_path: Path) -> None:
     pd.testing.assert_frame_equal(read["cells"][list(cells)], cells, check_dtype=False)
     pd.testing.assert_frame_equal(read["curves"], curves, check_dtype=False)
     assert read["runs"]["final_height"].tolist()[-1] == math.inf
+
+
+def test_metrics_of_a_users_own_disturb_no_page_and_no_figure(tmp_path: Path) -> None:
+    """Curves of metrics that do not begin with val_: the report is byte for byte the same, beside the curves themselves."""
+    runs, curves = four_verdicts()
+    validation = pd.concat([curves.assign(metric=name) for name in ("val_loss", "val_accuracy")])
+    curves = pd.concat([curves, validation[np.isfinite(validation["value"])]], ignore_index=True)
+    odd = ("train_acc", "lr-SGD", "Height", "my_val_loss", "</pre> <b> | `x` $\\evil$", "")
+    values = [1e30, -5.0, math.inf, math.nan]
+    own = [
+        pd.DataFrame({"trial": 1, "step": [0, 3, 3, 80], "epoch": [0.0, 0.4, 0.4, 10.0], "metric": name, "value": values})
+        for name in odd
+    ]
+    write(tmp_path / "plain", runs, curves)
+    write(tmp_path / "own", runs, pd.concat([*own, curves], ignore_index=True))
+    for name in files(tmp_path / "plain") - {"curves.csv"}:
+        assert (tmp_path / "plain" / name).read_bytes() == (tmp_path / "own" / name).read_bytes(), name
+    written = pd.read_csv(tmp_path / "own" / "curves.csv", keep_default_na=False)
+    assert set(odd) < set(written["metric"])
+
+
+def test_traceback_of_a_failed_trial_comes_back_from_its_table(tmp_path: Path) -> None:
+    runs, curves = four_verdicts()
+    texts = [None, None, None, 'Traceback:\n  File "a, b.py"\n\nError: \udcff']
+    write(tmp_path, runs.assign(state=["COMPLETE"] * 3 + ["FAIL"], error="broken", traceback=texts), curves)
+    read = pd.read_csv(tmp_path / "runs.csv")["traceback"]
+    assert read.isna().tolist() == [True] * 3 + [False] and read[3] == texts[3].replace("\udcff", "\\udcff")
+    assert "Error: \\udcff" in (tmp_path / "report.html").read_text(encoding="utf-8")
 
 
 def test_thresholds_change_the_verdicts_without_new_runs(tmp_path: Path) -> None:

@@ -117,6 +117,15 @@ def test_loss_and_metric_disagree_whichever_way_the_metric_improves(metric: str,
     assert "loss and metric disagree" not in of(found, 1)
 
 
+def test_metrics_of_a_users_own_disturb_no_judgement() -> None:
+    cells: Cells = {(8, 0.1): [DOWN], (8, 1.0): [[2.0, 4.0, 0.1] + [0.0] * 18]}
+    rising = [1.0, 0.5, 0.3, *np.linspace(0.31, 0.6, 17)]
+    own = {name: list(np.tile([math.inf, -1e30, math.nan, 3.0], 5)) for name in ("train_acc", "lr-SGD", "my_val_loss")}
+    plain = judged(cells, val_loss=rising)
+    assert set(plain["judgement"]) == {"catapult", "overfitting"}
+    pd.testing.assert_frame_equal(judged(cells, val_loss=rising, **own), plain)
+
+
 def test_runs_without_a_way_down_have_no_judgement() -> None:
     table = judged({(8, 0.1): [[2.0, 2.0, 2.0, 2.0]], (8, 1.0): [[2.0, 9.0, math.inf]], (8, 2.0): [[0.0, 0.0, 0.0]]})
     assert table.empty

@@ -11,7 +11,7 @@ from conftest import four_verdicts, tables
 
 from reports.figures import FIGURES
 from reports.judged import Judged, judge
-from reports.pages import answers, render_html, render_markdown
+from reports.pages import TRACEBACK_LINES, answers, render_html, render_markdown
 from reports.style import VERDICTS
 from reports.verdicts import Thresholds
 
@@ -34,6 +34,13 @@ def with_crash(error: str) -> Judged:
     return judge(pd.concat([runs, runs.tail(1).assign(trial=4, state="FAIL", error=error)], ignore_index=True), curves)
 
 
+def with_tracebacks(*texts: str | None) -> Judged:
+    """A failed trial for each traceback, numbered from 4."""
+    runs, curves = four_verdicts()
+    failed = [runs.tail(1).assign(trial=4 + k, state="FAIL", error="broken", traceback=text) for k, text in enumerate(texts)]
+    return judge(pd.concat([runs.assign(traceback=None), *failed], ignore_index=True), curves)
+
+
 class Reader(HTMLParser):
     """Collects tags, attributes and visible text, and checks that tags close in order."""
 
@@ -42,6 +49,7 @@ class Reader(HTMLParser):
         self.open: list[str] = []
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
+        self.within: dict[str, list[str]] = {"summary": [], "pre": []}
         self.feed(page)
         assert self.open == []
 
@@ -49,12 +57,16 @@ class Reader(HTMLParser):
         self.tags.append((tag, dict(attrs)))
         if tag not in ("meta", "img"):
             self.open.append(tag)
+        if tag in self.within:
+            self.within[tag].append("")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
         self.text += data
+        if self.open and self.open[-1] in self.within:
+            self.within[self.open[-1]][-1] += data
 
 
 def test_the_answer_is_one_sentence_a_batch_size_at_the_top() -> None:
@@ -116,6 +128,67 @@ def test_crashed_trials_are_listed_with_their_error_and_only_then() -> None:
     page = Reader(html(with_crash("out of memory"))).text
     assert "1 of 5 trials did not finish." in page and "did not finish: out of memory" in page
     assert "did not finish" not in Reader(html(judge(*four_verdicts()))).text
+
+
+def indented_blocks(page: str) -> list[str]:
+    """The code blocks of a Markdown page: lines indented by four, after a blank line, up to the next line that is not."""
+    blocks: list[list[str]] = []
+    inside, before = False, ""
+    for line in page.splitlines():
+        if line.startswith("    ") and (inside or not before):
+            blocks = blocks if inside else [*blocks, []]
+            blocks[-1].append(line[4:])
+            inside = True
+        elif not inside or line:
+            inside = False
+        else:
+            blocks[-1].append("")
+        before = line
+    return ["\n".join(block).strip("\n") for block in blocks]
+
+
+def test_equal_tracebacks_stand_once_under_the_list_of_their_trials() -> None:
+    first, second = "Traceback:\n  File 'a.py', line 1\n\nValueError: broken", "Traceback:\nKeyError: 'b'"
+    judged = with_tracebacks(first, None, second, first, "")
+    reader, page = Reader(html(judged)), markdown(judged)
+    assert reader.within == {"summary": ["trials 4, 7: broken", "trial 6: broken"], "pre": [first, second]}
+    assert indented_blocks(page) == [first, second]
+    for heading in reader.within["summary"]:
+        assert f"\n\n{heading}\n\n    Traceback:\n" in page
+
+
+def test_long_traceback_keeps_its_last_lines_and_says_so() -> None:
+    lines = [f"line {k}" for k in range(TRACEBACK_LINES + 17)]
+    judged = with_tracebacks("\n".join(lines), "\n".join(lines[17:]))
+    reader = Reader(html(judged))
+    assert reader.within["summary"] == ["trial 4: broken (the last 40 of 57 lines)", "trial 5: broken"]
+    assert reader.within["pre"] == ["\n".join(lines[17:])] * 2 == indented_blocks(markdown(judged))
+    assert "trial 4: broken (the last 40 of 57 lines)" in markdown(judged)
+
+
+@pytest.mark.parametrize("line_break", ["\n", "\r\n", "\r", "\n\n\n", "\x0c", "\u2028"], ids=ascii)
+def test_hostile_traceback_stays_inside_its_block(line_break: str) -> None:
+    evil = [
+        "</pre></details><script>alert(1)</script>",
+        "```",
+        "~~~~",
+        "# heading",
+        "- item",
+        "{{ 1 + 1 }} {% raw %}",
+        "| a | b |",
+    ]
+    judged = with_tracebacks(line_break.join(evil))
+    reader = Reader(html(judged))
+    assert "script" not in {tag for tag, _ in reader.tags} and len(reader.within["pre"]) == 1
+    for [block] in (reader.within["pre"], indented_blocks(markdown(judged))):
+        assert [line for line in block.splitlines() if line] == evil
+    assert all(line.startswith("    ") for line in markdown(judged).splitlines() if set(line) & set("`{"))
+
+
+def test_tables_without_a_traceback_column_have_pages() -> None:
+    judged = with_crash("out of memory")
+    assert "traceback" not in judged.runs
+    assert "details" not in {tag for tag, _ in Reader(html(judged)).tags} and indented_blocks(markdown(judged)) == []
 
 
 def test_configuration_is_flat_with_dotted_names() -> None:

@@ -25,11 +25,11 @@ def hill(size: int = 8, *, low: int = 3, good: int = 7, start: float = 1e-3, ste
     return {(size, float(f"{start * step**k:.6g}")): [curve] * seeds for k, curve in enumerate(curves)}
 
 
-def recommended(cells: Cells, thresholds: Thresholds | None = None, **changes: dict[float, float]) -> dict[str, Any]:
+def recommended(cells: Cells, *, monitor: str = "val_loss", mode: str = "min", **changes: dict[float, float]) -> dict[str, Any]:
     runs, curves = tables(cells)
     for name, values in changes.items():
-        runs[name] = runs["learning_rate"].map(values).fillna(runs[name])
-    table = judge(runs, curves, thresholds).recommendations
+        runs[name] = runs["learning_rate"].map(values).fillna(runs.get(name, math.nan))
+    table = judge(runs, curves, monitor=monitor, mode=mode).recommendations
     assert list(table) == list(RECOMMENDATIONS)
     return dict(table.iloc[0].to_dict())
 
@@ -59,6 +59,66 @@ def test_better_validation_loss_is_preferred_among_those_that_are_safe() -> None
         row = recommended(hill(good=9), val_loss=dict.fromkeys(rates, 1.0) | {best: 0.5})
         assert row["learning_rate"] == best
         assert "validation loss within one standard error of the lowest inside the interval, 0.5" in row["reason"]
+
+
+@pytest.mark.parametrize(
+    ("monitor", "mode", "values", "words"),
+    [
+        (
+            "val_accuracy",
+            "max",
+            (0.7, 0.95),
+            "validation accuracy within one standard error of the highest inside the interval, 0.95",
+        ),
+        ("val_error", "min", (0.3, 0.05), "validation error within one standard error of the lowest inside the interval, 0.05"),
+        ("my/odd name", "max", (-2.0, 0.0), "my/odd name within one standard error of the highest inside the interval, 0"),
+    ],
+    ids=str,
+)
+def test_better_monitored_metric_is_preferred_whatever_the_validation_loss(
+    monitor: str, mode: str, values: tuple[float, float], words: str
+) -> None:
+    rates = sorted(rate for _, rate in hill(good=9))
+    loss = dict.fromkeys(rates, 1.0) | {rates[5]: 0.5}
+    for best in rates[6:8]:
+        metric = {monitor: dict.fromkeys(rates, values[0]) | {best: values[1]}}
+        row = recommended(hill(good=9), monitor=monitor, mode=mode, val_loss=loss, **metric)
+        assert row["learning_rate"] == best and words in row["reason"].split("; ")
+        assert "validation loss" not in row["reason"]
+
+
+def test_monitored_metric_changes_nothing_but_the_recommendation() -> None:
+    runs, curves = tables(hill(good=9))
+    runs["val_accuracy"] = runs["trial"] / len(runs)
+    by_loss, by_accuracy = judge(runs, curves), judge(runs, curves, monitor="val_accuracy", mode="max")
+    for name in ("runs", "cells", "ranges", "boundaries", "judgements"):
+        pd.testing.assert_frame_equal(getattr(by_loss, name), getattr(by_accuracy, name))
+    assert by_loss.recommendations["learning_rate"].tolist() != by_accuracy.recommendations["learning_rate"].tolist()
+
+
+@pytest.mark.parametrize("monitor", ["val_missing", "train_acc", "error"])
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_monitored_metric_that_no_run_has_decides_nothing(monitor: str, mode: str) -> None:
+    without = tables(hill())[0].drop(columns=["val_loss", "val_accuracy"]), tables(hill())[1]
+    expected = judge(*without).recommendations
+    pd.testing.assert_frame_equal(judge(*tables(hill()), monitor=monitor, mode=mode).recommendations, expected)
+    assert "standard error" not in expected["reason"][0]
+
+
+@pytest.mark.parametrize("mode", ["min", "max"])
+def test_monitored_value_that_is_not_finite_is_the_worst(mode: str) -> None:
+    rates = sorted(rate for _, rate in hill(good=9))
+    some = dict.fromkeys(rates, math.inf) | {rates[6]: 0.5}
+    row = recommended(hill(good=9), monitor="val_score", mode=mode, val_score=some)
+    assert row["learning_rate"] == rates[6] and "inside the interval, 0.5" in row["reason"]
+    row = recommended(hill(good=9), monitor="val_score", mode=mode, val_score=dict.fromkeys(rates, math.inf))
+    assert "validation score" not in row["reason"]
+
+
+@pytest.mark.parametrize("cells", [hill(), {(8, 0.1): [FLAT], (8, 1.0): [GONE]}], ids=["good", "nothing good"])
+def test_unknown_mode_is_refused(cells: Cells) -> None:
+    with pytest.raises(ValueError, match=r"^mode must be min or max, got 'most'$"):
+        judge(*tables(cells), mode="most")
 
 
 def test_validation_loss_never_buys_an_unsafe_learning_rate() -> None:

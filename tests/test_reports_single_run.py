@@ -259,6 +259,7 @@ def test_tables_that_are_no_curve_are_refused(curve: pd.DataFrame, sentence: str
         ("epoch,step,train_loss_epoch,train_loss_step,val\n0,9,,2,\n0,19,,1,\n0,19,1.5,,\n0,19,,,3\n", None, [(9, 2), (19, 1)]),
         ("epoch,step,train_loss,val\n0,9,2,\n0,9,,5\n", None, [(9, 2)]),
         ("epoch,step,train_loss_epoch,val\n0,9,2,\n", None, [(9, 2)]),
+        ("step,train_acc,lr-SGD,train_loss\n0,,0.1,\n9,0.5,,2\n", None, [(9, 2)]),
         ("loss\n2\n\n1\n", None, [(0, 2), (1, 1)]),
         ("a,loss\n,2\n,\n, 1 \n", None, [(0, 2), (2, 1)]),
         ("step,loss\n0,2\n1,inf\n2,-inf\n", None, [(0, 2), (1, math.inf), (2, -math.inf)]),

@@ -12,7 +12,8 @@ from types import ModuleType
 import pandas as pd
 import pytest
 
-from studies.command_line import BAD_INPUT, IN_USE, run
+import studies
+from studies.command_line import BAD_INPUT, FAILED, IN_USE, run
 from studies.storage import locked
 
 ROOT = Path(__file__).parents[1]
@@ -33,6 +34,12 @@ def script(name: str) -> ModuleType:
 def call(name: str, *argv: str) -> int:
     module = script(name)
     return run(lambda: module.main(list(argv)), name)
+
+
+@pytest.fixture(autouse=True)
+def same_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Takes back what a command adds to the path."""
+    monkeypatch.setattr(sys, "path", [*sys.path])
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +71,7 @@ def test_second_launch_trains_nothing_and_prints_the_answer(
     out, err = capsys.readouterr()
     assert "Learning rates of 'digits'" in out and "good on new seeds" in out and "checks passed" in out
     assert "report: outputs/digits/report.html\n" in out
-    assert (
-        f"look closer: {sys.executable} scripts/open_dashboard.py --storage outputs/studies.db" in out
-    )  # not below this folder
+    assert re.search(r"^look closer: \S*lr-study dashboard --storage outputs/studies.db$", out, flags=re.MULTILINE)
     assert "going on: 3 of 3 runs were finished before" in err
     assert len(pd.read_csv("outputs/digits/runs.csv")) == 3
 
@@ -161,7 +166,7 @@ LAUNCH: list[tuple[str, str]] = [
     ("--learning-rate 0.1", "expected 2 arguments"),
     ("--batch-size 0", "batch_size must be a whole number of at least 1, got 0"),
     ("--batch-size 64 many", "batch_size must be a whole number of at least 1, got 'many'"),
-    ("--batch-size 100000", "batch_size must be at most the training set of 1347"),
+    ("--batch-size 100000", "batch_size must be between 1 and 1347 (the training set), got 100000"),
     ("--epochs 0", "epochs must be a whole number of at least 1, got 0"),
     ("--tau 2", "tau must be above 0 and below 1, got 2"),
     ("--rho abc", "rho"),
@@ -171,9 +176,17 @@ LAUNCH: list[tuple[str, str]] = [
     ("--storage given/file/studies.db", "storage must be a place that can be written"),
     ("--name a/b", "name must start with a letter or digit"),
     ("--config given/study.yaml", "option 'batchsize' is not known; did you mean 'batch_size'?"),
-    ("--config given/missing.yaml", "missing.yaml"),
-    ("--config given/broken.yaml", "Problems parsing config"),
-    ("--config given", "given"),
+    ("--config given/missing.yaml", "config must be a YAML file, got no file at 'given/missing.yaml'"),
+    ("--config given/broken.yaml", "config must be a YAML file, got 'given/broken.yaml': while parsing"),
+    ("--config given", "config must be a YAML file, got a folder at 'given'"),
+    ("--mode max", "mode max needs monitor"),
+    ("--mode best", "mode must be min or max, got 'best'"),
+    ("--monitor 5", "monitor must be a name, got 5"),
+    ("--learning-rate-name 5", "learning_rate_name must be a name, got 5"),
+    ("--seed-everything -1", "seed_everything must be a whole number from 0"),
+    ("--constant yes", "yes"),
+    ("--optimizer Nope", "optimizer"),
+    ("--lr-scheduler StepLR", "lr_scheduler needs optimizer beside it"),
     ("--epoch 3", "option 'epoch' is not known; did you mean 'epochs'?"),
     ("--model.momentum", "--model.momentum must be followed by a value, got none"),
     ("--trainer.max_steps 3", "trainer.max_steps cannot be set"),
@@ -182,8 +195,8 @@ LAUNCH: list[tuple[str, str]] = [
     ("--model.network.hidden [128", "hidden"),
     ("--model.network.hidden wide", "hidden"),
     ("--model.network.hidden [0]", "hidden widths must be at least 1, got (0,)"),
-    ("--model 5", "model must be one of"),
-    ("--data 5", "data must be one of"),
+    ("--model 5", "model must be a LightningModule, got int"),
+    ("--data 5", "data must be a LightningDataModule or a DataLoader, got int"),
     ("--trainer fast", "trainer must be a mapping of option to value, got 'fast'"),
     ("--seeds many", "seeds must be a whole number of at least 1, got 'many'"),
     ("--seeds 2.5", "seeds must be a whole number of at least 1, got 2.5"),
@@ -290,7 +303,7 @@ def test_dotted_flags_and_files_mean_the_same(place: Path) -> None:
             key: value for key, value in options.items() if key not in ("out", "self_check", "tau", "rho", "target_loss")
         }
         config = StudyConfig.from_mapping(options)
-        return Workload.of(config.model, config.data, config.trainer), config.learning_rates, config.epochs
+        return Workload.of_config(config).as_dict(), config.learning_rates, config.epochs
 
     assert meaning(from_flags) == meaning(from_file)
     assert launch.parse_args(["--config", "study.yaml", "--epochs", "7"])["epochs"] == 7
@@ -302,6 +315,78 @@ def test_errors_of_the_study_have_exit_code_one(capsys: pytest.CaptureFixture[st
 
     assert run(broken, "launch_study") == 1
     assert capsys.readouterr().err == "launch_study: 3 runs in a row failed alike\n"
+
+
+@pytest.mark.parametrize(
+    ("place", "kind"), [("judge_study", ValueError), ("report_study", RuntimeError), ("judge_study", AttributeError)]
+)
+def test_error_of_ours_after_training_keeps_its_traceback(
+    launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str, kind: type[Exception]
+) -> None:
+    def broken(*_: object) -> None:
+        raise kind("ours")
+
+    monkeypatch.chdir(launched)
+    monkeypatch.setattr(f"studies.tables.{place}", broken)
+    monkeypatch.setattr(studies, place, broken)
+    for name, arguments in (("launch_study", SMALL), ("write_report", [])):
+        assert call(name, *arguments) == FAILED
+        said = capsys.readouterr().err
+        assert "Traceback" in said and said.endswith(f"\n{kind.__name__}: ours\n")
+
+
+def test_error_of_ours_between_two_runs_keeps_its_traceback(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise ValueError("ours")
+
+    monkeypatch.setattr("studies.progress.classify", broken)  # called after a run
+    assert call("launch_study", *SMALL) == FAILED
+    said = capsys.readouterr().err
+    assert "Traceback" in said and said.endswith("\nValueError: ours\n")
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (OSError(28, "No space left on device"), "No space left on device (in outputs/digits or outputs/studies.db)"),
+        (OSError(28, "No space left on device", "outputs/x.csv"), "No space left on device: 'outputs/x.csv'"),
+    ],
+    ids=["nameless", "named"],
+)
+def test_full_disk_is_one_sentence_that_names_the_place(
+    launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: OSError, sentence: str
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.chdir(launched)
+    monkeypatch.setattr("studies.tables.write_report", full)
+    assert call("launch_study", *SMALL) == FAILED
+    assert capsys.readouterr().err.endswith(f"\nlaunch_study: [Errno 28] {sentence}\n")
+
+
+def test_module_that_fails_alike_is_one_sentence(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("of the module")
+
+    monkeypatch.setattr("studies.search.train", broken)
+    assert call("launch_study", *SMALL) == FAILED
+    said = capsys.readouterr().err
+    assert said.endswith("3 runs in a row failed alike, so the study stopped: RuntimeError: of the module\n")
+    assert "Traceback" not in said
+
+
+def test_self_check_that_is_held_has_the_exit_code_of_a_study_in_use(
+    launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(launched)
+    with locked("sqlite:///outputs/studies.db", "digits.self-check"):
+        assert call("launch_study", *SMALL, "--self-check", "2") == IN_USE
+    assert "launch_study: study 'digits.self-check' is being worked on by process " in capsys.readouterr().err
 
 
 def test_programming_errors_are_not_hidden() -> None:

@@ -45,7 +45,13 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"name": "../up"}, "name must start with a letter or digit"),
     ({"name": "a" * 101}, "name must start with a letter or digit and hold at most 100"),
     ({"points": 3, "per_decade": 2}, "points and per_decade exclude each other: give one, got 3 and 2"),
-    ({"epochs": 3, "trainer": {"max_epochs": 2}}, "epochs and trainer.max_epochs are the same thing: give one, got 3 and 2"),
+    ({"trainer": {"max_epochs": -1}}, "epochs must be given: trainer.max_epochs is -1, which never ends"),
+    ({"learning_rate_name": 3}, "learning_rate_name must be a name, got 3"),
+    ({"constant": "no"}, "constant must be true or false, got 'no'"),
+    ({"monitor": " "}, "monitor must be a name, got ' '"),
+    ({"monitor": "val_acc", "mode": "up"}, "mode must be min or max, got 'up'"),
+    ({"mode": "max"}, "mode max needs monitor, the metric of which more is better, got none"),
+    ({"seed_everything": -1}, "seed_everything must be a whole number from 0 to 2147483647, got -1"),
     ({"trainer": "cpu"}, "trainer must be a mapping of option to value, got 'cpu'"),
 ]
 
@@ -142,14 +148,7 @@ def test_workload_refuses_with_a_sentence(values: dict[str, Any], sentence: str)
 def test_argument_of_the_wrong_type_is_refused_by_name() -> None:
     workload = Workload.of({"class_path": "ImageClassifier", "init_args": {"momentum": "much"}})
     with pytest.raises(ValueError, match="model argument momentum: .*float"):
-        workload.build_model(learning_rate=0.1, seed=0)
-
-
-def test_module_without_a_learning_rate_and_data_without_a_batch_size_are_refused() -> None:
-    with pytest.raises(ValueError, match="model must have an attribute lr or learning_rate, LightningModule has neither"):
-        Workload.of("pytorch_lightning.LightningModule").build_model(learning_rate=0.1, seed=0)
-    with pytest.raises(ValueError, match="batch_size that its loaders read, LightningDataModule has none"):
-        Workload.of(data="pytorch_lightning.LightningDataModule").build_data(batch_size=8, seed=0)
+        workload.build(learning_rate=0.1, batch_size=8, seed=0)
 
 
 @pytest.mark.parametrize(
@@ -167,18 +166,20 @@ def test_module_without_a_learning_rate_and_data_without_a_batch_size_are_refuse
 )
 def test_partner_is_the_one_that_fits(model: Any, data: Any, full: tuple[str, str]) -> None:
     workload = Workload.of(model, data)
-    assert (workload.model["class_path"], workload.data["class_path"]) == tuple(f"lightning_modules.{name}" for name in full)
+    assert (workload.model.facts["class_path"], workload.data.facts["class_path"]) == tuple(
+        f"lightning_modules.{name}" for name in full
+    )
 
 
 @pytest.mark.parametrize(("data", "shape", "n_outputs"), [("MNIST", [1, 28, 28], 10), ("Diabetes", [10], 1)], ids=str)
 def test_network_gets_the_shapes_of_the_data(data: str, shape: list[int], n_outputs: int) -> None:
-    arguments = Workload.of(data=data).model["init_args"]["network"]["init_args"]
+    arguments = Workload.of(data=data).model.facts["init_args"]["network"]["init_args"]
     assert arguments == {"input_shape": shape, "n_outputs": n_outputs}
 
 
 def test_shapes_that_are_given_are_kept() -> None:
     network = {"class_path": "MLP", "init_args": {"n_outputs": 12}}
-    model = Workload.of({"class_path": "ImageClassifier", "init_args": {"network": network}}).model
+    model = Workload.of({"class_path": "ImageClassifier", "init_args": {"network": network}}).model.facts
     assert model["init_args"]["network"]["init_args"] == {"input_shape": [1, 8, 8], "n_outputs": 12}
     assert network == {"class_path": "MLP", "init_args": {"n_outputs": 12}}, "the caller's mapping was changed"
 
@@ -189,15 +190,15 @@ def _fingerprint(module: torch.nn.Module) -> str:
 
 def test_initial_weights_belong_to_the_seed_alone() -> None:
     workload = Workload.of()
-    same = {_fingerprint(workload.build_model(learning_rate=rate, seed=3)) for rate in (0.01, 1.0, 1e30)}
+    same = {_fingerprint(workload.build(learning_rate=rate, batch_size=8, seed=3).model) for rate in (0.01, 1.0, 1e30)}
     assert len(same) == 1
-    assert _fingerprint(workload.build_model(learning_rate=0.01, seed=4)) not in same
-    assert workload.build_model(learning_rate=0.25, seed=0).learning_rate == 0.25
+    assert _fingerprint(workload.build(learning_rate=0.01, batch_size=8, seed=4).model) not in same
+    assert workload.build(learning_rate=0.25, batch_size=8, seed=0).model.learning_rate == 0.25
 
 
 def test_batch_order_belongs_to_the_seed_alone() -> None:
     def labels(seed: int) -> list[int]:
-        data: Any = Workload.of().build_data(batch_size=64, seed=seed)
+        data: Any = Workload.of().build(learning_rate=0.1, batch_size=64, seed=seed).data["datamodule"]
         return [int(label) for _, targets in data.train_dataloader() for label in targets]
 
     assert labels(1) == labels(1)

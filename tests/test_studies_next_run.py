@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from test_scripts import script
 
 from studies import StudyConfig
-from studies.next_run import given_options, launch_command
+from studies.next_run import given_options, launch_command, program
 
 CONFIGS: dict[str, dict[str, Any]] = {
     "defaults": {},
@@ -20,8 +24,15 @@ CONFIGS: dict[str, dict[str, Any]] = {
     },
     "arguments alone": {"model": {"init_args": {"network": {"class_path": "MLP", "init_args": {"hidden": [16, 8]}}}}},
     "points and a name with a space": {"points": 5, "learning_rate": (0.01, 10), "name": "five lines", "seeds": 1},
+    "text that reads as a number or as nothing": {"trainer": {"precision": "32", "default_root_dir": "[a"}},
     "trainer options and another storage": {"trainer": {"precision": "bf16-mixed"}, "storage": "other folder/x.db"},
     "a free sampler": {"sampler": "tpe", "trials": 40, "data": "Diabetes"},
+    "an optimizer by name": {"optimizer": "Adam", "learning_rate_name": "learning_rate", "constant": True},
+    "optimizer and scheduler": {
+        "optimizer": {"class_path": "torch.optim.SGD", "init_args": {"momentum": 0.9}},
+        "lr_scheduler": {"class_path": "torch.optim.lr_scheduler.StepLR", "init_args": {"step_size": 3}},
+    },
+    "a metric and other seeds": {"monitor": "val_accuracy", "mode": "max", "seed_everything": 7},
 }
 
 
@@ -38,9 +49,9 @@ def test_command_without_a_change_means_the_same_study(case: str) -> None:
 
     config = StudyConfig(**CONFIGS[case])
     again = parsed(launch_command(config.name or "", given_options(config), {}))
-    for field in ("learning_rates", "batch_size", "seeds", "epochs", "sampler", "trials", "name", "storage"):
+    for field in ("learning_rates", "batch_size", "seed_values", "epochs", "sampler", "trials", "name", "storage"):
         assert getattr(again, field) == getattr(config, field), field
-    assert Workload.of(again.model, again.data, again.trainer) == Workload.of(config.model, config.data, config.trainer)
+    assert Workload.of_config(again).as_dict() == Workload.of_config(config).as_dict()
 
 
 @pytest.mark.parametrize(
@@ -81,3 +92,58 @@ def test_wider_range_keeps_the_density_that_points_gave() -> None:
 def test_password_of_a_database_is_not_in_the_options() -> None:
     options = given_options(StudyConfig(storage="postgresql://me:secret@host/name"))
     assert "secret" not in str(options) and options["storage"] == "postgresql://me:***@host/name"
+
+
+def test_model_and_data_given_as_objects_are_left_out() -> None:
+    from torch.utils.data import DataLoader, IterableDataset
+
+    from lightning_modules import Digits, ImageClassifier
+
+    class Stream(IterableDataset[int]):
+        def __iter__(self) -> Iterator[int]:
+            return iter(range(3))
+
+    loader = DataLoader(Stream())  # has no length, so it is neither true nor false
+    for model, data in ((ImageClassifier, loader), (ImageClassifier, (loader, loader)), (lambda: None, Digits())):
+        assert given_options(StudyConfig(model=model, data=data, seeds=5, name="objects")) == {"seeds": 5, "name": "objects"}
+
+
+@pytest.fixture
+def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder to stand in, with an interpreter and ``lr-study`` below it and scripts beside it."""
+    for path in (
+        "here/bin/lr-study",
+        "here/bin/python",
+        "project/scripts/launch_study.py",
+        "project/scripts/open_dashboard.py",
+    ):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).touch()
+    monkeypatch.chdir(tmp_path / "here")
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "here/bin/python"))
+    return tmp_path
+
+
+def test_script_names_the_script_beside_it(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scripts = installed / "project/scripts"
+    monkeypatch.setattr(sys, "argv", ["../project/scripts/write_report.py"])
+    assert program("launch") == ["bin/python", str(scripts / "launch_study.py")]
+    monkeypatch.chdir(installed / "project")
+    monkeypatch.setattr(sys, "argv", ["scripts/launch_study.py"])
+    assert program("dashboard") == [sys.executable, "scripts/open_dashboard.py"]
+
+
+@pytest.mark.parametrize("argument", ["", "-c", "bin/lr-study", "notebook.py"])
+def test_others_name_lr_study(installed: Path, monkeypatch: pytest.MonkeyPatch, argument: str) -> None:
+    monkeypatch.setattr(sys, "argv", [argument])
+    assert launch_command("x", {"seeds": 5}, {}) == "bin/lr-study launch --seeds 5 --name x"
+    monkeypatch.chdir(installed)
+    assert program("dashboard") == ["here/bin/lr-study", "dashboard"]
+    monkeypatch.chdir("project")
+    assert program("dashboard") == [str(installed / "here/bin/lr-study"), "dashboard"]
+
+
+def test_environment_without_lr_study_names_it_bare(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    os.remove("bin/lr-study")
+    monkeypatch.setattr(sys, "argv", ["notebook.py"])
+    assert program("launch") == ["lr-study", "launch"]

@@ -24,7 +24,8 @@ from studies import StudyConfig, StudyInUse, curves_table, load_study, run_study
 from studies.storage import locked, storage_url
 
 ROOT = Path(__file__).parents[1]
-HEAD = "import os, sys\nfrom lightning_modules import ImageClassifier\ncounts = {'steps': 0}\nclass Model(ImageClassifier):\n"
+HEAD = "import os, sys\nfrom lightning_modules import ImageClassifier\ncounts = {'steps': -2}\nclass Model(ImageClassifier):\n"
+# counts from the first run on: the preflight takes two steps before
 STEP = """    def training_step(self, batch, batch_idx):
         if self.training:
             counts['steps'] += 1
@@ -34,7 +35,7 @@ STEP = """    def training_step(self, batch, batch_idx):
 
 
 def small(folder: Path, **changes: object) -> StudyConfig:
-    values = {"learning_rate": (0.1, 10), "points": 3, "batch_size": 256, "seeds": 1, "epochs": 1}
+    values = {"data": "Digits", "learning_rate": (0.1, 10), "points": 3, "batch_size": 256, "seeds": 1, "epochs": 1}
     return StudyConfig.from_mapping(values | {"storage": str(folder / "studies.db")} | changes)
 
 
@@ -114,7 +115,7 @@ def test_study_of_something_else_is_refused(tmp_path: Path) -> None:
 
 
 def test_batch_size_above_the_training_set_is_refused_before_anything_is_made(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match="batch_size must be at most the training set of 1347 examples, got 1348"):
+    with pytest.raises(ValueError, match=r"batch_size must be between 1 and 1347 \(the training set\), got 1348"):
         run_study(small(tmp_path, batch_size=[64, 1348]))
     assert not list(tmp_path.iterdir())
 
@@ -204,7 +205,11 @@ def test_interrupt_fails_the_run_in_flight_and_keeps_the_finished(
 
 
 def test_three_equal_failures_stop_the_study_and_keep_their_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = small(tmp_path, points=5, model=module(tmp_path, monkeypatch, "broken", "raise ValueError('broken on purpose')"))
+    config = small(
+        tmp_path,
+        points=5,
+        model=module(tmp_path, monkeypatch, "broken", "if counts['steps'] > 0: raise ValueError('broken on purpose')"),
+    )
     sentence = "3 runs in a row failed alike, so the study stopped: ValueError: broken on purpose"
     with pytest.raises(RuntimeError, match=sentence):
         run_study(config)
@@ -223,7 +228,7 @@ def test_single_failure_is_skipped_and_trained_at_the_next_call(tmp_path: Path, 
 
 
 def test_exit_inside_the_module_is_a_failure_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = small(tmp_path, model=module(tmp_path, monkeypatch, "leaving", "sys.exit(3)"))
+    config = small(tmp_path, model=module(tmp_path, monkeypatch, "leaving", "if counts['steps'] > 0: sys.exit(3)"))
     with pytest.raises(RuntimeError, match=r"failed alike.*the module left by sys.exit\(3\)"):
         run_study(config)
     assert states(load_study(config.storage, "digits")) == ["FAIL"] * 3
@@ -231,7 +236,7 @@ def test_exit_inside_the_module_is_a_failure_with_a_sentence(tmp_path: Path, mon
 
 @pytest.mark.filterwarnings("ignore:.training_step. returned .None.:UserWarning")  # Lightning's, meant for the user
 def test_module_that_never_steps_is_a_failure_with_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = small(tmp_path, model=module(tmp_path, monkeypatch, "lossless", "return None"))
+    config = small(tmp_path, model=module(tmp_path, monkeypatch, "lossless", "if counts['steps'] > 0: return None"))
     with pytest.raises(RuntimeError, match="no step was taken: training_step returned no loss"):
         run_study(config)
 

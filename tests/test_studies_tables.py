@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from pathlib import Path
 
 import optuna
 import pandas as pd
 import pytest
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import create_trial
 
-from studies import StudyConfig, curves_table, report_study, run_study, runs_table
+from studies import StudyConfig, curves_table, judge_study, report_study, run_study, runs_table
 
 COLUMNS = (
     "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height "
-    "validation_examples val_accuracy val_loss member_of error"
+    "validation_examples val_accuracy val_loss member_of error traceback"
 ).split()
 
 
@@ -26,6 +29,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> optuna.Study:
     study.enqueue_trial({"learning_rate": 0.5, "batch_size": 256, "seed": 0})
     trial = study.ask(study.trials[0].distributions)
     trial.set_user_attr("error", "ValueError: broken")
+    trial.set_user_attr("traceback", "Traceback:\n  File 'model.py', line 1\nValueError: broken\n")
     study.tell(trial, state=optuna.trial.TrialState.FAIL)
     study.tell(study.ask(), state=optuna.trial.TrialState.FAIL)
     return study
@@ -57,6 +61,8 @@ def test_failed_trial_stays_and_one_that_never_began_does_not(study: optuna.Stud
     assert runs["trial"].tolist() == [0, 1, 2]
     assert runs["state"].tolist() == ["COMPLETE", "COMPLETE", "FAIL"]
     assert runs["error"].tolist()[2] == "ValueError: broken"
+    assert runs["traceback"].tolist()[2] == "Traceback:\n  File 'model.py', line 1\nValueError: broken\n"
+    assert runs["traceback"].isna().tolist() == [True, True, False]
 
 
 def test_curves_are_tidy_and_epochs_are_steps_over_steps_per_epoch(study: optuna.Study) -> None:
@@ -83,7 +89,8 @@ def test_tables_of_runs_are_those_of_a_study_of_them(study: optuna.Study) -> Non
     runs, curves = tables_of(train(Workload.of(), [(0.1, 0), (1e30, 0)], batch_size=256, epochs=2))
     stored = runs_table(study)
     stored = stored[stored["state"] == "COMPLETE"]
-    pd.testing.assert_frame_equal(runs.drop(columns=["seconds", "error"]), stored.drop(columns=["seconds", "error"]))
+    other = ["seconds", "error", "traceback"]
+    pd.testing.assert_frame_equal(runs.drop(columns=other), stored.drop(columns=other))
     pd.testing.assert_frame_equal(curves, curves_table(study))
 
 
@@ -98,3 +105,33 @@ def test_report_names_every_run_that_failed(study: optuna.Study, tmp_path: Path)
     assert page == tmp_path / "report" / "report.html"
     assert len(pd.read_csv(tmp_path / "report" / "runs.csv")) == 3
     assert "ValueError: broken" in page.read_text()
+    assert "<summary>trial 2: ValueError: broken</summary>" in page.read_text()
+
+
+def test_study_is_judged_by_the_metric_its_configuration_monitors() -> None:
+    """Heights are the same at both learning rates; validation loss is better at 0.1, accuracy at 0.2."""
+    study = optuna.create_study()
+    space = {"learning_rate": FloatDistribution(0.1, 0.2), "batch_size": IntDistribution(8, 8), "seed": IntDistribution(0, 2)}
+    for seed, (rate, loss, accuracy) in itertools.product(range(3), ((0.1, 0.2, 0.7), (0.2, 0.3, 0.9))):
+        facts = {"epochs": 3, "steps": 30, "examples": 240, "seconds": 1.0, "first_height": 2.0, "final_height": 0.0}
+        facts |= {"metrics": {"val_loss": loss, "val_accuracy": accuracy}}
+        facts |= {"curves": {"height": [[0, 10, 20, 30], [2.0, 0.0, 0.0, 0.0]], "train_acc": [[0, 30], [0.1, None]]}}
+        params = {"learning_rate": rate, "batch_size": 8, "seed": seed}
+        study.add_trial(create_trial(params=params, distributions=dict(space), value=0.0, user_attrs=facts))
+    assert set(curves_table(study)["metric"]) == {"height", "train_acc"}
+
+    def answer() -> tuple[float, str]:
+        use = judge_study(study).recommendations.iloc[0]
+        return use["learning_rate"], use["reason"]
+
+    for configuration in (None, {}, {"monitor": None, "mode": None}, {"monitor": "val_loss", "mode": "min"}):
+        if configuration is not None:
+            study.set_user_attr("configuration", configuration)
+        rate, reason = answer()
+        assert rate == 0.1 and "validation loss within" in reason and "the lowest inside the interval, 0.2" in reason
+    for monitor in ("val_accuracy", "accuracy", "valid/accuracy"):  # as a module may log it
+        study.set_user_attr("configuration", {"monitor": monitor, "mode": "max"})
+        rate, reason = answer()
+        assert rate == 0.2 and "validation accuracy within" in reason and "the highest inside the interval, 0.9" in reason
+    study.set_user_attr("configuration", {"monitor": "train_acc", "mode": "max"})
+    assert "within one standard error" not in answer()[1]

@@ -1,0 +1,151 @@
+"""Set the learning rate of any module where it is: in the attribute that holds it, and in its optimizers by ratio."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+from torch.optim.lr_scheduler import LambdaLR
+
+NAMES = ("lr", "learning_rate")  # where Lightning's own finder looks, in its order
+# Learning rates an optimizer's group and a scheduler of torch keep besides ``lr``; scaled together, a schedule keeps its shape.
+GROUP_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
+SCHEDULER_RATES = ("base_lrs", "_last_lr", "max_lrs", "min_lrs", "eta_min")
+
+
+def set_attribute(owners: Sequence[Any], names: Sequence[str], value: Any) -> list[str]:
+    """Set each of ``names`` that an owner or its ``hparams`` has, as Lightning does, and return the names that were found.
+
+    owners: the module and its datamodule. An attribute that cannot be written counts as not found.
+    """
+    found = []
+    for holder in _holders(owners):
+        for name in names:
+            if isinstance(holder, dict):
+                if name in holder:
+                    holder[name] = value
+                    found.append(name)
+            elif hasattr(holder, name):
+                try:
+                    setattr(holder, name, value)
+                except AttributeError:
+                    continue
+                found.append(name)
+    return list(dict.fromkeys(found))
+
+
+def get_attribute(owners: Sequence[Any], names: Sequence[str]) -> Any:
+    """The value of the first of ``names`` that is found, None when none is."""
+    for name in names:
+        for holder in _holders(owners):
+            found = holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
+            if found is not None:
+                return found
+    return None
+
+
+def _holders(owners: Sequence[Any]) -> Iterator[Any]:
+    for owner in owners:
+        if owner is not None:
+            yield owner
+            hparams = getattr(owner, "hparams", None)
+            if isinstance(hparams, dict):
+                yield hparams
+
+
+@dataclass(frozen=True)
+class Proportions:
+    """How a module's optimizers share a learning rate, read off an untouched module.
+
+    rates: of every parameter group of every optimizer, before any schedule, at ``learning_rate``.
+    learning_rate: what the module calls its learning rate: its attribute when the optimizers follow it, else the first group's.
+    followed: whether all groups follow the attribute in proportion, so that setting it is enough.
+    """
+
+    rates: tuple[float, ...]
+    learning_rate: float
+    followed: bool
+
+    @classmethod
+    def of(cls, rates: Sequence[float], *, attribute: float | None, twice: Sequence[float] | None) -> Proportions:
+        """From the groups' rates at the module's own value of the attribute, and at twice that; None without attribute."""
+        moved = [] if twice is None else [b / a for a, b in zip(rates, twice, strict=True) if a > 0]
+        follows = attribute is not None and any(not math.isclose(ratio, 1) for ratio in moved)
+        first = next((rate for rate in rates if rate > 0), 1.0)
+        return cls(
+            rates=tuple(rates),
+            learning_rate=attribute if follows and attribute is not None else first,
+            followed=follows and all(math.isclose(ratio, 2, rel_tol=1e-6) for ratio in moved),
+        )
+
+
+class LearningRate(pl.Callback):
+    """Makes every optimizer of a fit step with ``learning_rate``, each parameter group in its proportion.
+
+    It acts when optimizers and schedulers have been made and before the first step. Where the optimizers follow the module's
+    attribute, which was set before they were made, they are left as the module made them.
+
+    Args:
+        learning_rate: above 0.
+        proportions: of the untouched module; None leaves the optimizers as they are.
+        constant: take out the schedulers.
+
+    Attributes:
+        rates: of every parameter group before any schedule, known once the fit began.
+    """
+
+    def __init__(self, learning_rate: float, proportions: Proportions | None, *, constant: bool = False) -> None:
+        self.learning_rate = learning_rate
+        self.proportions = proportions
+        self.constant = constant
+        self.rates: list[float] = []
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Scale the groups and their schedulers, or replace the schedulers."""
+        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        if self.proportions is not None and not self.proportions.followed:
+            factor = self.learning_rate / self.proportions.learning_rate
+            wanted = [factor * rate for rate in self.proportions.rates]
+            factors = [
+                rate / base_rate(group) if base_rate(group) > 0 else 1.0 for rate, group in zip(wanted, groups, strict=True)
+            ]
+            for group, by in zip(groups, factors, strict=True):
+                _scale_group(group, by)
+            left = iter(factors)
+            of_optimizer = {id(each): [next(left) for _ in each.param_groups] for each in trainer.optimizers}
+            for config in trainer.lr_scheduler_configs:
+                _scale_scheduler(config.scheduler, of_optimizer[id(config.scheduler.optimizer)])
+        if self.constant:
+            for group in groups:
+                group["lr"] = base_rate(group)
+            if pl_module.automatic_optimization:
+                trainer.strategy.lr_scheduler_configs = []
+            else:  # the module steps its schedulers itself
+                for config in trainer.lr_scheduler_configs:
+                    config.scheduler = LambdaLR(config.scheduler.optimizer, lambda _: 1.0)
+        self.rates = [base_rate(group) for group in groups]
+
+
+def base_rate(group: dict[str, Any]) -> float:
+    """The learning rate of a parameter group before any schedule: the highest of a one-cycle schedule, else the initial."""
+    return float(group.get("max_lr", group.get("initial_lr", group["lr"])))
+
+
+def _scale_group(group: dict[str, Any], factor: float) -> None:
+    for name in GROUP_RATES:
+        if name in group:
+            group[name] = group[name] * factor
+
+
+def _scale_scheduler(scheduler: Any, factors: Sequence[float]) -> None:
+    for name in SCHEDULER_RATES:
+        value = getattr(scheduler, name, None)
+        if isinstance(value, (int, float)):
+            setattr(scheduler, name, value * factors[0])
+        elif isinstance(value, list):
+            setattr(scheduler, name, [rate * factor for rate, factor in zip(value, factors, strict=True)])
+    for inner in getattr(scheduler, "_schedulers", ()):
+        _scale_scheduler(inner, factors)

@@ -1,0 +1,45 @@
+"""Where in the user's code something is, for sentences that name it."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import traceback
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+OURS = [Path(__file__).parents[1] / package for package in ("lightning_modules", "reports", "studies")]
+
+
+def where(owner: object, method: str) -> str:
+    """A method of an object with its place, such as ``Net.training_step (models.py:31)``; without a file its name alone."""
+    if not hasattr(owner, method):
+        return type(owner).__name__
+    name = f"{type(owner).__name__}.{method}"
+    function: Any = inspect.unwrap(getattr(type(owner), method, getattr(owner, method)))
+    try:
+        file, line = inspect.getsourcefile(function), inspect.getsourcelines(function)[1]
+    except (OSError, TypeError):
+        return name
+    return f"{name} ({_short(str(file))}:{line})"
+
+
+def last_line_of(trace: TracebackType | None) -> str:
+    """The innermost place of a traceback that belongs to the user, such as ``forward (models.py:40)``; "" if there is none."""
+    frames = [frame for frame in traceback.extract_tb(trace) if _is_users(frame.filename)]
+    return f"{frames[-1].name} ({_short(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+
+
+def is_ours(file: str) -> bool:
+    """Whether a file is of this project."""
+    return Path(file).parent in OURS
+
+
+def _is_users(file: str) -> bool:
+    return Path(file).exists() and "site-packages" not in Path(file).parts and not is_ours(file)
+
+
+def _short(file: str) -> str:
+    """Relative to the current folder where it is below it."""
+    return os.path.relpath(file) if Path(file).is_relative_to(Path.cwd()) else file

@@ -1,0 +1,1 @@
+"""The commands of ``lr-study``, one a file; the files in ``scripts`` run the same code."""

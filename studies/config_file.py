@@ -1,0 +1,128 @@
+"""A configuration file as options: one of ours, or LightningCLI's ``config.yaml`` as it was saved."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import get_loader
+from yaml import YAMLError
+
+CLASSES = {  # options that name a class: where one without a dot is from, and how one may look
+    "model": ("lightning_modules", "my_package.MyClass"),
+    "data": ("lightning_modules", "my_package.MyClass"),
+    "optimizer": ("torch.optim", "SGD"),
+    "lr_scheduler": ("torch.optim.lr_scheduler", "StepLR"),
+}
+CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
+SUBCOMMANDS = ("fit", "validate", "test", "predict")  # of LightningCLI
+REFUSED = {
+    "ckpt_path": "must be null: every run of a study starts anew; load the weights in the module's constructor",
+    "config": "must be given on the command line, not in a file",
+}
+
+
+def read_options(path: str) -> dict[str, Any]:
+    """What a YAML file says, of the subcommand ``fit`` where it is for several, in the form of ``normalise``.
+
+    Raises ValueError with one sentence that names the file when there is none or it is not YAML.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise ValueError(f"config must be a YAML file, got {'a folder' if file.is_dir() else 'no file'} at {path!r}")
+    try:
+        values = get_loader("yaml")(file.read_text(encoding="utf-8"))  # where 1e-3 is a number
+    except (YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"config must be a YAML file, got {path!r}: {' '.join(str(error).split())}") from error
+    values = {} if values is None else values
+    if not isinstance(values, dict):
+        raise ValueError(f"config must hold a mapping of option to value, {path!r} holds a {type(values).__name__}")
+    if isinstance(values.get("fit"), dict):
+        values = {key: value for key, value in values.items() if key not in SUBCOMMANDS} | values["fit"]
+    said = normalise(values)
+    for key, rule in REFUSED.items():
+        if key in said:
+            raise ValueError(f"{key} {rule}; got {said[key]!r}")
+    return said
+
+
+def normalise(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Options without the nulls, which mean "not said", and classes as ``class_path`` and ``init_args``.
+
+    Nulls among the arguments of a class stay: LightningCLI saves the default itself where nothing was said. Arguments
+    without either key stay as they are, see ``require_classes``.
+    """
+    said = _without_nulls(values)
+    if isinstance(said.get("trainer"), Mapping):
+        said["trainer"] = _without_nulls(said["trainer"])
+    return said | {key: _normal_class(key, said[key]) for key in CLASSES if isinstance(said.get(key), Mapping)}
+
+
+def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
+    """Normal options with what ``high`` says on top of ``low``.
+
+    Options of the Trainer and arguments of one class are merged one by one; another class replaces all of the lower one.
+    """
+    merged = {**low, **high}
+    for key in set(low) & set(high):
+        if key == "trainer" and isinstance(low[key], Mapping) and isinstance(high[key], Mapping):
+            merged[key] = {**low[key], **high[key]}
+        elif key in CLASSES:
+            merged[key] = _merge_class(low[key], high[key], home=CLASSES[key][0])
+    return merged
+
+
+def require_classes(options: Mapping[str, Any]) -> None:
+    """Raise ValueError for arguments without a class, as LightningCLI writes them where the script fixes the class."""
+    for key, (_, example) in CLASSES.items():
+        value = options.get(key)
+        if isinstance(value, Mapping) and _is_bare(value):
+            raise ValueError(
+                f"{key} must name its class: the file gives arguments alone ({', '.join(map(str, value))}), as LightningCLI "
+                f"does for a fixed class; add --{key.replace('_', '-')} {example}"
+            )
+
+
+def _normal_class(key: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    if _is_bare(value):
+        return dict(value)
+    spec = _without_nulls(value)
+    for name in spec:
+        if name not in CLASS_KEYS:
+            raise ValueError(f"{key} takes class_path and init_args, got {name!r}")
+        if name != "class_path" and not isinstance(spec[name], Mapping):
+            raise ValueError(f"{key}.{name} must be a mapping of argument to value, got {spec[name]!r}")
+    if "dict_kwargs" in spec:
+        spec["init_args"] = {**spec.get("init_args", {}), **spec.pop("dict_kwargs")}
+    return spec
+
+
+def _merge_class(low: Any, high: Any, *, home: str) -> Any:
+    if isinstance(low, str):
+        low = {"class_path": low}
+    if isinstance(high, str):
+        high = {"class_path": high}
+    if not isinstance(low, Mapping) or not isinstance(high, Mapping):
+        return high
+    was, now = low.get("class_path"), high.get("class_path")
+    if was and now and str(was).removeprefix(f"{home}.") != str(now).removeprefix(f"{home}."):
+        return high
+    arguments = {**_arguments(low), **_arguments(high)}
+    if now or was:
+        return {"class_path": now or was, "init_args": arguments}
+    return arguments if _is_bare(low) or _is_bare(high) else {"init_args": arguments}
+
+
+def _arguments(spec: Mapping[str, Any]) -> Mapping[str, Any]:
+    found: Mapping[str, Any] = spec if _is_bare(spec) else spec.get("init_args", {})
+    return found
+
+
+def _is_bare(spec: Mapping[str, Any]) -> bool:
+    """Whether a mapping holds arguments alone."""
+    return bool(spec) and not any(key in spec for key in CLASS_KEYS)
+
+
+def _without_nulls(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

@@ -1,0 +1,11 @@
+"""What ends a study though nobody's input was wrong."""
+
+from __future__ import annotations
+
+
+class StudyInUse(RuntimeError):
+    """Another process works on this study; the message names it."""
+
+
+class FailedAlike(RuntimeError):
+    """The user's module failed in run after run in the same way; the message tells how."""

@@ -1,0 +1,152 @@
+"""A fresh Trainer for every run: the only place that builds one."""
+
+from __future__ import annotations
+
+import copy
+import importlib
+import logging
+from collections.abc import Mapping, Sequence
+from inspect import signature
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from lightning_fabric.utilities.exceptions import MisconfigurationException
+
+from studies.config import LENGTHS, nearest
+from studies.sources import full_spec, load_class, spec_source
+
+# Everything Lightning does by default that costs time or disk and gives a short run nothing.
+QUIET = {
+    "logger": False,
+    "enable_checkpointing": False,
+    "enable_progress_bar": False,
+    "enable_model_summary": False,
+    "num_sanity_val_steps": 0,
+    "devices": 1,
+}
+REFUSED = {name: "every run of a study trains the same number of epochs; give epochs instead" for name in LENGTHS}
+REFUSED |= dict.fromkeys(("fast_dev_run", "overfit_batches"), "every run of a study trains in full")
+TALKATIVE = ("ProgressBar", "ModelSummary")  # callbacks that print, which no one reads of hundreds of runs
+
+
+def check_trainer(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that differ from Lightning's defaults, which LightningCLI writes out in full.
+
+    Raises ValueError for an unknown option and for one that would change behind the study's back what a run is.
+    """
+    parameters = signature(pl.Trainer).parameters
+    chosen = {}
+    for name, value in options.items():
+        if name not in parameters:
+            raise ValueError(f"trainer has no option {name!r}{nearest(name, list(parameters))}")
+        if value is None or value == parameters[name].default or (name, value) == ("max_steps", -1):
+            continue
+        if name in REFUSED and value:
+            raise ValueError(f"trainer.{name} cannot be set: {REFUSED[name]}")
+        chosen[name] = value
+    for name in ("callbacks", "logger"):
+        for spec in _listed(chosen.get(name)):
+            if isinstance(spec, (str, Mapping)):
+                _spec(name, spec)
+    return chosen
+
+
+def build_trainer(
+    options: Mapping[str, Any],
+    *,
+    epochs: int,
+    callbacks: Sequence[pl.Callback] = (),
+    package: str = "pytorch_lightning",
+    folder: Path | None = None,
+) -> pl.Trainer:
+    """A fresh Trainer with the user's options, callbacks and loggers.
+
+    Args:
+        options: as ``check_trainer`` returns them; objects in them are copied, specs made anew.
+        epochs: passes over the training set.
+        callbacks: of ours, before the user's.
+        package: whose Trainer: the module's.
+        folder: of this run alone, where the user's loggers and checkpoints write; its name tells the runs apart.
+
+    Raises ValueError with Lightning's complaint about an option.
+    """
+    logging.getLogger(package).setLevel(logging.WARNING)  # it says which devices exist, at every fit
+    chosen = {name: _made(name, value) for name, value in options.items()}
+    theirs = [callback for callback in _listed(chosen.pop("callbacks", None)) if not _is(callback, *TALKATIVE)]
+    if any(_is(callback, "Checkpoint") for callback in theirs):
+        chosen.setdefault("enable_checkpointing", True)
+    if folder is not None:
+        folder = Path(chosen.get("default_root_dir", folder.parent)) / folder.name
+        chosen["default_root_dir"] = folder
+        for callback in theirs:
+            if getattr(callback, "dirpath", None):
+                callback.dirpath = str(Path(callback.dirpath) / folder.name)
+        # A callback such as LearningRateMonitor expects the logger that Lightning has by default.
+        loggers = _listed(chosen.get("logger", True if theirs else None))
+        if loggers:
+            chosen["logger"] = [each for spec in loggers if (each := _logger(spec, package, folder)) is not None]
+    try:
+        trainer = _class("Trainer", package)(**{**QUIET, **chosen}, max_epochs=epochs, callbacks=[*callbacks, *theirs])
+    except (MisconfigurationException, TypeError, ValueError) as error:
+        raise ValueError(f"trainer was refused by Lightning: {error}") from error
+    if trainer.world_size != 1:
+        raise ValueError(f"trainer.devices must be 1: a study trains each run on one device, got {trainer.world_size}")
+    return trainer  # type: ignore[no-any-return]
+
+
+def _class(name: str, package: str) -> Any:
+    return getattr(importlib.import_module(package), name)
+
+
+def _listed(value: Any) -> list[Any]:
+    return [] if value is None or value is False else list(value) if isinstance(value, (list, tuple)) else [value]
+
+
+def _made(name: str, value: Any) -> Any:
+    """An option's value for one run: specs made, objects copied, so that no run leaves its state to the next."""
+    if name == "logger":  # made with the run's own folder
+        return value
+    if name == "callbacks":
+        return [_made("callback", each) for each in _listed(value)]
+    if name == "callback" and isinstance(value, str) or isinstance(value, Mapping) and "class_path" in value:
+        return _spec("callbacks" if name == "callback" else name, value).make()
+    return copy.deepcopy(value)
+
+
+def _spec(name: str, value: Any) -> Any:
+    """The source of a callback or logger; a bare name is Lightning's."""
+    given = dict(value) if isinstance(value, Mapping) else {"class_path": value}
+    path = given.get("class_path")
+    if isinstance(path, str) and "." not in path:
+        given["class_path"] = f"pytorch_lightning.{'loggers' if name == 'logger' else 'callbacks'}.{path}"
+    return spec_source(f"trainer.{name}", full_spec(f"trainer.{name}", given, ()))
+
+
+def _logger(value: Any, package: str, folder: Path) -> Any:
+    """A logger that writes where no other run does."""
+    if value is True:
+        csv = importlib.import_module(f"{package}.loggers").CSVLogger
+        return csv(folder.parent, name="", version=folder.name)
+    if isinstance(value, (str, Mapping)):
+        spec = _spec("logger", value)
+        parameters = signature(load_class("trainer.logger", spec.facts["class_path"])).parameters
+        arguments = spec.facts["init_args"]
+        if "save_dir" in parameters:
+            arguments.setdefault("save_dir", str(folder.parent))
+        # What tells runs apart: a run's name on a server, a version among folders.
+        key = next(
+            (k for k in ("run_name", "version", "name") if k in parameters and not (k == "version" and "id" in parameters)),
+            None,
+        )
+        if key:
+            arguments[key] = folder.name
+        return spec_source("trainer.logger", spec.facts).make()
+    made = copy.deepcopy(value)
+    if hasattr(made, "_version"):
+        made._version = folder.name
+    return made
+
+
+def _is(callback: Any, *names: str) -> bool:
+    return any(base.__name__ in names for base in type(callback).__mro__)
