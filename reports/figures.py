@@ -115,10 +115,19 @@ def plot_time_to_bottom(cells: pd.DataFrame) -> Figure:
     return figure
 
 
-def plot_final_height(runs: pd.DataFrame) -> Figure:
-    """Final height over learning rate, a mark a run and a line for the median; above the untrained height it is cut off."""
+def plot_final_height(runs: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
+    """Final height over learning rate, a mark a run and a line for the median; above the untrained height it is cut off.
+
+    ax: draw the one batch size of ``runs`` here instead of a panel for each.
+    """
     runs = runs[runs["verdict"].notna()]
-    figure, panels = _panels(runs, "Where the runs end (dotted: untrained)", "final height (loss)")
+    label = "final height (loss)"
+    if ax is None:
+        figure, panels = _panels(runs, "Where the runs end (dotted: untrained)", label)
+    else:
+        figure, panels = ax.get_figure(root=True), dict.fromkeys(runs["batch_size"].unique(), ax)  # type: ignore[assignment]
+        ax.set(xlabel=RATE, ylabel=label)
+        _log_axis(ax, "x", runs["learning_rate"])
     for size, ax in panels.items():
         rows = runs[runs["batch_size"] == size]
         top = _height_axis(ax, rows["final_height"], rows["first_height"])

@@ -1,6 +1,8 @@
 from .config import StudyConfig as StudyConfig
 from .errors import FailedAlike as FailedAlike
 from .errors import StudyInUse as StudyInUse
+from .finder import LearningRates as LearningRates
+from .finder import lr_find as lr_find
 from .search import run_study as run_study
 from .storage import load_study as load_study
 from .tables import curves_table as curves_table

@@ -66,7 +66,7 @@ def _try(workload: Workload, rate: float, batch_size: int, seed: int) -> list[Te
         callbacks = [LearningRate(rate, fixed.proportions, constant=True), inspect, recorder]
         limits = ONE_BATCH if built.model.automatic_optimization else ONE_BATCH | {"limit_train_batches": MANUAL_BATCHES}
         fit(workload, built, seed=seed, callbacks=callbacks, replaced=limits)
-        inspect.conclude(built.model, recorder.batches)
+        inspect.conclude(built.model)
         if workload.monitor is not None:
             _check_monitor(workload.monitor, inspect.logged, set(recorder.curves), built.model)
     return inspect.after
@@ -106,12 +106,8 @@ class _Inspect(pl.Callback):
         self.logged |= {name.removesuffix("_step") for name in trainer.callback_metrics}
         self.after = _weights(pl_module)
 
-    def conclude(self, module: pl.LightningModule, n_batches: int) -> None:
-        """Raise ValueError when no step was taken or it moved nothing."""
-        if not n_batches:
-            raise ValueError(
-                f"the training loader of {type(module).__name__} is empty: it must give at least 1 batch, it gave 0"
-            )
+    def conclude(self, module: pl.LightningModule) -> None:
+        """Raise ValueError when the step moved nothing."""
         if all(map(torch.equal, self.before, self.after)):
             raise ValueError(
                 f"no weight of {type(module).__name__} moves in a step: {where(module, 'training_step')} gives a gradient of"
@@ -163,7 +159,7 @@ def _in_one_sentence() -> Iterator[None]:
         yield
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
-        if isinstance(error, ValueError) and is_ours(frames[-1].filename):
+        if is_ours(frames[-1].filename) and not isinstance(error, RuntimeError):  # RuntimeError: the user's sys.exit
             raise
         message = " ".join(str(error).split())
         hint = next((f"; {hint}" for pattern, hint in HINTS.items() if re.search(pattern, message)), "")

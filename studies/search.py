@@ -45,7 +45,8 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
 
     Args:
         config: what to study.
-        out: a folder that will be written afterwards; checked at the door so that no training is lost to it.
+        out: a folder that will be written afterwards, ``outputs/NAME`` unless given; checked at the door so that no training
+            is lost to it. Loggers and checkpoints of the user's write into its ``runs``.
         on_run: called as ``on_run(study, finished, planned)`` at the start and after every run.
 
     Raises:
@@ -64,12 +65,18 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
         study = _open_study(url, config.name, configuration(config, workload))
         study.sampler = _sampler(config.sampler, len(study.get_trials(deepcopy=False)))
         study.set_user_attr(OPTIONS, given_options(config))
-        work_off(study, _missing(study, config), config.n_runs, config=config, workload=workload, on_run=on_run)
+        plan = _missing(study, config)
+        work_off(study, plan, config.n_runs, config=config, workload=workload, folder=runs_folder(config, out), on_run=on_run)
     return study
 
 
 def run_self_check(
-    config: StudyConfig, recommendations: pd.DataFrame, *, seeds: int, on_run: OnRun | None = None
+    config: StudyConfig,
+    recommendations: pd.DataFrame,
+    *,
+    seeds: int,
+    out: str | Path | None = None,
+    on_run: OnRun | None = None,
 ) -> optuna.Study:
     """Train the recommended learning rates and the ends of their intervals on fresh seeds, what is missing of them.
 
@@ -77,7 +84,7 @@ def run_self_check(
         config: of the finished study; the fresh seeds follow on its own.
         recommendations: as ``reports.recommendation.recommend`` returns them.
         seeds: fresh seeds for each learning rate.
-        on_run: as in ``run_study``.
+        out, on_run: as in ``run_study``.
 
     Returns:
         A study of its own beside the other, whose results it leaves as they are: see ``storage.self_check_name``.
@@ -97,7 +104,8 @@ def run_self_check(
     with locked(url, name):
         study = _open_study(url, name, wanted)
         study.sampler = RandomSampler(seed=0)  # every parameter is fixed by the plan
-        work_off(study, _not_done(study, plan), len(plan), config=config, workload=workload, on_run=on_run)
+        left, folder = _not_done(study, plan), runs_folder(config, out)
+        work_off(study, left, len(plan), config=config, workload=workload, folder=folder, on_run=on_run)
     return study
 
 
@@ -171,6 +179,11 @@ def _close_orphans(study: optuna.Study) -> None:
         study.tell(trial.number, state=TrialState.FAIL)
 
 
+def runs_folder(config: StudyConfig, out: str | Path | None) -> Path:
+    """Where each run has a folder for what the user's callbacks and loggers write."""
+    return Path(out or f"outputs/{config.name}") / "runs"
+
+
 def work_off(
     study: optuna.Study,
     missing: list[dict[str, Any]],
@@ -178,6 +191,7 @@ def work_off(
     *,
     config: StudyConfig,
     workload: Workload,
+    folder: Path,
     on_run: OnRun | None,
 ) -> None:
     """Ask, train and tell the missing points of a plan of ``planned`` runs."""
@@ -187,7 +201,6 @@ def work_off(
         "batch_size": CategoricalDistribution(_batch_sizes(config)),
         "seed": IntDistribution(0, max([point["seed"] for point in missing], default=0)),
     }
-    folder = Path("outputs") / study.study_name / "runs"
     on_run = on_run or (lambda *_: None)
     on_run(study, planned - len(missing), planned)
     failures: list[str] = []

@@ -72,7 +72,7 @@ def object_source(given: Any) -> Source:
     """
     if isinstance(given, type):
         return Source({"class_path": _path(given)}, given, given)
-    if callable(given) and not hasattr(given, "training_step"):
+    if callable(given) and not isinstance(given, torch.nn.Module):
         made: Any = given.func if isinstance(given, functools.partial) else given
         told = {"factory": _path(made)}
         if isinstance(given, functools.partial):
@@ -80,10 +80,11 @@ def object_source(given: Any) -> Source:
         return Source(told, given, made if isinstance(made, type) else None)
     kind: type = type(given)
     facts: dict[str, Any] = {"class_path": _path(kind)}
-    if not hasattr(given, "training_step"):
+    if not isinstance(given, torch.nn.Module):
         return Source(facts, functools.partial(_shallow, given), kind)
-    if _untouched(given):
-        arguments = dict(given.hparams_initial)
+    module: Any = given
+    if hasattr(module, "hparams_initial") and _untouched(module):
+        arguments = dict(module.hparams_initial)
         return Source(facts | {"init_args": plain(arguments)}, functools.partial(kind, **arguments), kind)
     weights = hashlib.sha256()
     for name, value in given.state_dict().items():
@@ -132,10 +133,10 @@ def check_arguments(kind: str, spec: Mapping[str, Any]) -> None:
             raise ValueError(f"{kind} {class_name(spec)} has no argument {name!r}{nearest(name, list(parameters))}")
 
 
-def package_of(kind: type) -> str:
-    """Which of Lightning's two packages a module or datamodule belongs to, "" for what is neither."""
+def package_of(kind: type, base_name: str = "LightningModule") -> str:
+    """Which of Lightning's two packages a module (or ``LightningDataModule``) belongs to, "" for what is none."""
     for base in kind.__mro__:
-        if base.__name__ in ("LightningModule", "LightningDataModule"):
+        if base.__name__ == base_name:
             return next((package for package in PACKAGES if base.__module__.startswith(package)), "")
     return ""
 

@@ -18,8 +18,9 @@ import pytorch_lightning as pl
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_modules.learning_rate import LearningRate, Proportions, base_rate, get_attribute, set_attribute
-from lightning_modules.loaders import PROBE_SEED, draw_probe
+from lightning_modules.loaders import PROBE_SEED, draw_probe, n_examples
 from lightning_modules.recorder import Recorder, metric_name
+from lightning_modules.user_code import where
 from reports.verdicts import final_height
 from studies.sources import package_of
 from studies.trainers import build_trainer
@@ -197,6 +198,13 @@ def fixed_of(workload: Workload, batch_size: int) -> Fixed:
     return _fixed[workload]
 
 
+def own_batch_size(workload: Workload) -> int:
+    """Examples in the first training batch of a workload whose loaders are left as they are."""
+    look = _Look(1)
+    look.at(workload, workload.build(learning_rate=None, batch_size=None, seed=PROBE_SEED))
+    return look.batch_size
+
+
 def _positive(value: Any) -> float:
     """A learning rate as a module has it; 1 where it has none yet."""
     try:
@@ -217,16 +225,23 @@ class _Look(pl.Callback):
         self.at_once = at_once
         self.rates: list[float] = []
         self.probe: Sequence[Any] = ()
+        self.batch_size = 0
 
     def at(self, workload: Workload, built: Built) -> None:
         """Start a fit and end it."""
         with contextlib.suppress(_Seen):
             fit(workload, built, seed=PROBE_SEED, callbacks=[self], replaced=ASIDE)
+            owner = next(iter(built.data.values()), built.model)
+            raise ValueError(
+                f"{where(owner, 'train_dataloader')} must give at least 1 batch of {self.at_once} examples, got none"
+            )
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.rates = [base_rate(group) for optimizer in trainer.optimizers for group in optimizer.param_groups]
         if not self.probe:
+            loader: Any = trainer.train_dataloader
+            combined: Any = trainer.fit_loop._combined_loader
+            self.batch_size = getattr(loader, "batch_size", None) or n_examples(next(iter(combined))[0])
             own: Any = getattr(getattr(trainer, "datamodule", None), "probe_batches", None)
-            batches = (batch for batch, _, _ in trainer.fit_loop._combined_loader)  # type: ignore[union-attr]
-            self.probe = own() if own else draw_probe(trainer.train_dataloader, batches, at_once=self.at_once)
+            self.probe = own() if own else draw_probe(loader, (b for b, _, _ in combined), at_once=self.at_once)
         raise _Seen

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from pathlib import Path
+from pkgutil import extend_path
 
 OURS = ("studies", "reports", "lightning_modules")
 
@@ -15,10 +16,9 @@ def add_current_folder() -> None:
     It comes last, so that what is installed wins: a ``reports`` folder of the user's does not hide ours.
     ``studies/net.py`` of the user's is ``studies.net``, unless ours has a module of that name.
     """
-    here = Path.cwd()
-    if not {"", str(here)} & set(sys.path):
-        sys.path.append(str(here))
+    here = str(Path.cwd())
+    if not {"", here} & set(sys.path):
+        sys.path.append(here)
     for name in OURS:
-        theirs, places = here / name, importlib.import_module(name).__path__
-        if theirs.is_dir() and theirs.resolve() not in {Path(place).resolve() for place in places}:
-            places.append(str(theirs))
+        package = importlib.import_module(name)
+        package.__path__ = extend_path(package.__path__, name)

@@ -166,7 +166,7 @@ def _check_kinds(model: Any, data: Any) -> None:
         if not has_loaders(type(model)):
             raise ValueError(f"data must be given: {type(model).__name__} has no train_dataloader of its own")
         return
-    other = package_of(type(data))
+    other = package_of(type(data), "LightningDataModule")
     if not other:
         raise ValueError(f"data must be a LightningDataModule or a DataLoader, got {type(data).__name__}")
     if other != package:
@@ -219,7 +219,7 @@ def _is_spec(given: Given) -> bool:
 
 def _given_data(data: Any) -> Source:
     """Data given from Python: a datamodule, its class, a factory, or loaders."""
-    if isinstance(data, type) or package_of(type(data)):
+    if isinstance(data, type) or package_of(type(data), "LightningDataModule"):
         return object_source(data)
     if callable(data):
         factory = object_source(data)
@@ -234,7 +234,7 @@ def _given_data(data: Any) -> Source:
 
 
 def _as_loaders(data: Any) -> Any:
-    if package_of(type(data)):
+    if package_of(type(data), "LightningDataModule"):
         return data
     loaders = Loaders(*data) if isinstance(data, tuple) and len(data) == 2 else Loaders(data)
     if not hasattr(loaders.train, "__iter__"):

@@ -17,6 +17,7 @@ import pandas as pd
 from reports.verdicts import final_height
 from studies import trainers
 
+collect_ignore_glob = ["cli_project/*"]  # a user's project, whose modules import each other from its own folder
 QUIET: dict[str, Any] = {**trainers.QUIET, "accelerator": "cpu"}
 
 

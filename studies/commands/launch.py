@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         judged = judge_study(study, thresholds)
         if fresh_seeds and len(judged.recommendations):
             with Progress(thresholds, against=judged.cells) as progress:
-                run_self_check(config, judged.recommendations, seeds=fresh_seeds, on_run=progress)
+                run_self_check(config, judged.recommendations, seeds=fresh_seeds, out=folder, on_run=progress)
             judged = judge_study(study, thresholds)
         elif fresh_seeds:
             print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
