@@ -9,7 +9,7 @@ import pandas as pd
 from reports.boundaries import find_boundaries, fit_edges
 from reports.judgements import judge_curves
 from reports.ranges import good_ranges
-from reports.recommendation import price_errors, recommend, recommend_overall
+from reports.recommendation import judge_own, price_errors, recommend, recommend_overall
 from reports.self_check import SELF_CHECK, judge_self_check, summarize_self_check
 from reports.trust import Check, check_trust
 from reports.verdicts import Thresholds, classify_both
@@ -20,7 +20,8 @@ class Judged(NamedTuple):
 
     runs: ``classify``; curves: as recorded; cells: ``classify_cells``; ranges: ``good_ranges``; boundaries:
     ``find_boundaries``; recommendations: ``recommend``; costs: ``price_errors``; judgements: ``judge_curves``; self_check:
-    ``judge_self_check``, empty without one; overall: ``recommend_overall``, a sentence; trust: ``check_trust``;
+    ``judge_self_check``, empty without one; overall: ``recommend_overall``, own: ``judge_own``, a sentence each;
+    trust: ``check_trust``;
     thresholds: how strictly it was judged.
     """
 
@@ -34,6 +35,7 @@ class Judged(NamedTuple):
     judgements: pd.DataFrame
     self_check: pd.DataFrame
     overall: str
+    own: str
     trust: list[Check]
     thresholds: Thresholds
 
@@ -46,11 +48,13 @@ def judge(
     fresh: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     monitor: str = "val_loss",
     mode: str = "min",
+    own_learning_rate: float | None = None,
 ) -> Judged:
     """Judge a study.
 
     runs, curves: the tables of ``studies.tables``; of the metrics in ``curves`` only ``height`` and ``val_...`` are looked at.
     fresh: the tables of its self-check. monitor, mode: as in ``recommend``, which raises ValueError for an unknown mode.
+    own_learning_rate: what the module has today, if that is known.
     """
     thresholds = thresholds or Thresholds()
     judged, cells = classify_both(runs, curves, thresholds)
@@ -74,6 +78,7 @@ def judge(
         judgements=judge_curves(judged, curves, thresholds),
         self_check=self_check,
         overall=recommend_overall(recommendations, cells, edges),
+        own=judge_own(own_learning_rate, cells),
         trust=trust,
         thresholds=thresholds,
     )

@@ -102,7 +102,7 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
         "thresholds": {name: format_number(getattr(thresholds, name)) for name in ("tau", "rho")},
         "target_loss": None if thresholds.target_loss is None else format_number(thresholds.target_loss),
         "answers": answers(judged),
-        "overall": judged.overall,
+        "overall": " ".join(filter(None, (judged.overall, judged.own))),
         "brackets": BRACKETS,
         "trust": [
             (check.name, check.passed, check.sentence, command(check.changes) if check.changes else "")

@@ -180,6 +180,29 @@ def recommend_overall(recommendations: pd.DataFrame, cells: pd.DataFrame, edges:
     return f"For every batch size: {format_number(use)} ({ends} serves them all). {fast}"
 
 
+def judge_own(own: float | None, cells: pd.DataFrame) -> str:
+    """One sentence on the learning rate the module has today, by the verdicts of what was tried on both sides of it.
+
+    "" when it is not known or nothing was judged.
+
+    >>> judge_own(0.05, pd.DataFrame({"batch_size": 32, "learning_rate": [0.01, 0.1], "verdict": ["too low", "good"]}))
+    "The module's own learning rate, 0.05, is between too low and good."
+    """
+    if own is None or cells.empty:
+        return ""
+    sizes: dict[str, list[str]] = {}
+    for size, group in cells.sort_values("learning_rate").groupby("batch_size"):
+        below, above = group[group["learning_rate"] <= own * (1 + 1e-9)], group[group["learning_rate"] >= own * (1 - 1e-9)]
+        if below.empty or above.empty:
+            found = "outside the range that was tried"
+        else:
+            ends = [below["verdict"].iloc[-1], above["verdict"].iloc[0]]
+            found = ends[0] if ends[0] == ends[1] else f"between {ends[0]} and {ends[1]}"
+        sizes.setdefault(found, []).append(str(size))
+    told = [found + (f" at batch size {', '.join(where)}" if len(sizes) > 1 else "") for found, where in sizes.items()]
+    return f"The module's own learning rate, {format_number(own)}, is {'; '.join(told)}."
+
+
 def price_errors(cells: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]], recommendations: pd.DataFrame) -> pd.DataFrame:
     """What it costs to use a tenth, half, twice or ten times the recommended learning rate.
 

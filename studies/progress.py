@@ -92,5 +92,5 @@ def print_answer(name: str, judged: Judged) -> None:
     notes = [f"batch size {row['batch_size']}: {row['note']}" for row in judged.ranges.to_dict("records") if row["note"]]
     failed = [f"not to be trusted yet, {check.name}: {check.sentence}" for check in judged.trust if not check.passed]
     passed = f"{len(judged.trust) - len(failed)} of {len(judged.trust)} checks passed"
-    for line in filter(None, (judged.overall, *notes, passed, *failed)):
+    for line in filter(None, (judged.overall, judged.own, *notes, passed, *failed)):
         console.print(line, soft_wrap=True, highlight=False, markup=False)

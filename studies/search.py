@@ -28,7 +28,7 @@ from studies.next_run import OPTIONS, given_options
 from studies.preflight import preflight
 from studies.storage import check_storage, locked, open_storage, require_writable, self_check_name
 from studies.tables import facts_of
-from studies.training import Run, train
+from studies.training import Run, fixed_of, train
 from studies.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -65,6 +65,8 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
         study = _open_study(url, config.name, configuration(config, workload))
         study.sampler = _sampler(config.sampler, len(study.get_trials(deepcopy=False)))
         study.set_user_attr(OPTIONS, given_options(config))
+        if not workload.is_ours:  # the default of a model of ours is nobody's choice
+            study.set_user_attr("own_learning_rate", fixed_of(workload, max(_batch_sizes(config))).own)
         plan = _missing(study, config)
         work_off(study, plan, config.n_runs, config=config, workload=workload, folder=runs_folder(config, out), on_run=on_run)
     return study

@@ -124,7 +124,8 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     """Everything a study taught, its self-check included where there is one, by the metric its configuration monitors."""
     facts = study.user_attrs.get("configuration") or {}
     monitor, mode = _column(facts.get("monitor") or "val_loss"), facts.get("mode") or "min"
-    return judge(runs_table(study), curves_table(study), thresholds, fresh=fresh_tables(study), monitor=monitor, mode=mode)
+    options: dict[str, Any] = {"monitor": monitor, "mode": mode, "own_learning_rate": study.user_attrs.get("own_learning_rate")}
+    return judge(runs_table(study), curves_table(study), thresholds, fresh=fresh_tables(study), **options)
 
 
 def _column(monitor: str) -> str:

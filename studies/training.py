@@ -168,10 +168,15 @@ class _Seed(pl.Callback):
 
 @dataclass(frozen=True)
 class Fixed:
-    """What all runs of a workload share and only a fit can tell: the probe set, and how the optimizers share a rate."""
+    """What all runs of a workload share and only a fit can tell.
+
+    probe: batches on which the height is measured. proportions: how the optimizers share a learning rate.
+    own: the learning rate the module has today, None where it has none yet.
+    """
 
     probe: Sequence[Any]
     proportions: Proportions
+    own: float | None
 
 
 _fixed: WeakKeyDictionary[Workload, Fixed] = WeakKeyDictionary()
@@ -184,7 +189,8 @@ def fixed_of(workload: Workload, batch_size: int) -> Fixed:
     """
     if workload not in _fixed:
         own = workload.build(learning_rate=None, batch_size=batch_size, seed=PROBE_SEED)
-        attribute = _positive(get_attribute(own.owners, workload.rate_names))
+        today = _positive(get_attribute(own.owners, workload.rate_names))
+        attribute = today or 1.0
         named = bool(set_attribute(own.owners, workload.rate_names, attribute))
         look = _Look(batch_size)
         look.at(workload, own)
@@ -194,7 +200,7 @@ def fixed_of(workload: Workload, batch_size: int) -> Fixed:
             look.at(workload, double)
             twice = look.rates
         proportions = Proportions.of(rates, attribute=attribute if named else None, twice=twice)
-        _fixed[workload] = Fixed(look.probe, proportions)
+        _fixed[workload] = Fixed(look.probe, proportions, today if proportions.followed else proportions.learning_rate)
     return _fixed[workload]
 
 
@@ -205,13 +211,13 @@ def own_batch_size(workload: Workload) -> int:
     return look.batch_size
 
 
-def _positive(value: Any) -> float:
-    """A learning rate as a module has it; 1 where it has none yet."""
+def _positive(value: Any) -> float | None:
+    """A learning rate as a module has it; None where it has none yet."""
     try:
         number = float(value)
     except (TypeError, ValueError):
-        return 1.0
-    return number if 0 < number < math.inf else 1.0
+        return None
+    return number if 0 < number < math.inf else None
 
 
 class _Seen(Exception):

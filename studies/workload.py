@@ -100,6 +100,11 @@ class Workload:
         return facts | {name: value for name, value in given.items() if value != getattr(Workload, name)}
 
     @property
+    def is_ours(self) -> bool:
+        """Whether the model is one of this project's."""
+        return self.model.made is not None and self.model.made.__module__.startswith("lightning_modules.")
+
+    @property
     def rate_names(self) -> tuple[str, ...]:
         """Attributes that may hold the learning rate."""
         return NAMES if self.learning_rate_name is None else (self.learning_rate_name,)

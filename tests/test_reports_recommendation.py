@@ -12,7 +12,7 @@ from conftest import reference_tables, tables
 
 from reports.boundaries import fit_edges
 from reports.judged import judge
-from reports.recommendation import COSTS, DISTANCE, RECOMMENDATIONS, SURE, good_share
+from reports.recommendation import COSTS, DISTANCE, RECOMMENDATIONS, SURE, good_share, judge_own
 from reports.verdicts import Thresholds, classify
 
 DOWN, SLOW, FLAT, GONE = [2.0, 0.0, 0.0, 0.0, 0.0], [2.0, 1.0, 0.4, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9, 1.9], [2.0, 9.0, math.inf]
@@ -200,3 +200,23 @@ def test_recommendation_from_two_seeds_is_good_on_the_third() -> None:
             here = (new["batch_size"] == row["batch_size"]) & (new["learning_rate"] == row["learning_rate"])
             verdicts += alone.loc[here, "verdict"].tolist()
     assert len(verdicts) == 18 and verdicts.count("good") >= 17
+
+
+OWN = [
+    (0.1, "good at batch size 16; too low at batch size 64."),
+    (0.05, "between too low and good at batch size 16; too low at batch size 64."),
+    (0.001, "outside the range that was tried."),
+    (20.0, "outside the range that was tried."),
+    (10.0, "divergent."),
+]
+
+
+@pytest.mark.parametrize(("own", "told"), OWN)
+def test_own_learning_rate_of_the_module_is_told_by_what_was_tried_beside_it(own: float, told: str) -> None:
+    verdicts = {16: ["too low", "good", "good", "divergent"], 64: ["too low", "too low", "good", "divergent"]}
+    cells = pd.concat(
+        pd.DataFrame({"batch_size": size, "learning_rate": [0.01, 0.1, 1.0, 10.0], "verdict": names})
+        for size, names in verdicts.items()
+    )
+    assert judge_own(own, cells) == f"The module's own learning rate, {own:g}, is {told}"
+    assert judge_own(None, cells) == judge_own(own, cells.head(0)) == ""
