@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import random
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
+from operator import attrgetter
 from typing import Any
 
 import numpy as np
@@ -14,8 +17,10 @@ import torch
 from pytorch_lightning.loggers.logger import DummyLogger
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
+from torchmetrics import Metric
 
-from .loaders import PROBE_SEED, n_examples
+from .loaders import PROBE_SEED, n_examples, tensors
 from .user_code import where
 
 LARGE = 1_000  # entries: what a longer list holds is not looked into, only the list itself is put back
@@ -24,8 +29,9 @@ LARGE = 1_000  # entries: what a longer list holds is not looked into, only the 
 def mean_loss(module: pl.LightningModule, batches: Sequence[Any], *, monitor: str | None = None, mode: str = "min") -> float:
     """Mean over ``batches`` of the loss ``training_step`` returns, in evaluation mode, with the same random numbers each time.
 
-    Nothing is changed by it: see ``undisturbed``. With manual optimisation the steps inside ``training_step`` are not taken.
-    Batches count by their number of examples; one that ``training_step`` skips by returning None does not count.
+    Nothing is changed by it, the batches included: see ``undisturbed``. With manual optimisation the steps inside
+    ``training_step`` are not taken. Batches count by their number of examples; one that ``training_step`` skips by returning
+    None does not count.
 
     Args:
         module: on its own or inside a fit; inside one, the Trainer's precision applies.
@@ -55,21 +61,34 @@ def _mean_loss(module: pl.LightningModule, batches: Sequence[Any], monitor: str 
     outcome: Any = None
     with undisturbed(module) as logged:
         for index, batch in enumerate(batches):
-            outcome = step(batch, index) if with_index else step(batch)
-            value = outcome.get("loss") if isinstance(outcome, dict) else outcome
+            for part in module.modules() if monitor is not None else ():
+                if isinstance(part, Metric):
+                    part.reset()  # it holds the batches of the epoch so far
+            given = _copied(batch)
+            outcome = step(given, index) if with_index else step(given)
+            value = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
             if monitor in logged:
                 metric = logged.pop(monitor)
-                value = float(metric.compute() if hasattr(metric, "compute") else metric) * (-1 if mode == "max" else 1)
+                value = _number(metric.compute() if isinstance(metric, Metric) else metric) * (-1 if mode == "max" else 1)
             if value is None:
                 continue
             count = n_examples(batch)
-            total += float(value) * count
+            total += _number(value) * count
             examples += count
     if not examples:
-        got = f"a dict without 'loss' ({', '.join(map(str, outcome))})" if isinstance(outcome, dict) else "None"
+        got = f"a dict without 'loss' ({', '.join(map(str, outcome))})" if isinstance(outcome, Mapping) else "None"
         names = f"; or name a metric it logs with monitor: {', '.join(sorted(logged))}" if logged else ""
         raise ValueError(f"{where(module, 'training_step')} must return the loss, got {got}{names}")
     return total / examples
+
+
+def _number(value: Any) -> float:
+    return float(value.detach() if isinstance(value, Tensor) else value)
+
+
+def _copied(batch: Any) -> Any:
+    """A batch for ``training_step`` to change: it may take labels out of it, or scale its inputs in place."""
+    return copy.deepcopy(batch, {id(tensor): tensor.detach().clone() for tensor in tensors(batch)})
 
 
 @contextmanager
@@ -77,8 +96,8 @@ def undisturbed(module: pl.LightningModule) -> Iterator[dict[str, Any]]:
     """Evaluation mode in which ``training_step`` changes nothing that lasts; gives what it logs, by name.
 
     Put back afterwards: weights, buffers, gradients, metrics and every other attribute of the module and its parts (not the
-    inside of objects that are neither modules, tensors nor collections), random numbers, the Trainer's wish to stop. Loggers
-    hear nothing, optimizers and schedulers do not step.
+    inside of objects that are neither modules, arrays, collections nor generators of random numbers), the optimizers' groups,
+    random numbers, the Trainer's wish to stop. Loggers hear nothing, optimizers and schedulers do not step.
     """
     logged: dict[str, Any] = {}
 
@@ -89,25 +108,35 @@ def undisturbed(module: pl.LightningModule) -> Iterator[dict[str, Any]]:
         for name, value in dictionary.items():
             log(name, value)
 
+    def manual_backward(*args: Any, **kwargs: Any) -> None:
+        for weight in module.parameters():
+            if weight.requires_grad and weight.grad is None:
+                weight.grad = torch.zeros_like(weight)  # for code that looks at gradients
+
     trainer, manual = module._trainer, not module.automatic_optimization
     stand_ins: dict[str, Any] = {"log": log, "log_dict": log_dict, "print": _nothing}
     if manual:
-        stand_ins |= {"manual_backward": _nothing, "clip_gradients": _nothing}
+        stand_ins |= {"manual_backward": manual_backward, "clip_gradients": _nothing}
     if manual and trainer is not None:
         optimizers, schedulers = _still(module.optimizers()), _still(module.lr_schedulers())
         stand_ins |= {"optimizers": lambda *args, **kwargs: optimizers, "lr_schedulers": lambda: schedulers}
-    restore = _remember(module, set())
     gradients = [(weight, weight.grad) for weight in module.parameters()]
+    modes = [(part, part.training) for part in module.modules()]
+    optimizing = [] if trainer is None else trainer.optimizers
+    held = [each.param_groups for each in optimizing] + [each.state for each in optimizing if manual]
+    restore = _remember([module, *held], set())
     try:
         with same_random_numbers(), _silent(trainer):
             vars(module).update(stand_ins)
             module.eval()
-            if manual:
-                for weight, _ in gradients:
-                    weight.grad = None
+            for weight, _ in gradients:
+                weight.grad = None
             yield logged
     finally:
         restore()
+        for part, mode in modes:
+            if part.training != mode:
+                part.training = mode
         for weight, gradient in gradients:
             weight.grad = gradient
 
@@ -116,22 +145,15 @@ def undisturbed(module: pl.LightningModule) -> Iterator[dict[str, Any]]:
 def same_random_numbers() -> Iterator[None]:
     """Random numbers of PyTorch, NumPy and Python start alike inside, and go on outside as if nothing had been drawn.
 
-    A twentieth of the time of Lightning's ``isolate_rng`` and ``torch.manual_seed``.
+    As Lightning's ``isolate_rng`` and ``seed_everything``, in half their time: it is done some 50 times a run.
     """
-    generators = [torch.default_generator, *torch.cuda.default_generators]  # none of CUDA before its first use
-    states = [generator.get_state() for generator in generators]
-    of_numpy, of_python = np.random.get_state(), random.getstate()
-    for generator in generators:
-        generator.manual_seed(PROBE_SEED)
-    np.random.seed(PROBE_SEED)
-    random.seed(PROBE_SEED)
+    cuda = torch.cuda.default_generators  # none before its first use
+    back = [_start_alike(generator) for generator in (torch.default_generator, *cuda, np.random, random)]
     try:
         yield
     finally:
-        for generator, state in zip(generators, states, strict=True):
-            generator.set_state(state)
-        np.random.set_state(of_numpy)
-        random.setstate(of_python)
+        for put_back in back:
+            put_back()
 
 
 @contextmanager
@@ -141,14 +163,26 @@ def _silent(trainer: pl.Trainer | None) -> Iterator[None]:
         yield
         return
     loggers, should_stop = trainer.loggers, trainer.should_stop
-    trainer.loggers = [DummyLogger() for _ in loggers]
+    trainer.loggers = [_Mute(logger) for logger in loggers]
     try:
         yield
     finally:
         trainer.loggers, trainer.should_stop = loggers, should_stop
 
 
-class _Still:
+class _Mute(DummyLogger):
+    """A logger that hears nothing and knows the names and folders of the one it stands for."""
+
+    def __init__(self, of: Any) -> None:
+        super().__init__()
+        self._of = of
+
+    name, version = property(attrgetter("_of.name")), property(attrgetter("_of.version"))
+    root_dir, log_dir = property(attrgetter("_of.root_dir")), property(attrgetter("_of.log_dir"))
+    save_dir = property(attrgetter("_of.save_dir"))
+
+
+class Still:
     """An optimizer or scheduler that does not step; all else is the one it stands for."""
 
     def __init__(self, of: Any) -> None:
@@ -156,21 +190,26 @@ class _Still:
 
     @property  # type: ignore[misc]
     def __class__(self) -> type:  # what isinstance asks
-        return type(self._of)
+        return self._of.__class__  # type: ignore[no-any-return]
+
+    def __reduce__(self) -> tuple[Any, ...]:  # to be copied and saved
+        return Still, (self._of,)
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._of, name)
+        found = getattr(self._of, name)
+        return self.step if name.startswith("step_") and callable(found) else found  # timm's step_update
 
     def step(self, *args: Any, closure: Any = None, **kwargs: Any) -> Any:
+        """What the closure gives; nothing is stepped."""
         closure = closure or next(iter(args), None)
         return closure() if callable(closure) else None
 
     def zero_grad(self, *args: Any, **kwargs: Any) -> None:
-        pass
+        """Gradients stay: they belong to the run."""
 
 
 def _still(what: Any) -> Any:
-    return [_Still(one) for one in what] if isinstance(what, list) else _Still(what) if what is not None else None
+    return [Still(one) for one in what] if isinstance(what, list) else Still(what) if what is not None else None
 
 
 def _nothing(*args: Any, **kwargs: Any) -> None:
@@ -178,27 +217,36 @@ def _nothing(*args: Any, **kwargs: Any) -> None:
 
 
 def _remember(value: Any, seen: set[int]) -> Callable[[], None]:
-    """A function that puts ``value`` and what it holds back in place as they are now."""
+    """A function that puts ``value`` and what it holds back in place as they are now. Generators are started alike."""
     if id(value) in seen:
         return _nothing
     seen.add(id(value))
     if isinstance(value, Tensor):
         return _remember_tensor(value)
+    if isinstance(value, np.ndarray):
+        return _remember_array(value)
+    if isinstance(value, _GENERATORS):
+        return _start_alike(value)
     if isinstance(value, nn.Module):
+        own = [*value.children(), *value.parameters(recurse=False), *value.buffers(recurse=False)]  # however many
         value = vars(value)
-        parts = [part for name, part in value.items() if name not in _HOOKS]
+        parts = own + [part for name, part in value.items() if name not in _HOOKS]
     else:
-        parts = list(value.values() if isinstance(value, dict) else value)
-    before = value.copy() if not isinstance(value, tuple) else value
-    inner = [_remember(part, seen) for part in parts if isinstance(part, _CHANGEABLE)] if len(parts) <= LARGE else []
+        own, parts = [], list(value.values() if isinstance(value, dict) else value)
+    before = _contents(value)
+    looked_into = parts if len(parts) <= LARGE else own
+    inner = [_remember(part, seen) for part in looked_into if isinstance(part, _CHANGEABLE)]
 
     def restore() -> None:
-        if isinstance(value, (dict, set)):
+        after = _contents(value)
+        if len(after) != len(before) or any(one is not other for one, other in zip(after, before, strict=True)):
             value.clear()
-            value.update(before)
-        elif not isinstance(value, tuple):
-            value.clear()
-            value.extend(before)
+            if isinstance(value, dict):
+                value.update(zip(before[::2], before[1::2], strict=True))
+            elif isinstance(value, set):
+                value.update(before)
+            else:
+                value.extend(before)
         for back in inner:
             back()
 
@@ -206,19 +254,55 @@ def _remember(value: Any, seen: set[int]) -> Callable[[], None]:
 
 
 _HOOKS = set(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}  # what PyTorch keeps of every module
-_CHANGEABLE = (Tensor, nn.Module, dict, list, tuple, set, deque)
+_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
+_CHANGEABLE = (Tensor, nn.Module, dict, list, tuple, set, deque, np.ndarray, *_GENERATORS)
+
+
+def _contents(value: Any) -> list[Any]:
+    """What a collection holds; of a dict, keys and values in turn."""
+    return [each for item in value.items() for each in item] if isinstance(value, dict) else list(value)
 
 
 def _remember_tensor(tensor: Tensor) -> Callable[[], None]:
-    if tensor.grad_fn is not None or tensor.is_inference():  # of a graph that may still be walked: not to be written to
+    # Not to be written to: what has no values (yet), and what is of a graph that may still be walked.
+    if is_lazy(tensor) or tensor.is_meta or tensor.layout is not torch.strided or tensor.is_nested:
+        return _nothing
+    if tensor.grad_fn is not None or tensor.is_inference():
         return _nothing
     before, needs_gradient = tensor.detach().clone(), tensor.requires_grad
 
     def restore() -> None:
         if tensor.requires_grad != needs_gradient:
             tensor.requires_grad_(needs_gradient)
-        if not torch.equal(tensor, before):
+        if tensor.shape != before.shape or tensor.dtype != before.dtype:
+            tensor.data = before
+        elif not torch.equal(tensor, before):
             with torch.no_grad():
                 tensor.copy_(before)
 
     return restore
+
+
+def _remember_array(array: np.ndarray[Any, Any]) -> Callable[[], None]:
+    before = array.copy()
+
+    def restore() -> None:
+        if array.flags.writeable:
+            array[...] = before
+
+    return restore
+
+
+def _start_alike(generator: Any) -> Callable[[], None]:
+    """A function that puts a generator of random numbers, a module of them too, back to where it was; now it starts anew."""
+    if isinstance(generator, np.random.Generator):
+        bits = generator.bit_generator
+        state, put = bits.state, partial(setattr, bits, "state")
+        bits.state = type(bits)(PROBE_SEED).state
+    elif hasattr(generator, "get_state"):  # of PyTorch, and NumPy's older
+        state, put = generator.get_state(), generator.set_state
+        (generator.manual_seed if isinstance(generator, torch.Generator) else generator.seed)(PROBE_SEED)
+    else:  # of Python
+        state, put = generator.getstate(), generator.setstate
+        generator.seed(PROBE_SEED)
+    return partial(put, state)

@@ -8,18 +8,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
-from torch.optim.lr_scheduler import LambdaLR
+
+from .height import Still
 
 NAMES = ("lr", "learning_rate")  # where Lightning's own finder looks, in its order
 # Learning rates an optimizer's group and a scheduler of torch keep besides ``lr``; scaled together, a schedule keeps its shape.
-GROUP_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
-SCHEDULER_RATES = ("base_lrs", "_last_lr", "max_lrs", "min_lrs", "eta_min")
+GROUP_RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
+SCHEDULER_RATES = ("base_lrs", "_last_lr", "max_lrs", "min_lrs", "default_min_lr", "eta_min")
 
 
 def set_attribute(owners: Sequence[Any], names: Sequence[str], value: Any) -> list[str]:
     """Set each of ``names`` that an owner or its ``hparams`` has, as Lightning does, and return the names that were found.
 
-    owners: the module and its datamodule. An attribute that cannot be written counts as not found.
+    owners: the module and its datamodule. A method, and an attribute that cannot be written, count as not found.
     """
     found = []
     for holder in _holders(owners):
@@ -28,10 +29,10 @@ def set_attribute(owners: Sequence[Any], names: Sequence[str], value: Any) -> li
                 if name in holder:
                     holder[name] = value
                     found.append(name)
-            elif hasattr(holder, name):
+            elif hasattr(holder, name) and not callable(getattr(holder, name)):
                 try:
                     setattr(holder, name, value)
-                except AttributeError:
+                except (AttributeError, TypeError):
                     continue
                 found.append(name)
     return list(dict.fromkeys(found))
@@ -42,7 +43,7 @@ def get_attribute(owners: Sequence[Any], names: Sequence[str]) -> Any:
     for name in names:
         for holder in _holders(owners):
             found = holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
-            if found is not None:
+            if found is not None and not callable(found):
                 return found
     return None
 
@@ -91,7 +92,7 @@ class LearningRate(pl.Callback):
     Args:
         learning_rate: above 0.
         proportions: of the untouched module; None leaves the optimizers as they are.
-        constant: take out the schedulers.
+        constant: let no scheduler step.
 
     Attributes:
         rates: of every parameter group before any schedule, known once the fit began.
@@ -104,7 +105,7 @@ class LearningRate(pl.Callback):
         self.rates: list[float] = []
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Scale the groups and their schedulers, or replace the schedulers."""
+        """Scale the groups and their schedulers, or hold the schedulers still."""
         groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
         if self.proportions is not None and not self.proportions.followed:
             factor = self.learning_rate / self.proportions.learning_rate
@@ -121,11 +122,8 @@ class LearningRate(pl.Callback):
         if self.constant:
             for group in groups:
                 group["lr"] = base_rate(group)
-            if pl_module.automatic_optimization:
-                trainer.strategy.lr_scheduler_configs = []
-            else:  # the module steps its schedulers itself
-                for config in trainer.lr_scheduler_configs:
-                    config.scheduler = LambdaLR(config.scheduler.optimizer, lambda _: 1.0)
+            for config in trainer.lr_scheduler_configs:  # the module may ask for them, and step them itself
+                config.scheduler, config.reduce_on_plateau = Still(config.scheduler), False  # type: ignore[assignment]
         self.rates = [base_rate(group) for group in groups]
 
 

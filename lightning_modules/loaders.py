@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import is_dataclass
-from itertools import islice
+from types import NoneType
 from typing import Any
 
 import torch
@@ -25,29 +25,35 @@ def n_examples(batch: Any) -> int:
 
     >>> n_examples({"tokens": [torch.zeros(4, 7), torch.zeros(4)], "lengths": torch.ones(4)})
     4
-    >>> n_examples(["two", "sentences"])
-    2
+    >>> n_examples((["three", "short", "sentences"], [0, 1, 0]))
+    3
     """
-    tensor = next(_tensors(batch), None)
+    tensor = next(tensors(batch), None)
     if tensor is not None:
         return len(tensor)
-    if isinstance(batch, Mapping):
-        batch = next(iter(batch.values()), None)
+    while isinstance(batch, Mapping) or (isinstance(batch, tuple) and batch and isinstance(batch[0], (list, tuple))):
+        batch = next(iter(batch.values()), None) if isinstance(batch, Mapping) else batch[0]
     return len(batch) if isinstance(batch, Sequence) and not isinstance(batch, str) else 1
 
 
 def has_size(batch: Any, batch_size: int) -> bool:
     """Whether a batch is one of ``batch_size`` examples: some tensor in it has an axis of that length (sequences may come
-    time first), or ``n_examples`` says so.
+    time first), some list in it that length (images of several sizes do not fit one tensor), or ``n_examples`` says so.
+
+    A list or tuple that holds tensors beside whatever else is no such list when it is the batch itself: inputs and labels.
     """
-    return n_examples(batch) == batch_size or any(batch_size in tensor.shape for tensor in _tensors(batch))
+    if n_examples(batch) == batch_size or any(batch_size in tensor.shape for tensor in tensors(batch)):
+        return True
+    outermost = isinstance(batch, (list, tuple)) and any(isinstance(part, Tensor) for part in batch)
+    return any(len(part) == batch_size for part in _lists(batch) if not (outermost and part is batch))
 
 
 def at_batch_size(loaders: Any, batch_size: int, *, seed: int) -> Any:
     """The same loaders giving batches of ``batch_size``, in an order that belongs to ``seed``.
 
-    A ``DataLoader`` of another batch size, or with a generator of its own, is made again with the same data set, sampler,
-    collate function and workers; others, and what is no ``DataLoader``, stay as they are. ``loaders`` may be a collection.
+    A ``DataLoader`` of another batch size, or with a generator of its own or its sampler's, is made again with the same data
+    set, sampler, collate function and workers; others, and what is no ``DataLoader``, stay as they are. ``loaders`` may be a
+    collection.
     """
     if hasattr(loaders, "iterables") and hasattr(loaders, "flattened"):  # Lightning's CombinedLoader
         loaders = copy.copy(loaders)
@@ -57,26 +63,29 @@ def at_batch_size(loaders: Any, batch_size: int, *, seed: int) -> Any:
 
 
 def _made_again(loader: DataLoader[Any], batch_size: int, seed: int) -> DataLoader[Any]:
-    plain_batches = type(loader.batch_sampler) is BatchSampler
-    if loader.generator is None and (loader.batch_size == batch_size or not (loader.batch_size or plain_batches)):
+    batches: Any = loader.batch_sampler
+    plain = type(batches) is BatchSampler
+    size, sampler = (batches.batch_size, batches.sampler) if plain else (None, loader.sampler)
+    draws_its_own = any(isinstance(getattr(each, "generator", None), torch.Generator) for each in (loader, batches, sampler))
+    if not draws_its_own and size in (None, batch_size):
         return loader
     generator = torch.Generator().manual_seed(seed)
-    names = "num_workers collate_fn pin_memory timeout worker_init_fn multiprocessing_context prefetch_factor"
+    names = "num_workers collate_fn pin_memory timeout worker_init_fn multiprocessing_context prefetch_factor in_order"
     options = {name: getattr(loader, name) for name in (*names.split(), "persistent_workers")}
     options |= {"generator": generator}
-    if isinstance(loader.dataset, IterableDataset):
-        return DataLoader(loader.dataset, batch_size, drop_last=loader.drop_last, **options)
-    batches: Any = loader.batch_sampler
-    if loader.batch_size is None and not plain_batches:  # batches chosen by a sampler of the user's: only their order is ours
+    if not plain and batches is not None:  # batches chosen by a sampler of the user's: only their order is ours
         return DataLoader(loader.dataset, batch_sampler=_seeded(batches, generator), **options)
-    sampler, drop_last = (batches.sampler, batches.drop_last) if plain_batches else (loader.sampler, loader.drop_last)
-    return DataLoader(loader.dataset, batch_size, sampler=_seeded(sampler, generator), drop_last=drop_last, **options)
+    if not isinstance(loader.dataset, IterableDataset):
+        options["sampler"] = _seeded(sampler, generator)
+    if plain:
+        return DataLoader(loader.dataset, batch_size, drop_last=batches.drop_last, **options)
+    return DataLoader(loader.dataset, None, **options)  # the data set gives whole batches
 
 
 def _seeded(sampler: Any, generator: torch.Generator) -> Any:
     """A copy of a sampler that draws from ``generator`` where it draws from one at all."""
     sampler = copy.copy(sampler)
-    if hasattr(sampler, "generator"):
+    if isinstance(getattr(sampler, "generator", ""), (torch.Generator, NoneType)):
         sampler.generator = generator
     return sampler
 
@@ -106,21 +115,32 @@ def _indexed(loader: DataLoader[Any], at_once: int, size: int) -> list[Any]:
     # What the sampler serves: a SubsetRandomSampler keeps the validation examples of the same data set apart.
     rows = sampler.indices if hasattr(sampler, "indices") else range(len(dataset))
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(PROBE_SEED))[:size].tolist()
-    examples = iter([int(rows[index]) for index in order])
-    first = loader.collate_fn([dataset[row] for row in islice(examples, 1)])
-    at_once = max(1, min(at_once, PROBE_BYTES // max(1, sum(tensor.nbytes for tensor in _tensors(first)))))
-    examples = iter([int(rows[index]) for index in order])
-    return [loader.collate_fn([dataset[row] for row in part]) for part in iter(lambda: list(islice(examples, at_once)), [])]
+    chosen = [int(rows[index]) for index in order]
+    first = loader.collate_fn([dataset[row] for row in chosen[:1]])
+    at_once = max(1, min(at_once, PROBE_BYTES // max(1, sum(tensor.nbytes for tensor in tensors(first)))))
+    parts = [chosen[start : start + at_once] for start in range(0, len(chosen), at_once)]
+    return [loader.collate_fn([dataset[row] for row in part]) for part in parts]
 
 
-def _tensors(batch: Any) -> Iterator[Tensor]:
+def tensors(batch: Any) -> Iterator[Tensor]:
     """The tensors of a batch that have a length, in order."""
     if isinstance(batch, Tensor):
         if batch.ndim:
             yield batch
         return
+    for part in _parts(batch):
+        yield from tensors(part)
+
+
+def _lists(batch: Any) -> Iterator[Sequence[Any]]:
+    """The lists and tuples of a batch at any depth, itself included."""
+    if isinstance(batch, (list, tuple)):
+        yield batch
+    for part in _parts(batch):
+        yield from _lists(part)
+
+
+def _parts(batch: Any) -> Iterable[Any]:
     if is_dataclass(batch) and not isinstance(batch, type):
         batch = vars(batch)
-    parts: Iterable[Any] = batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else ()
-    for part in parts:
-        yield from _tensors(part)
+    return batch.values() if isinstance(batch, Mapping) else batch if isinstance(batch, (list, tuple)) else ()

@@ -17,7 +17,7 @@ from .user_code import where
 MAX_POINTS = 200  # heights of a run: enough for any curve on a page, small enough to store as one attribute
 POINTS_PER_EPOCH = 4
 PREFIXES = {"val": r"^(val|valid|validation)[_/.-]", "train": r"^(train|training)[_/.-]"}
-SUFFIXES = re.compile(r"(_step|_epoch)?(/dataloader_idx_\d+)?$")  # that Lightning adds to what is logged
+SUFFIX = re.compile(r"/dataloader_idx_\d+$")  # that Lightning adds where there are several validation loaders
 
 
 def probe_steps(steps_per_epoch: int, epochs: int) -> list[int]:
@@ -90,6 +90,7 @@ class Recorder(pl.Callback):
         self._batch_size = batch_size
         self._monitor, self._mode = monitor, mode
         self._updates = 0  # of all optimizers
+        self._any_loss = False  # since the last update
         self._batches_per_epoch = math.inf
         self._parameters: list[torch.Tensor] = []
         self._validation_names: set[str] = set()
@@ -119,16 +120,21 @@ class Recorder(pl.Callback):
     ) -> None:
         """Record the minibatch loss of the step just done, then look at the weights and the height after it."""
         self.batches += 1
-        self.examples += n_examples(batch)
-        loss = None if (outputs or {}).get("loss") is None else float(outputs["loss"])
+        whole = self._batch_size is not None and has_size(batch, self._batch_size)  # sequences may come time first
+        self.examples += (whole and self._batch_size) or n_examples(batch)
+        loss = None if (outputs or {}).get("loss") is None else float(outputs["loss"]) * trainer.accumulate_grad_batches
         if loss is not None and (self.step in self._at or not math.isfinite(loss)):
             points = self.curves["minibatch_loss"]
             if not points or points[-1][0] < self.step:  # of several batches accumulated into one update the first
                 points.append((self.step, loss))
             if not math.isfinite(loss):
                 self._stop(trainer, self.step)
+        self._any_loss |= loss is not None or not pl_module.automatic_optimization
         updated, self._updates = trainer.global_step > self._updates, trainer.global_step
-        if not updated or (loss is None and pl_module.automatic_optimization):  # accumulating, or the module skipped this batch
+        if not updated:  # accumulating
+            return
+        moved, self._any_loss = self._any_loss, False
+        if not moved:  # the module skipped every batch of this update
             return
         self.step += 1
         if not all_finite(self._parameters):
@@ -142,7 +148,7 @@ class Recorder(pl.Callback):
         log = pl_module.log
 
         def listen(name: str, *args: Any, **kwargs: Any) -> None:
-            self._validation_names.add(name)
+            self._validation_names |= {name, f"{name}_step", f"{name}_epoch"} if kwargs.get("on_step") else {name}
             log(name, *args, **kwargs)
 
         pl_module.log = listen  # type: ignore[method-assign]
@@ -194,11 +200,13 @@ class Recorder(pl.Callback):
     def _keep(self, trainer: pl.Trainer, stage: str) -> None:
         if self.nonfinite_at is not None:
             return
-        validation = {name for name in trainer.callback_metrics if SUFFIXES.sub("", name) in self._validation_names}
-        for name in validation if stage == "val" else set(trainer.callback_metrics) - validation:
-            ours = metric_name(stage, name)
+        metrics = trainer.callback_metrics
+        validation = {name for name in metrics if SUFFIX.sub("", name) in self._validation_names}
+        names = validation if stage == "val" else set(metrics) - validation
+        values = {metric_name(stage, name): metrics[name] for name in sorted(names)}  # of loss and loss_epoch the latter
+        for ours, value in values.items():
             if ours is not None:
-                self.curves.setdefault(ours, []).append((self.step, float(trainer.callback_metrics[name])))
+                self.curves.setdefault(ours, []).append((self.step, float(value)))
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         height = mean_loss(pl_module, self._probe_batches, monitor=self._monitor, mode=self._mode)

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+STANDARD_LIBRARY = Path(os.__file__).parent
 OURS = [Path(__file__).parents[1] / package for package in ("lightning_modules", "reports", "studies")]
 
 
@@ -33,11 +34,12 @@ def last_line_of(trace: TracebackType | None) -> str:
 
 def is_ours(file: str) -> bool:
     """Whether a file is of this project."""
-    return Path(file).parent in OURS
+    return any(Path(file).is_relative_to(package) for package in OURS)
 
 
 def _is_users(file: str) -> bool:
-    return Path(file).exists() and "site-packages" not in Path(file).parts and not is_ours(file)
+    installed = "site-packages" in Path(file).parts or Path(file).is_relative_to(STANDARD_LIBRARY)
+    return Path(file).exists() and not installed and not is_ours(file)
 
 
 def _short(file: str) -> str:

@@ -22,6 +22,7 @@ SWING = 0.5  # in tau: a typical step up or down of half of what may be missing 
 REVERSALS = 1 / 3  # of the neighbouring changes; a straight way down has none, white noise two thirds
 GAIN = 0.2  # in tau, over the last third: less is not told from standing still
 STILL = 0.5  # in tau: a run whose second half stays within this band stands still
+LAG = 0.5  # of the way down: twice what separates training from evaluation mode where nothing is wrong
 RISE = 0.2  # in tau, of the way down or of a metric's span in the study: a smaller change is not spoken of
 JUDGEMENT_COLUMNS = ("trial", "batch_size", "learning_rate", "seed", "judgement", "number", "sentence")
 
@@ -38,10 +39,12 @@ class Walk:
     """One finite run as the judgements see it.
 
     heights: (epochs, heights); progress: at the same times, 0 at the start and 1 at the floor; way: start minus floor,
-    above 0; end: final progress; validation: metric to (epochs, values); directions: by metric; tau as in ``Thresholds``.
+    above 0; end: final progress; minibatches: (epochs, losses) in training mode, empty where none were kept; validation:
+    metric to (epochs, values); directions: by metric; tau as in ``Thresholds``.
     """
 
     heights: Curve
+    minibatches: Curve
     progress: Floats
     way: float
     end: float
@@ -67,7 +70,7 @@ def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Threshold
     thresholds = thresholds or Thresholds()
     floors = find_floors(runs, thresholds)
     directions = _directions(runs)
-    looked_at = ["height", "val_loss", *directions]
+    looked_at = ["height", "minibatch_loss", "val_loss", *directions]
     paths = {
         key: (path["epoch"].to_numpy(float), path["value"].to_numpy(float))
         for key, path in curves[curves["metric"].isin(looked_at)].sort_values("step").groupby(["trial", "metric"])
@@ -80,7 +83,10 @@ def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Threshold
             continue
         validation = {name: paths[run["trial"], name] for name in ("val_loss", *directions) if (run["trial"], name) in paths}
         progress = (run["first_height"] - heights[1]) / way
-        walk = Walk(heights, progress, way, run["progress"], run["verdict"], validation, directions, thresholds.tau)
+        minibatches = paths.get((run["trial"], "minibatch_loss"), (np.empty(0), np.empty(0)))
+        walk = Walk(
+            heights, minibatches, progress, way, run["progress"], run["verdict"], validation, directions, thresholds.tau
+        )
         for name, look in LOOKS.items():
             if found := look(walk):
                 same = {key: run[key] for key in JUDGEMENT_COLUMNS[:4]}
@@ -138,6 +144,21 @@ def _still_improving(walk: Walk) -> Found | None:
     return more, f"{sentence} further on, so the budget is too short to tell slow from stuck"
 
 
+def _evaluation_lags(walk: Walk) -> Found | None:
+    """In training mode the loss came down, and the height stayed far above it, in the last third of the run."""
+    in_training, height = (values[epochs >= walk.heights[0][-1] * 2 / 3] for epochs, values in (walk.minibatches, walk.heights))
+    if len(in_training) < 3 or not np.isfinite(in_training).all():
+        return None
+    low, high = float(np.median(in_training)), float(np.median(height))
+    if (high - low) / walk.way < LAG or low >= walk.heights[1][0]:
+        return None
+    ends = f"its batches end at a loss of {format_number(low)} in training mode, its height at {format_number(high)}"
+    return (
+        high - low,
+        f"{ends} in evaluation mode: the averages batch norm keeps lag behind; the verdict may change in a longer run",
+    )
+
+
 def _overfit(walk: Walk) -> Found | None:
     """Validation loss rose from its lowest, and its gap to the training height grew since."""
     if not (lowest := _validation_rose(walk)):
@@ -189,6 +210,7 @@ LOOKS: dict[str, Callable[[Walk], Found | None]] = {
     "oscillating": _oscillating,
     "died": _died,
     "still improving": _still_improving,
+    "evaluation lags": _evaluation_lags,
     "overfitting": _overfit,
     "loss and metric disagree": _disagreement,
 }

@@ -52,7 +52,7 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
     Raises:
         ValueError: bad input, before anything is made or trained.
         StudyInUse: another process works on this study.
-        FailedAlike: the module failed three times in a row in the same way.
+        FailedAlike: the module failed three times in a row in the same way, or in every run.
         KeyboardInterrupt: Ctrl-C; what finished is kept, the same call goes on.
     """
     assert config.name is not None
@@ -237,6 +237,8 @@ def work_off(
             failures.clear()
             _tell(study, trial, run)
         on_run(study, planned - left, planned)
+    if failures and not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+        raise FailedAlike(f"no run of the study finished, the last of {len(failures)}: {failures[-1]}")
 
 
 def _out_of_memory(error: BaseException) -> bool:

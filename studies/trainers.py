@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from studies.config import LENGTHS, nearest
-from studies.sources import full_spec, load_class, spec_source
+from studies.sources import PACKAGES, Source, full_spec, load_class, spec_source
 
 # Everything Lightning does by default that costs time or disk and gives a short run nothing.
 QUIET = {
@@ -71,8 +71,9 @@ def build_trainer(
 
     Raises ValueError with Lightning's complaint about an option.
     """
-    logging.getLogger(package).setLevel(logging.WARNING)  # it says which devices exist, at every fit
-    chosen = {name: _made(name, value) for name, value in options.items()}
+    for each in PACKAGES:  # either says which devices exist, at every fit; where both are imported, by the logger of the last
+        logging.getLogger(each).setLevel(logging.WARNING)
+    chosen = {name: _made(name, value, package) for name, value in options.items()}
     theirs = [callback for callback in _listed(chosen.pop("callbacks", None)) if not _is(callback, *TALKATIVE)]
     if any(_is(callback, "Checkpoint") for callback in theirs):
         chosen.setdefault("enable_checkpointing", True)
@@ -103,23 +104,23 @@ def _listed(value: Any) -> list[Any]:
     return [] if value is None or value is False else list(value) if isinstance(value, (list, tuple)) else [value]
 
 
-def _made(name: str, value: Any) -> Any:
+def _made(name: str, value: Any, package: str) -> Any:
     """An option's value for one run: specs made, objects copied, so that no run leaves its state to the next."""
     if name == "logger":  # made with the run's own folder
         return value
     if name == "callbacks":
-        return [_made("callback", each) for each in _listed(value)]
+        return [_made("callback", each, package) for each in _listed(value)]
     if name == "callback" and isinstance(value, str) or isinstance(value, Mapping) and "class_path" in value:
-        return _spec("callbacks" if name == "callback" else name, value).make()
+        return _spec("callbacks" if name == "callback" else name, value, package).make()
     return copy.deepcopy(value)
 
 
-def _spec(name: str, value: Any) -> Any:
+def _spec(name: str, value: Any, package: str = "pytorch_lightning") -> Source:
     """The source of a callback or logger; a bare name is Lightning's."""
     given = dict(value) if isinstance(value, Mapping) else {"class_path": value}
     path = given.get("class_path")
     if isinstance(path, str) and "." not in path:
-        given["class_path"] = f"pytorch_lightning.{'loggers' if name == 'logger' else 'callbacks'}.{path}"
+        given["class_path"] = f"{package}.{'loggers' if name == 'logger' else 'callbacks'}.{path}"
     return spec_source(f"trainer.{name}", full_spec(f"trainer.{name}", given, ()))
 
 
@@ -129,16 +130,14 @@ def _logger(value: Any, package: str, folder: Path) -> Any:
         csv = importlib.import_module(f"{package}.loggers").CSVLogger
         return csv(folder.parent, name="", version=folder.name)
     if isinstance(value, (str, Mapping)):
-        spec = _spec("logger", value)
+        spec = _spec("logger", value, package)
         parameters = signature(load_class("trainer.logger", spec.facts["class_path"])).parameters
         arguments = spec.facts["init_args"]
         if "save_dir" in parameters:
             arguments.setdefault("save_dir", str(folder.parent))
-        # What tells runs apart: a run's name on a server, a version among folders.
-        key = next(
-            (k for k in ("run_name", "version", "name") if k in parameters and not (k == "version" and "id" in parameters)),
-            None,
-        )
+        # What tells runs apart: a run's name on a server (whose version would be an id of its own), a version among folders.
+        names = ("run_name", "name") if {"run_name", "id"} & set(parameters) else ("version", "name")
+        key = next((name for name in names if name in parameters), None)
         if key:
             arguments[key] = folder.name
         return spec_source("trainer.logger", spec.facts).make()

@@ -10,13 +10,18 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
+from conftest import QUIET
 from hypothesis import given
 from hypothesis import strategies as st
+from pytorch_lightning.callbacks import EarlyStopping
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, mse_loss
+from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_modules import ConvNet, Digits, ImageClassifier, Recorder
-from lightning_modules.recorder import MAX_POINTS, all_finite, mean_loss, probe_steps
+from lightning_modules.recorder import MAX_POINTS, all_finite, mean_loss, metric_name, probe_steps
+
+pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")  # where there are more than two CPUs
 
 BATCH_SIZE, STEPS_PER_EPOCH = 256, 5
 
@@ -199,3 +204,314 @@ def test_one_weight_that_is_not_finite_is_seen_and_huge_finite_ones_are_not_mist
     spoilt[1, 2] = bad
     assert not all_finite([torch.ones(5), spoilt])
     assert not all_finite([torch.tensor([math.inf]), torch.tensor([-math.inf])])
+
+
+N, SMALL = 24, 4  # examples and batch size of what follows: six batches an epoch
+
+
+def table(n: int = N) -> TensorDataset:
+    inputs = torch.randn(n, 3, generator=torch.Generator().manual_seed(2))
+    return TensorDataset(inputs, inputs.sum(1, keepdim=True))
+
+
+def line() -> nn.Module:
+    torch.manual_seed(0)
+    return nn.Linear(3, 1)
+
+
+class Line(pl.LightningModule):
+    """A line fitted by gradient descent; ``skip`` says which batches are skipped."""
+
+    def __init__(self, skip: Sequence[int] = ()) -> None:
+        super().__init__()
+        self.net, self.skip = line(), skip
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return None if batch_idx in self.skip and self.training else mse_loss(self.net(batch[0]), batch[1])
+
+    def configure_optimizers(self) -> Any:
+        return torch.optim.SGD(self.parameters(), lr=0.05)
+
+
+def recorded(module: pl.LightningModule, *, epochs: int = 2, data: Any = None, val: Any = None, **options: Any) -> Recorder:
+    """Of a fit in order, without shuffling."""
+    given = {name: options.pop(name) for name in ("steps", "batch_size") if name in options}
+    recorder = Recorder([table().tensors], **given)
+    callbacks = [recorder, *options.pop("callbacks", [])]
+    trainer = pl.Trainer(**QUIET, max_epochs=epochs, callbacks=callbacks, log_every_n_steps=1, **options)
+    trainer.fit(module, DataLoader(table(), SMALL) if data is None else data, val)
+    return recorder
+
+
+def by_hand(updates: Sequence[Sequence[int]], *, accumulated: int = 1) -> tuple[list[float], list[float]]:
+    """The height before every update and after the last, and the first loss of every update, a list of batches."""
+    net, (inputs, labels) = line(), table().tensors
+    heights, losses = [], []
+    for batches in updates:
+        heights.append(mse_loss(net(inputs), labels).item())
+        net.zero_grad()
+        for batch in batches:
+            rows = slice(batch * SMALL, (batch + 1) * SMALL)
+            loss = mse_loss(net(inputs[rows]), labels[rows])
+            (loss / accumulated).backward()  # type: ignore[no-untyped-call]
+            losses += [loss.item()] if batch == batches[0] else []
+        for weight in net.parameters():
+            weight.data -= 0.05 * weight.grad  # type: ignore[operator]
+    return [*heights, mse_loss(net(inputs), labels).item()], losses
+
+
+def curve(values: Sequence[float], start: int = 0) -> list[Any]:
+    return [(step, pytest.approx(value, rel=1e-4)) for step, value in enumerate(values, start)]
+
+
+def test_heights_and_losses_of_one_step_belong_to_the_same_weights() -> None:
+    recorder = recorded(Line(), steps=range(13), batch_size=SMALL)
+    heights, losses = by_hand([[batch] for batch in range(6)] * 2)
+    assert recorder.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
+    assert (recorder.step, recorder.batches, recorder.examples, recorder.epochs) == (12, 12, 48, 2.0)
+    assert recorder.validation_examples == 0
+
+
+def test_accumulated_batches_are_one_step_and_its_first_loss_is_kept() -> None:
+    recorder = recorded(Line(), accumulate_grad_batches=4)
+    updates = [[0, 1, 2, 3], [4, 5]]  # the epoch ends the second
+    heights, losses = by_hand(updates * 2, accumulated=4)
+    assert [step for step, _ in recorder.curves["height"]] == probe_steps(2, 2) == [0, 1, 2, 3, 4]
+    assert recorder.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
+    assert (recorder.step, recorder.batches, recorder.examples, recorder.epochs) == (4, 12, 48, 2.0)
+
+
+@pytest.mark.filterwarnings("ignore:.training_step. returned .None.:UserWarning")  # Lightning's, meant for the user
+def test_skipped_batches_are_no_steps() -> None:
+    recorder = recorded(Line(skip=[0, 2, 5]), steps=range(13))
+    heights, losses = by_hand([[1], [3], [4]] * 2)
+    assert recorder.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
+    assert (recorder.step, recorder.batches, recorder.epochs) == (6, 12, 2.0)
+
+
+@pytest.mark.filterwarnings("ignore:.training_step. returned .None.:UserWarning")
+def test_an_update_counts_when_any_of_its_batches_was_not_skipped() -> None:
+    recorder = recorded(Line(skip=[1, 2, 3, 4]), steps=range(13), accumulate_grad_batches=2)  # 2, 3 is all skipped
+    heights, losses = by_hand([[0], [5]] * 2, accumulated=2)
+    assert recorder.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
+    assert recorder.step == 4
+
+
+class Two(Line):
+    """Two optimizers that step in every batch, or every second."""
+
+    def __init__(self, every: int = 1) -> None:
+        super().__init__()
+        self.automatic_optimization, self.every = False, every
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = mse_loss(self.net(batch[0]), batch[1])
+        for optimizer in self.optimizers():
+            optimizer.zero_grad()
+        self.manual_backward(loss)
+        for optimizer in self.optimizers() if (batch_idx + 1) % self.every == 0 else ():
+            optimizer.step()
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        return [torch.optim.SGD([weight], lr=0.05) for weight in self.parameters()]
+
+
+def test_two_optimizers_that_step_in_one_batch_are_one_step() -> None:
+    recorder = recorded(Two())
+    heights, losses = by_hand([[batch] for batch in range(6)] * 2)
+    steps = [step for step, _ in recorder.curves["height"]]
+    assert steps == probe_steps(6, 2) and recorder.step == 12
+    assert recorder.curves["height"] == [curve(heights)[step] for step in steps]
+    assert recorder.curves["minibatch_loss"] == [curve(losses)[step] for step in steps[:-1]]
+
+
+def test_a_module_that_accumulates_by_itself_is_counted_by_its_steps() -> None:
+    recorder = recorded(Two(every=2), steps=range(13))
+    heights, _ = by_hand([[1], [3], [5]] * 2)
+    assert recorder.curves["height"] == curve(heights)
+    assert (recorder.step, recorder.batches, recorder.epochs) == (6, 12, 2.0)
+
+
+class Stream(IterableDataset[Any]):
+    """Examples one by one, no one knows how many."""
+
+    def __iter__(self) -> Any:
+        return iter(zip(*table().tensors, strict=True))
+
+
+@pytest.mark.parametrize(("epochs", "steps"), [(1, [0, 1, 2, 4, 6]), (3, [0, 1, 2, 4, 8, 9, 10, 12, 14, 15, 16, 18])])
+def test_a_stream_is_measured_at_doubling_steps_first_and_by_its_length_after_an_epoch(epochs: int, steps: list[int]) -> None:
+    recorder = recorded(Line(), epochs=epochs, data=DataLoader(Stream(), SMALL))
+    heights, _ = by_hand([[batch] for batch in range(6)] * epochs)
+    assert steps == sorted({0, 1, 2, 4, *(step for step in probe_steps(6, epochs) if step > 6), 6 * epochs})
+    assert recorder.curves["height"] == [curve(heights)[step] for step in steps]
+    assert (recorder.step, recorder.batches, recorder.epochs) == (6 * epochs, 6 * epochs, float(epochs))
+
+
+def test_epochs_of_a_part_of_the_data_are_passes_over_that_part() -> None:
+    recorder = recorded(Line(), limit_train_batches=3)
+    assert (recorder.step, recorder.epochs) == (6, 2.0)
+    assert [step for step, _ in recorder.curves["height"]] == probe_steps(3, 2)
+
+
+class Validated(Line):
+    """Logs its validation loss under a name, and what else ``log_more`` does."""
+
+    name = "val_loss"
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self.log(self.name, mse_loss(self.net(batch[0]), batch[1]))
+
+
+def test_a_run_that_ends_early_has_its_last_height() -> None:
+    stop = EarlyStopping("val_loss", patience=1, stopping_threshold=1e9)  # reached at once
+    recorder = recorded(Validated(), epochs=400, val=DataLoader(table(8), 4), callbacks=[stop])
+    heights, _ = by_hand([[batch] for batch in range(6)])
+    assert recorder.step == 6 and recorder.epochs == 1.0
+    assert 6 not in probe_steps(6, 400)
+    assert recorder.curves["height"][-1] == curve(heights)[-1]
+    assert [step for step, _ in recorder.curves["val_loss"]] == [6]
+
+
+def test_a_stop_inside_an_epoch_is_a_fraction_of_it() -> None:
+    class Stopping(Line):
+        def on_train_batch_end(self, outputs: Any, batch: Any, batch_idx: int) -> None:
+            self.trainer.should_stop = self.global_step == 9
+
+    recorder = recorded(Stopping(), steps=[0, 1])
+    assert (recorder.step, recorder.epochs) == (9, 1.5)
+    assert [step for step, _ in recorder.curves["height"]] == [0, 1, 9]
+
+
+@pytest.mark.parametrize(
+    ("stage", "logged", "ours"),
+    [
+        ("val", "val_loss", "val_loss"),
+        ("val", "loss", "val_loss"),
+        ("val", "valid/loss", "val_loss"),
+        ("val", "validation-loss", "val_loss"),
+        ("val", "val.loss", "val_loss"),
+        ("val", "value_loss", "val_value_loss"),
+        ("val", "loss_epoch", "val_loss"),
+        ("val", "loss_step", None),
+        ("val", "acc/dataloader_idx_0", "val_acc"),
+        ("val", "acc/dataloader_idx_1", "val_acc/dataloader_idx_1"),
+        ("val", "val_acc_epoch/dataloader_idx_0", "val_acc"),
+        ("val", "val_acc_step/dataloader_idx_0", None),
+        ("val", "train_loss", "val_train_loss"),
+        ("train", "train_loss", "train_loss"),
+        ("train", "training/loss", "train_loss"),
+        ("train", "loss", "train_loss"),
+        ("train", "val_gap", "train_val_gap"),
+    ],
+)
+def test_a_metric_has_the_name_of_its_stage(stage: str, logged: str, ours: str | None) -> None:
+    assert metric_name(stage, logged) == ours
+
+
+class Talking(Validated):
+    """Logs in every way there is."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = mse_loss(self.net(batch[0]), batch[1])
+        self.log("step", float(self.global_step))
+        self.log("train_mean", float(batch_idx), on_step=False, on_epoch=True)
+        self.log("both", float(batch_idx), on_step=True, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int, dataloader_idx: int = 0) -> None:
+        super().validation_step(batch, batch_idx, dataloader_idx)
+        self.log_dict({"valid/index": float(batch_idx), "val_named_epoch": 1.0})
+        self.log("val_twice", float(batch_idx), on_step=True, on_epoch=True)
+
+
+def test_logged_metrics_become_curves_under_the_name_of_their_stage() -> None:
+    recorder = recorded(Talking(), steps=[0, 12], val=DataLoader(table(12), 4))
+    assert set(recorder.curves) == {
+        "height",
+        "minibatch_loss",
+        *("val_loss", "val_index", "val_named", "val_twice"),
+        *("train_step", "train_mean", "train_both"),
+    }
+    assert recorder.curves["val_index"] == recorder.curves["val_twice"] == [(6, 1.0), (12, 1.0)]  # the mean of 0, 1, 2
+    assert recorder.curves["train_mean"] == recorder.curves["train_both"] == [(6, 2.5), (12, 2.5)]
+    assert recorder.curves["train_step"] == [(6, 5.0), (12, 11.0)]
+    assert recorder.validation_examples == 12
+
+
+def test_validation_losses_are_those_after_the_epoch() -> None:
+    recorder = recorded(Validated(), steps=range(13), val=DataLoader(table(), N))
+    heights, _ = by_hand([[batch] for batch in range(6)] * 2)
+    assert recorder.curves["val_loss"] == [curve(heights)[6], curve(heights)[12]]
+
+
+def test_of_several_validation_loaders_the_first_has_no_suffix() -> None:
+    recorder = recorded(Validated(), val=[DataLoader(table(), N), DataLoader(table(8), 4)])
+    assert set(recorder.curves) == {"height", "minibatch_loss", "val_loss", "val_loss/dataloader_idx_1"}
+    assert recorder.curves["val_loss"][-1][1] == pytest.approx(recorder.curves["height"][-1][1], rel=1e-5)
+    assert recorder.validation_examples == N + 8
+
+
+class SameName(Validated):
+    """Calls its loss ``loss`` in training and validation."""
+
+    name = "loss"
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.log("loss", -1.0, on_epoch=True)
+        return super().training_step(batch, batch_idx)
+
+
+def test_a_name_shared_by_training_and_validation_is_told_apart_by_its_stage() -> None:
+    recorder = recorded(SameName(), val=DataLoader(table(), N))
+    heights = dict(recorder.curves["height"])
+    assert recorder.curves["val_loss"] == [(step, pytest.approx(heights[step], rel=1e-5)) for step in (6, 12)]
+    assert recorder.curves["train_loss"] == [(6, -1.0), (12, -1.0)]
+
+
+def test_a_sanity_check_before_the_fit_is_not_a_validation() -> None:
+    recorder = Recorder([table().tensors])
+    trainer = pl.Trainer(**QUIET | {"num_sanity_val_steps": 1}, max_epochs=1, callbacks=[recorder], log_every_n_steps=1)
+    module = Validated()
+    trainer.fit(module, DataLoader(table(), SMALL), DataLoader(table(8), 4))
+    assert [step for step, _ in recorder.curves["val_loss"]] == [6]
+    assert recorder.validation_examples == 8
+    assert "log" not in vars(module)
+
+
+class Fixed(Line):
+    """A loader that reads nothing."""
+
+    def train_dataloader(self) -> Any:
+        return DataLoader(table(), SMALL)
+
+
+def test_a_batch_size_that_has_no_effect_is_told_with_its_place() -> None:
+    place = r"Fixed\.train_dataloader \(tests/test_lightning_modules_recorder\.py:\d+\)"
+    rule = (
+        rf"^batch_size has no effect: {place} gives batches of 4 examples when asked for 9; let it read an attribute"
+        r" batch_size, return a torch DataLoader, or study batch size 4 alone$"
+    )
+    trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=[Recorder([table().tensors], batch_size=9)], log_every_n_steps=1)
+    with pytest.raises(ValueError, match=rule):
+        trainer.fit(Fixed())
+
+
+def test_a_batch_size_above_the_training_set_is_told() -> None:
+    with pytest.raises(ValueError, match=r"^batch_size must be at most the training set of 24 examples, got 32$"):
+        recorded(Line(), data=DataLoader(table(), 32), batch_size=32)
+    recorded(Line(), data=DataLoader(table(), 24), batch_size=24)
+    recorded(Line(), data=DataLoader(table(), 16), batch_size=16)  # the last batch is shorter
+
+
+def test_sequences_with_time_first_have_the_batch_size_of_their_second_axis() -> None:
+    class Sequences(Line):
+        def training_step(self, batch: Any, batch_idx: int) -> Any:
+            return mse_loss(self.net(batch), torch.zeros(7, len(batch[0]), 1))
+
+    data = DataLoader(torch.randn(12, 7, 3), SMALL, collate_fn=lambda rows: torch.stack(rows, 1))  # type: ignore[arg-type]
+    recorder = Recorder([torch.randn(7, 5, 3)], batch_size=SMALL)
+    trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=[recorder], log_every_n_steps=1)
+    trainer.fit(Sequences(), data)
+    assert recorder.step == 3

@@ -117,6 +117,18 @@ def test_loss_and_metric_disagree_whichever_way_the_metric_improves(metric: str,
     assert "loss and metric disagree" not in of(found, 1)
 
 
+def test_evaluation_lags_where_batches_are_learnt_and_the_height_is_not() -> None:
+    cells: Cells = {(8, 0.1): [DOWN], (8, 1.0): [list(np.linspace(2.0, 2.9, 21))]}
+    found = of(judged(cells, minibatch_loss=list(np.linspace(2.0, 0.4, 20))), 1)
+    assert found["evaluation lags"].startswith(
+        "its batches end at a loss of 0.653 in training mode, its height at 2.77 in evaluat"
+    )
+    for losses in (list(np.linspace(2.0, 2.0, 20)), [2.0] * 15 + [math.inf] * 5):
+        assert "evaluation lags" not in of(judged(cells, minibatch_loss=losses), 1)
+    hovering: Cells = {(8, 0.1): [DOWN], (8, 1.0): [[2.0] + [1.0, 1.4] * 10]}
+    assert "evaluation lags" not in of(judged(hovering, minibatch_loss=[0.8, 1.6] * 10), 1)
+
+
 def test_metrics_of_a_users_own_disturb_no_judgement() -> None:
     cells: Cells = {(8, 0.1): [DOWN], (8, 1.0): [[2.0, 4.0, 0.1] + [0.0] * 18]}
     rising = [1.0, 0.5, 0.3, *np.linspace(0.31, 0.6, 17)]

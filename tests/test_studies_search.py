@@ -20,7 +20,7 @@ import pytest
 from optuna.trial import TrialState
 
 from reports import classify_cells
-from studies import StudyConfig, StudyInUse, curves_table, load_study, run_study, runs_table
+from studies import FailedAlike, StudyConfig, StudyInUse, curves_table, load_study, run_study, runs_table
 from studies.storage import locked, storage_url
 
 ROOT = Path(__file__).parents[1]
@@ -218,6 +218,14 @@ def test_three_equal_failures_stop_the_study_and_keep_their_error(tmp_path: Path
     for trial in study.trials:
         assert trial.user_attrs["error"] == "ValueError: broken on purpose"
         assert "broken.py" in trial.user_attrs["traceback"]
+
+
+def test_study_of_which_every_run_fails_ends_with_the_last_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "if counts['steps'] > 0: raise ValueError(counts['steps'])"
+    config = small(tmp_path, points=2, model=module(tmp_path, monkeypatch, "always_broken", line))
+    with pytest.raises(FailedAlike, match="no run of the study finished, the last of 2: ValueError: 2"):
+        run_study(config)
+    assert states(load_study(config.storage, "digits")) == ["FAIL"] * 2
 
 
 def test_single_failure_is_skipped_and_trained_at_the_next_call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
