@@ -72,7 +72,8 @@ def train(
     """Train each member, a (learning rate, seed), on fresh weights; runs come back in the order of ``members``.
 
     Members of one seed start from the same weights and see the same batches at every learning rate.
-    A run that turns non-finite is a finding and comes back like any other. What the user's module raises is passed on.
+    A run that turns non-finite is a finding and comes back like any other, also when the module then raises, as distributions
+    of NaN do in validation. What the user's module raises otherwise is passed on.
 
     folder: where the user's loggers and checkpoints write, in a folder for each run.
     """
@@ -86,7 +87,11 @@ def _train_alone(workload: Workload, learning_rate: float, seed: int, batch_size
     recorder = Recorder(fixed.probe, batch_size=batch_size, monitor=workload.monitor, mode=workload.mode)
     rate = LearningRate(learning_rate, fixed.proportions, constant=workload.constant)
     place = Path(folder) / f"bs{batch_size}_lr{learning_rate:.6g}_s{seed}"
-    fit(workload, built, seed=seed, callbacks=[rate, recorder], epochs=epochs, folder=place)
+    try:
+        fit(workload, built, seed=seed, callbacks=[rate, recorder], epochs=epochs, folder=place)
+    except Exception:
+        if recorder.nonfinite_at is None:  # else it is what the module makes of numbers that are not finite: divergence
+            raise
     if recorder.step == 0 and recorder.nonfinite_at is None:
         raise RuntimeError("no step was taken: training_step returned no loss or the training loader is empty")
 

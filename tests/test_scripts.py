@@ -375,9 +375,11 @@ def test_module_that_fails_alike_is_one_sentence(
 
     monkeypatch.setattr("studies.search.train", broken)
     assert call("launch_study", *SMALL) == FAILED
-    said = capsys.readouterr().err
+    printed, said = capsys.readouterr()
     assert said.endswith("3 runs in a row failed alike, so the study stopped: RuntimeError: of the module\n")
     assert "Traceback" not in said
+    assert printed.endswith("report of what was done, with the traceback: outputs/digits/report.html\n")
+    assert 'raise RuntimeError("of the module")' in (place / "outputs" / "digits" / "report.md").read_text()
 
 
 def test_self_check_that_is_held_has_the_exit_code_of_a_study_in_use(

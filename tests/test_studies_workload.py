@@ -124,6 +124,16 @@ def test_defaults_that_lightning_cli_writes_out_are_dropped() -> None:
     assert check_trainer(written | {"precision": "32-true", "callbacks": None}) == {"precision": "32-true"}
 
 
+def test_module_that_raises_once_it_is_no_longer_finite_has_diverged() -> None:
+    class Strict(Logging):
+        def validation_step(self, batch: Any, batch_idx: int) -> None:
+            torch.distributions.Normal(self.layer(batch[0]), 1.0)  # raises ValueError for NaN
+
+    run = run_of(Workload.of(Strict, Both), rate=1e38)
+    assert run.nonfinite_at == run.steps and run.final_height == run.value == math.inf
+    assert run_of(Workload.of(Strict, Both)).nonfinite_at is None
+
+
 class Counting(pl.Callback):
     """A callback of the user's that remembers."""
 

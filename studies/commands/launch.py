@@ -72,7 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     config = StudyConfig.from_mapping(options)
     folder = Path(out) / str(config.name)
 
-    from studies import judge_study, report_study, run_study  # PyTorch: seconds, so only once the options make sense
+    # PyTorch: seconds, so only once the options make sense
+    from studies import FailedAlike, judge_study, load_study, report_study, run_study
     from studies.next_run import program
     from studies.progress import Progress, print_answer
     from studies.search import run_self_check
@@ -100,6 +101,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("interrupted: what finished is kept; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
+    except FailedAlike:
+        page = report_study(load_study(config.storage, str(config.name)), folder)
+        print(f"report of what was done, with the traceback: {page}")
+        raise
     except Exception as error:
         if not at_work:
             raise
