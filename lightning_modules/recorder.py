@@ -51,25 +51,98 @@ def metric_name(stage: str, name: str) -> str | None:
     return f"{stage}_{bare}"
 
 
-class Recorder(pl.Callback):
-    """Records one run as ``curves`` and stops it at its first non-finite loss, height or weight.
+class Record:
+    """The facts of one run, filled in the order they happen.
 
     Step t is the state after t updates: the height at step t and the minibatch loss at step t belong to the same weights. An
     update is a training batch that ended in a step of the optimizer, or of several.
-
-    Args:
-        probe_batches: the fixed training examples the height is measured on, as batches of the module's own kind.
-        steps: the steps at which to measure, ascending, starting with 0; ``probe_steps`` of the fit unless given.
-        batch_size: examples the first batch must have, if it must; the last of an epoch may be shorter.
-        monitor, mode: see ``height.mean_loss``.
 
     Attributes:
         curves: metric name to list of (step, value); ``height``, ``minibatch_loss``, and every metric the module logs, under
             the name ``metric_name`` gives it. A run that turned non-finite ends its ``height`` with inf at that step.
         nonfinite_at: the first step whose loss, weights or height were not finite; None if all were.
         step, batches, examples: updates done, batches and examples seen.
-        epochs: passes over the training set, fractional.
         validation_examples: examples of the last validation, 0 when there was none.
+        steps: at which the height is measured; ``plan`` sets them unless they were given.
+    """
+
+    def __init__(self, steps: Iterable[int] | None = None) -> None:
+        self.curves: dict[str, list[tuple[int, float]]] = {"height": [], "minibatch_loss": []}
+        self.nonfinite_at: int | None = None
+        self.step = self.batches = self.examples = 0
+        self.validation_examples = 0
+        self.steps: frozenset[int] = frozenset(steps or ())
+        self._given = steps is not None
+        self._batches_per_epoch = math.inf
+
+    @property
+    def epochs(self) -> float:
+        """Passes over the training set; of a stream without length the first pass counts as one, however far it came."""
+        return self.batches / (self._batches_per_epoch if math.isfinite(self._batches_per_epoch) else max(self.batches, 1))
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the height is to be measured now."""
+        return self.step in self.steps and self.nonfinite_at is None
+
+    def plan(self, batches_per_epoch: float, epochs: int, *, accumulated: int = 1) -> None:
+        """Set when to measure; batches_per_epoch: inf while it is not known; accumulated: batches an update."""
+        self._batches_per_epoch = batches_per_epoch
+        if self._given:
+            return
+        if math.isinf(batches_per_epoch):
+            self.steps = frozenset({0, *(2**k for k in range(40))})
+        else:
+            self.steps = frozenset(probe_steps(math.ceil(batches_per_epoch / accumulated), epochs))
+
+    def saw(self, examples: int, loss: float | None) -> None:
+        """A training batch was seen; loss: None when the module skipped it."""
+        self.batches += 1
+        self.examples += examples
+        if loss is None or (self.step not in self.steps and math.isfinite(loss)):
+            return
+        points = self.curves["minibatch_loss"]
+        if not points or points[-1][0] < self.step:  # of several batches accumulated into one update the first
+            points.append((self.step, loss))
+        if not math.isfinite(loss):
+            self._stop(self.step)
+
+    def stepped(self, finite: bool) -> None:
+        """An update was done; finite: whether all weights are."""
+        self.step += 1
+        if not finite:
+            self._stop(self.step)
+
+    def measured(self, height: float) -> None:
+        """The height of the weights as they are."""
+        if math.isfinite(height):
+            self.curves["height"].append((self.step, height))
+        else:
+            self._stop(self.step)
+
+    def keep(self, stage: str, name: str, value: float) -> None:
+        """A metric logged in ``val`` or ``train``; a run that is no longer finite has none (its accuracy would be a number)."""
+        ours = metric_name(stage, name)
+        if ours is not None and self.nonfinite_at is None:
+            points = self.curves.setdefault(ours, [])
+            if points and points[-1][0] == self.step:  # of loss and loss_epoch the latter
+                points.pop()
+            points.append((self.step, value))
+
+    def _stop(self, step: int) -> None:
+        if self.nonfinite_at is None:
+            self.nonfinite_at = step
+            self.curves["height"] = [point for point in self.curves["height"] if point[0] < step] + [(step, math.inf)]
+
+
+class Recorder(pl.Callback):
+    """Fills the ``record`` of one run and stops the run at its first non-finite loss, height or weight.
+
+    Args:
+        probe_batches: the fixed training examples the height is measured on, as batches of the module's own kind.
+        steps: the steps at which to measure, ascending, starting with 0; ``probe_steps`` of the fit unless given.
+        batch_size: examples the first batch must have, if it must; the last of an epoch may be shorter.
+        monitor, mode: see ``height.mean_loss``.
     """
 
     def __init__(
@@ -81,37 +154,26 @@ class Recorder(pl.Callback):
         monitor: str | None = None,
         mode: str = "min",
     ) -> None:
-        self.curves: dict[str, list[tuple[int, float]]] = {"height": [], "minibatch_loss": []}
-        self.nonfinite_at: int | None = None
-        self.step = self.batches = self.examples = 0
-        self.validation_examples = 0
+        self.record = Record(steps)
         self._probe_batches = probe_batches
-        self._steps = None if steps is None else frozenset(steps)
         self._batch_size = batch_size
         self._monitor, self._mode = monitor, mode
         self._updates = 0  # of all optimizers
         self._any_loss = False  # since the last update
-        self._batches_per_epoch = math.inf
         self._parameters: list[torch.Tensor] = []
         self._validation_names: set[str] = set()
-
-    @property
-    def epochs(self) -> float:
-        """Passes over the training set; of a stream without length the first pass counts as one, however far it came."""
-        return self.batches / (self._batches_per_epoch if math.isfinite(self._batches_per_epoch) else max(self.batches, 1))
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the height before the first step."""
         self._parameters = list(pl_module.parameters())
-        self._batches_per_epoch = trainer.num_training_batches
-        self._plan(trainer)
+        self._plan(trainer, trainer.num_training_batches)
         with same_random_numbers():  # the module's transfer hooks may draw augmentations: the same ones in every run
             self._probe_batches = [_moved(trainer, pl_module, batch) for batch in self._probe_batches]
         self._measure(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Check the size of the first batch."""
-        if self.batches == 0 and self._batch_size is not None and not has_size(batch, self._batch_size):
+        if self.record.batches == 0 and self._batch_size is not None and not has_size(batch, self._batch_size):
             owner = trainer.fit_loop._data_source.instance
             raise ValueError(_wrong_size(self._batch_size, n_examples(batch), trainer.num_training_batches, owner))
 
@@ -119,32 +181,22 @@ class Recorder(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         """Record the minibatch loss of the step just done, then look at the weights and the height after it."""
-        self.batches += 1
         whole = self._batch_size is not None and has_size(batch, self._batch_size)  # sequences may come time first
-        self.examples += (whole and self._batch_size) or n_examples(batch)
         loss = None if (outputs or {}).get("loss") is None else float(outputs["loss"]) * trainer.accumulate_grad_batches
-        if loss is not None and (self.step in self._at or not math.isfinite(loss)):
-            points = self.curves["minibatch_loss"]
-            if not points or points[-1][0] < self.step:  # of several batches accumulated into one update the first
-                points.append((self.step, loss))
-            if not math.isfinite(loss):
-                self._stop(trainer, self.step)
+        self.record.saw((whole and self._batch_size) or n_examples(batch), loss)
         self._any_loss |= loss is not None or not pl_module.automatic_optimization
         updated, self._updates = trainer.global_step > self._updates, trainer.global_step
-        if not updated:  # accumulating
-            return
-        moved, self._any_loss = self._any_loss, False
-        if not moved:  # the module skipped every batch of this update
-            return
-        self.step += 1
-        if not all_finite(self._parameters):
-            self._stop(trainer, self.step)
-        if self.step in self._at and self.nonfinite_at is None:
-            self._measure(trainer, pl_module)
+        if updated:  # else gradients accumulate
+            moved, self._any_loss = self._any_loss, False
+            if moved:  # else the module skipped every batch of this update
+                self.record.stepped(all_finite(self._parameters))
+                if self.record.is_due:
+                    self._measure(trainer, pl_module)
+        trainer.should_stop |= self.record.nonfinite_at is not None
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the examples of each validation anew, and listen which metrics it logs."""
-        self.validation_examples = 0
+        self.record.validation_examples = 0
         log = pl_module.log
 
         def listen(name: str, *args: Any, **kwargs: Any) -> None:
@@ -163,63 +215,42 @@ class Recorder(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count a batch's examples."""
-        self.validation_examples += n_examples(batch)
+        self.record.validation_examples += n_examples(batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Keep what the module logged; a run that is no longer finite has no metrics (its accuracy would still be a number)."""
+        """Keep what the module logged."""
         vars(pl_module).pop("log", None)
         if not trainer.sanity_checking:
             self._keep(trainer, "val")
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep the training metrics of the epoch before: only now are all of its means known."""
-        if self.batches:
+        if self.record.batches:
             self._keep(trainer, "train")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Of a stream the length is known after its first epoch."""
-        if math.isinf(self._batches_per_epoch):
-            self._batches_per_epoch = self.batches
-            self._plan(trainer)
+        if math.isinf(trainer.num_training_batches) and trainer.current_epoch == 0:
+            self._plan(trainer, self.record.batches)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the last height where the run ended early, and keep the last training metrics."""
         self._keep(trainer, "train")
-        if self.nonfinite_at is None and self.curves["height"][-1][0] < self.step:
+        if self.record.nonfinite_at is None and self.record.curves["height"][-1][0] < self.record.step:
             self._measure(trainer, pl_module)
 
-    def _plan(self, trainer: pl.Trainer) -> None:
-        per_epoch, epochs = self._batches_per_epoch, trainer.max_epochs or 1
-        if self._steps is not None:
-            self._at = self._steps
-        elif math.isinf(per_epoch):
-            self._at = frozenset({0, *(2**k for k in range(40))})
-        else:
-            self._at = frozenset(probe_steps(math.ceil(per_epoch / trainer.accumulate_grad_batches), epochs))
+    def _plan(self, trainer: pl.Trainer, batches_per_epoch: float) -> None:
+        self.record.plan(batches_per_epoch, trainer.max_epochs or 1, accumulated=trainer.accumulate_grad_batches)
 
     def _keep(self, trainer: pl.Trainer, stage: str) -> None:
-        if self.nonfinite_at is not None:
-            return
         metrics = trainer.callback_metrics
         validation = {name for name in metrics if SUFFIX.sub("", name) in self._validation_names}
-        names = validation if stage == "val" else set(metrics) - validation
-        values = {metric_name(stage, name): metrics[name] for name in sorted(names)}  # of loss and loss_epoch the latter
-        for ours, value in values.items():
-            if ours is not None:
-                self.curves.setdefault(ours, []).append((self.step, float(value)))
+        for name in sorted(validation if stage == "val" else set(metrics) - validation):
+            self.record.keep(stage, name, float(metrics[name]))
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        height = mean_loss(pl_module, self._probe_batches, monitor=self._monitor, mode=self._mode)
-        if math.isfinite(height):
-            self.curves["height"].append((self.step, height))
-        else:
-            self._stop(trainer, self.step)
-
-    def _stop(self, trainer: pl.Trainer, step: int) -> None:
-        trainer.should_stop = True
-        if self.nonfinite_at is None:
-            self.nonfinite_at = step
-            self.curves["height"] = [point for point in self.curves["height"] if point[0] < step] + [(step, math.inf)]
+        self.record.measured(mean_loss(pl_module, self._probe_batches, monitor=self._monitor, mode=self._mode))
+        trainer.should_stop |= self.record.nonfinite_at is not None
 
 
 def _moved(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:

@@ -68,7 +68,7 @@ def _try(workload: Workload, rate: float, batch_size: int, seed: int) -> list[Te
         fit(workload, built, seed=seed, callbacks=callbacks, replaced=limits)
         inspect.conclude(built.model)
         if workload.monitor is not None:
-            _check_monitor(workload.monitor, inspect.logged, set(recorder.curves), built.model)
+            _check_monitor(workload.monitor, inspect.logged, set(recorder.record.curves), built.model)
     return inspect.after
 
 

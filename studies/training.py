@@ -90,28 +90,30 @@ def _train_alone(workload: Workload, learning_rate: float, seed: int, batch_size
     try:
         fit(workload, built, seed=seed, callbacks=[rate, recorder], epochs=epochs, folder=place)
     except Exception:
-        if recorder.nonfinite_at is None:  # else it is what the module makes of numbers that are not finite: divergence
+        if recorder.record.nonfinite_at is None:  # else it is what the module makes of numbers that are not finite: divergence
             raise
-    if recorder.step == 0 and recorder.nonfinite_at is None:
+    if recorder.record.step == 0 and recorder.record.nonfinite_at is None:
         raise RuntimeError("no step was taken: training_step returned no loss or the training loader is empty")
 
-    curves = {name: ([s for s, _ in points], [v for _, v in points]) for name, points in recorder.curves.items() if points}
+    curves = {
+        name: ([s for s, _ in points], [v for _, v in points]) for name, points in recorder.record.curves.items() if points
+    }
     steps, heights = (np.array(column, dtype=float) for column in curves["height"])
-    finite = recorder.nonfinite_at is None
+    finite = recorder.record.nonfinite_at is None
     final = final_height(steps, heights)
     metrics = {name: values[-1] for name, (_, values) in curves.items() if name.startswith("val_")} if finite else {}
     return Run(
         learning_rate=learning_rate,
         batch_size=batch_size,
         seed=seed,
-        epochs=recorder.epochs,
-        steps=recorder.step,
-        examples=recorder.examples,
+        epochs=recorder.record.epochs,
+        steps=recorder.record.step,
+        examples=recorder.record.examples,
         seconds=time.perf_counter() - began,
-        nonfinite_at=recorder.nonfinite_at,
+        nonfinite_at=recorder.record.nonfinite_at,
         first_height=float(heights[0]),
         final_height=final,
-        validation_examples=recorder.validation_examples,
+        validation_examples=recorder.record.validation_examples,
         value=_value(workload, metrics, final),
         metrics=metrics,
         curves=curves,

@@ -379,7 +379,9 @@ def test_a_fit_measured_at_every_step_ends_as_one_never_measured(kind: type[Net]
         assert differing(found, expected) == []
         assert differing(kept(module), attributes) == []
         last = STEPS if kind is not Stopping else 8
-        assert [step for step, _ in recorder.curves["height"]] == sorted({*(step for step in steps if step < last), last})
+        assert [step for step, _ in recorder.record.curves["height"]] == sorted(
+            {*(step for step in steps if step < last), last}
+        )
 
 
 @kinds

@@ -106,10 +106,10 @@ def test_first_height_is_the_mean_loss_in_evaluation_mode() -> None:
     with torch.no_grad():
         losses = [cross_entropy(by_hand(x), y, reduction="sum") for x, y in data.probe_batches()]
     recorder = fit(module, [0, 10])
-    step, height = recorder.curves["height"][0]
+    step, height = recorder.record.curves["height"][0]
     assert (step, height) == (0, pytest.approx(float(sum(losses)) / data.n_train, rel=1e-5))
-    assert [step for step, _ in recorder.curves["height"]] == [0, 10]
-    assert [step for step, _ in recorder.curves["minibatch_loss"]] == [0]
+    assert [step for step, _ in recorder.record.curves["height"]] == [0, 10]
+    assert [step for step, _ in recorder.record.curves["minibatch_loss"]] == [0]
 
 
 def test_batches_count_by_their_number_of_examples() -> None:
@@ -163,37 +163,37 @@ def test_dense_and_sparse_measuring_end_at_the_same_weights(network: str) -> Non
         if network == "dropout":
             module.network = nn.Sequential(nn.Flatten(), nn.Dropout(0.5), linear())
         recorder = fit(module, steps)
-        assert recorder.step == 2 * STEPS_PER_EPOCH
+        assert recorder.record.step == 2 * STEPS_PER_EPOCH
         ends.append(module.state_dict())
     assert all(torch.equal(value, ends[1][name]) for name, value in ends[0].items())
 
 
 def test_validation_metrics_are_kept_an_epoch() -> None:
     recorder = fit(convnet(), probe_steps(STEPS_PER_EPOCH, 2))
-    assert recorder.nonfinite_at is None
-    assert set(recorder.curves) == {"height", "minibatch_loss", "val_loss", "val_accuracy"}
-    assert [step for step, _ in recorder.curves["val_loss"]] == [5, 10]
-    assert [step for step, _ in recorder.curves["height"]] == probe_steps(STEPS_PER_EPOCH, 2)
+    assert recorder.record.nonfinite_at is None
+    assert set(recorder.record.curves) == {"height", "minibatch_loss", "val_loss", "val_accuracy"}
+    assert [step for step, _ in recorder.record.curves["val_loss"]] == [5, 10]
+    assert [step for step, _ in recorder.record.curves["height"]] == probe_steps(STEPS_PER_EPOCH, 2)
 
 
 @pytest.mark.parametrize("k", [0, 1, 4, 5, 7])
 def test_nan_loss_is_found_at_its_step_and_ends_the_run(k: int) -> None:
     recorder = fit(Breaking(k, "loss"), [0, 2, 10])
-    assert recorder.nonfinite_at == k
-    assert recorder.step == k + 1  # the update with the NaN loss is done before anyone can look
-    assert recorder.curves["height"][-1] == (k, math.inf)
-    assert all(step < k and math.isfinite(value) for step, value in recorder.curves["height"][:-1])
-    step, loss = recorder.curves["minibatch_loss"][-1]
+    assert recorder.record.nonfinite_at == k
+    assert recorder.record.step == k + 1  # the update with the NaN loss is done before anyone can look
+    assert recorder.record.curves["height"][-1] == (k, math.inf)
+    assert all(step < k and math.isfinite(value) for step, value in recorder.record.curves["height"][:-1])
+    step, loss = recorder.record.curves["minibatch_loss"][-1]
     assert step == k and math.isnan(loss)
 
 
 @pytest.mark.parametrize("k", [1, 4, 5, 7, 10])
 def test_infinite_weight_is_found_at_its_step_and_ends_the_run(k: int) -> None:
     recorder = fit(Breaking(k, "weights"), [0, 2, 10])
-    assert recorder.nonfinite_at == recorder.step == k
-    assert recorder.curves["height"][-1] == (k, math.inf)
-    assert [step for step, _ in recorder.curves["height"]] == sorted({s for s in (0, 2, 10) if s < k} | {k})
-    assert all(step < k for step, _ in recorder.curves.get("val_loss", []))
+    assert recorder.record.nonfinite_at == recorder.record.step == k
+    assert recorder.record.curves["height"][-1] == (k, math.inf)
+    assert [step for step, _ in recorder.record.curves["height"]] == sorted({s for s in (0, 2, 10) if s < k} | {k})
+    assert all(step < k for step, _ in recorder.record.curves.get("val_loss", []))
 
 
 @pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf])
@@ -267,34 +267,39 @@ def curve(values: Sequence[float], start: int = 0) -> list[Any]:
 def test_heights_and_losses_of_one_step_belong_to_the_same_weights() -> None:
     recorder = recorded(Line(), steps=range(13), batch_size=SMALL)
     heights, losses = by_hand([[batch] for batch in range(6)] * 2)
-    assert recorder.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
-    assert (recorder.step, recorder.batches, recorder.examples, recorder.epochs) == (12, 12, 48, 2.0)
-    assert recorder.validation_examples == 0
+    assert recorder.record.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
+    assert (recorder.record.step, recorder.record.batches, recorder.record.examples, recorder.record.epochs) == (
+        12,
+        12,
+        48,
+        2.0,
+    )
+    assert recorder.record.validation_examples == 0
 
 
 def test_accumulated_batches_are_one_step_and_its_first_loss_is_kept() -> None:
     recorder = recorded(Line(), accumulate_grad_batches=4)
     updates = [[0, 1, 2, 3], [4, 5]]  # the epoch ends the second
     heights, losses = by_hand(updates * 2, accumulated=4)
-    assert [step for step, _ in recorder.curves["height"]] == probe_steps(2, 2) == [0, 1, 2, 3, 4]
-    assert recorder.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
-    assert (recorder.step, recorder.batches, recorder.examples, recorder.epochs) == (4, 12, 48, 2.0)
+    assert [step for step, _ in recorder.record.curves["height"]] == probe_steps(2, 2) == [0, 1, 2, 3, 4]
+    assert recorder.record.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
+    assert (recorder.record.step, recorder.record.batches, recorder.record.examples, recorder.record.epochs) == (4, 12, 48, 2.0)
 
 
 @pytest.mark.filterwarnings("ignore:.training_step. returned .None.:UserWarning")  # Lightning's, meant for the user
 def test_skipped_batches_are_no_steps() -> None:
     recorder = recorded(Line(skip=[0, 2, 5]), steps=range(13))
     heights, losses = by_hand([[1], [3], [4]] * 2)
-    assert recorder.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
-    assert (recorder.step, recorder.batches, recorder.epochs) == (6, 12, 2.0)
+    assert recorder.record.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
+    assert (recorder.record.step, recorder.record.batches, recorder.record.epochs) == (6, 12, 2.0)
 
 
 @pytest.mark.filterwarnings("ignore:.training_step. returned .None.:UserWarning")
 def test_an_update_counts_when_any_of_its_batches_was_not_skipped() -> None:
     recorder = recorded(Line(skip=[1, 2, 3, 4]), steps=range(13), accumulate_grad_batches=2)  # 2, 3 is all skipped
     heights, losses = by_hand([[0], [5]] * 2, accumulated=2)
-    assert recorder.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
-    assert recorder.step == 4
+    assert recorder.record.curves == {"height": curve(heights), "minibatch_loss": curve(losses)}
+    assert recorder.record.step == 4
 
 
 class Two(Line):
@@ -320,17 +325,17 @@ class Two(Line):
 def test_two_optimizers_that_step_in_one_batch_are_one_step() -> None:
     recorder = recorded(Two())
     heights, losses = by_hand([[batch] for batch in range(6)] * 2)
-    steps = [step for step, _ in recorder.curves["height"]]
-    assert steps == probe_steps(6, 2) and recorder.step == 12
-    assert recorder.curves["height"] == [curve(heights)[step] for step in steps]
-    assert recorder.curves["minibatch_loss"] == [curve(losses)[step] for step in steps[:-1]]
+    steps = [step for step, _ in recorder.record.curves["height"]]
+    assert steps == probe_steps(6, 2) and recorder.record.step == 12
+    assert recorder.record.curves["height"] == [curve(heights)[step] for step in steps]
+    assert recorder.record.curves["minibatch_loss"] == [curve(losses)[step] for step in steps[:-1]]
 
 
 def test_a_module_that_accumulates_by_itself_is_counted_by_its_steps() -> None:
     recorder = recorded(Two(every=2), steps=range(13))
     heights, _ = by_hand([[1], [3], [5]] * 2)
-    assert recorder.curves["height"] == curve(heights)
-    assert (recorder.step, recorder.batches, recorder.epochs) == (6, 12, 2.0)
+    assert recorder.record.curves["height"] == curve(heights)
+    assert (recorder.record.step, recorder.record.batches, recorder.record.epochs) == (6, 12, 2.0)
 
 
 class Stream(IterableDataset[Any]):
@@ -345,14 +350,14 @@ def test_a_stream_is_measured_at_doubling_steps_first_and_by_its_length_after_an
     recorder = recorded(Line(), epochs=epochs, data=DataLoader(Stream(), SMALL))
     heights, _ = by_hand([[batch] for batch in range(6)] * epochs)
     assert steps == sorted({0, 1, 2, 4, *(step for step in probe_steps(6, epochs) if step > 6), 6 * epochs})
-    assert recorder.curves["height"] == [curve(heights)[step] for step in steps]
-    assert (recorder.step, recorder.batches, recorder.epochs) == (6 * epochs, 6 * epochs, float(epochs))
+    assert recorder.record.curves["height"] == [curve(heights)[step] for step in steps]
+    assert (recorder.record.step, recorder.record.batches, recorder.record.epochs) == (6 * epochs, 6 * epochs, float(epochs))
 
 
 def test_epochs_of_a_part_of_the_data_are_passes_over_that_part() -> None:
     recorder = recorded(Line(), limit_train_batches=3)
-    assert (recorder.step, recorder.epochs) == (6, 2.0)
-    assert [step for step, _ in recorder.curves["height"]] == probe_steps(3, 2)
+    assert (recorder.record.step, recorder.record.epochs) == (6, 2.0)
+    assert [step for step, _ in recorder.record.curves["height"]] == probe_steps(3, 2)
 
 
 class Validated(Line):
@@ -368,10 +373,10 @@ def test_a_run_that_ends_early_has_its_last_height() -> None:
     stop = EarlyStopping("val_loss", patience=1, stopping_threshold=1e9)  # reached at once
     recorder = recorded(Validated(), epochs=400, val=DataLoader(table(8), 4), callbacks=[stop])
     heights, _ = by_hand([[batch] for batch in range(6)])
-    assert recorder.step == 6 and recorder.epochs == 1.0
+    assert recorder.record.step == 6 and recorder.record.epochs == 1.0
     assert 6 not in probe_steps(6, 400)
-    assert recorder.curves["height"][-1] == curve(heights)[-1]
-    assert [step for step, _ in recorder.curves["val_loss"]] == [6]
+    assert recorder.record.curves["height"][-1] == curve(heights)[-1]
+    assert [step for step, _ in recorder.record.curves["val_loss"]] == [6]
 
 
 def test_a_stop_inside_an_epoch_is_a_fraction_of_it() -> None:
@@ -380,8 +385,8 @@ def test_a_stop_inside_an_epoch_is_a_fraction_of_it() -> None:
             self.trainer.should_stop = self.global_step == 9
 
     recorder = recorded(Stopping(), steps=[0, 1])
-    assert (recorder.step, recorder.epochs) == (9, 1.5)
-    assert [step for step, _ in recorder.curves["height"]] == [0, 1, 9]
+    assert (recorder.record.step, recorder.record.epochs) == (9, 1.5)
+    assert [step for step, _ in recorder.record.curves["height"]] == [0, 1, 9]
 
 
 @pytest.mark.parametrize(
@@ -428,29 +433,31 @@ class Talking(Validated):
 
 def test_logged_metrics_become_curves_under_the_name_of_their_stage() -> None:
     recorder = recorded(Talking(), steps=[0, 12], val=DataLoader(table(12), 4))
-    assert set(recorder.curves) == {
+    assert set(recorder.record.curves) == {
         "height",
         "minibatch_loss",
         *("val_loss", "val_index", "val_named", "val_twice"),
         *("train_step", "train_mean", "train_both"),
     }
-    assert recorder.curves["val_index"] == recorder.curves["val_twice"] == [(6, 1.0), (12, 1.0)]  # the mean of 0, 1, 2
-    assert recorder.curves["train_mean"] == recorder.curves["train_both"] == [(6, 2.5), (12, 2.5)]
-    assert recorder.curves["train_step"] == [(6, 5.0), (12, 11.0)]
-    assert recorder.validation_examples == 12
+    assert (
+        recorder.record.curves["val_index"] == recorder.record.curves["val_twice"] == [(6, 1.0), (12, 1.0)]
+    )  # the mean of 0, 1, 2
+    assert recorder.record.curves["train_mean"] == recorder.record.curves["train_both"] == [(6, 2.5), (12, 2.5)]
+    assert recorder.record.curves["train_step"] == [(6, 5.0), (12, 11.0)]
+    assert recorder.record.validation_examples == 12
 
 
 def test_validation_losses_are_those_after_the_epoch() -> None:
     recorder = recorded(Validated(), steps=range(13), val=DataLoader(table(), N))
     heights, _ = by_hand([[batch] for batch in range(6)] * 2)
-    assert recorder.curves["val_loss"] == [curve(heights)[6], curve(heights)[12]]
+    assert recorder.record.curves["val_loss"] == [curve(heights)[6], curve(heights)[12]]
 
 
 def test_of_several_validation_loaders_the_first_has_no_suffix() -> None:
     recorder = recorded(Validated(), val=[DataLoader(table(), N), DataLoader(table(8), 4)])
-    assert set(recorder.curves) == {"height", "minibatch_loss", "val_loss", "val_loss/dataloader_idx_1"}
-    assert recorder.curves["val_loss"][-1][1] == pytest.approx(recorder.curves["height"][-1][1], rel=1e-5)
-    assert recorder.validation_examples == N + 8
+    assert set(recorder.record.curves) == {"height", "minibatch_loss", "val_loss", "val_loss/dataloader_idx_1"}
+    assert recorder.record.curves["val_loss"][-1][1] == pytest.approx(recorder.record.curves["height"][-1][1], rel=1e-5)
+    assert recorder.record.validation_examples == N + 8
 
 
 class SameName(Validated):
@@ -465,9 +472,9 @@ class SameName(Validated):
 
 def test_a_name_shared_by_training_and_validation_is_told_apart_by_its_stage() -> None:
     recorder = recorded(SameName(), val=DataLoader(table(), N))
-    heights = dict(recorder.curves["height"])
-    assert recorder.curves["val_loss"] == [(step, pytest.approx(heights[step], rel=1e-5)) for step in (6, 12)]
-    assert recorder.curves["train_loss"] == [(6, -1.0), (12, -1.0)]
+    heights = dict(recorder.record.curves["height"])
+    assert recorder.record.curves["val_loss"] == [(step, pytest.approx(heights[step], rel=1e-5)) for step in (6, 12)]
+    assert recorder.record.curves["train_loss"] == [(6, -1.0), (12, -1.0)]
 
 
 def test_a_sanity_check_before_the_fit_is_not_a_validation() -> None:
@@ -475,8 +482,8 @@ def test_a_sanity_check_before_the_fit_is_not_a_validation() -> None:
     trainer = pl.Trainer(**QUIET | {"num_sanity_val_steps": 1}, max_epochs=1, callbacks=[recorder], log_every_n_steps=1)
     module = Validated()
     trainer.fit(module, DataLoader(table(), SMALL), DataLoader(table(8), 4))
-    assert [step for step, _ in recorder.curves["val_loss"]] == [6]
-    assert recorder.validation_examples == 8
+    assert [step for step, _ in recorder.record.curves["val_loss"]] == [6]
+    assert recorder.record.validation_examples == 8
     assert "log" not in vars(module)
 
 
@@ -514,4 +521,4 @@ def test_sequences_with_time_first_have_the_batch_size_of_their_second_axis() ->
     recorder = Recorder([torch.randn(7, 5, 3)], batch_size=SMALL)
     trainer = pl.Trainer(**QUIET, max_epochs=1, callbacks=[recorder], log_every_n_steps=1)
     trainer.fit(Sequences(), data)
-    assert recorder.step == 3
+    assert recorder.record.step == 3
