@@ -106,7 +106,11 @@ class LearningRate(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Scale the groups and their schedulers, or hold the schedulers still."""
-        groups = [group for optimizer in trainer.optimizers for group in optimizer.param_groups]
+        self.set(trainer.optimizers, trainer.lr_scheduler_configs)
+
+    def set(self, optimizers: Sequence[Any], scheduler_configs: Sequence[Any] = ()) -> None:
+        """The same for optimizers outside a fit."""
+        groups = [group for optimizer in optimizers for group in optimizer.param_groups]
         if self.proportions is not None and not self.proportions.followed:
             factor = self.learning_rate / self.proportions.learning_rate
             wanted = [factor * rate for rate in self.proportions.rates]
@@ -116,14 +120,14 @@ class LearningRate(pl.Callback):
             for group, by in zip(groups, factors, strict=True):
                 _scale_group(group, by)
             left = iter(factors)
-            of_optimizer = {id(each): [next(left) for _ in each.param_groups] for each in trainer.optimizers}
-            for config in trainer.lr_scheduler_configs:
+            of_optimizer = {id(each): [next(left) for _ in each.param_groups] for each in optimizers}
+            for config in scheduler_configs:
                 _scale_scheduler(config.scheduler, of_optimizer[id(config.scheduler.optimizer)])
         if self.constant:
             for group in groups:
                 group["lr"] = base_rate(group)
-            for config in trainer.lr_scheduler_configs:  # the module may ask for them, and step them itself
-                config.scheduler, config.reduce_on_plateau = Still(config.scheduler), False  # type: ignore[assignment]
+            for config in scheduler_configs:  # the module may ask for them, and step them itself
+                config.scheduler, config.reduce_on_plateau = Still(config.scheduler), False
         self.rates = [base_rate(group) for group in groups]
 
 

@@ -215,7 +215,8 @@ class Recorder(pl.Callback):
         dataloader_idx: int = 0,
     ) -> None:
         """Count a batch's examples."""
-        self.record.validation_examples += n_examples(batch)
+        if self.record.nonfinite_at is None:
+            self.record.validation_examples += n_examples(batch)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Keep what the module logged."""

@@ -95,7 +95,8 @@ def seed_gap(learning_rates: Floats, above: npt.NDArray[np.bool_]) -> tuple[floa
     learning_rates: ascending; above: which of them are judged above the edge. The edge stands where the fewest runs are on
     the wrong side; where several places are equally good the gap spans them all.
     """
-    wrong = np.array([above[:k].sum() + (~above[k:]).sum() for k in range(len(above) + 1)])
+    below = np.concatenate([[0], np.cumsum(above)])  # how many of the first k are judged above
+    wrong = below + (~above).sum() - (np.arange(len(above) + 1) - below)
     best = np.flatnonzero(wrong == wrong.min())
     rates = np.concatenate([[0.0], learning_rates, [math.inf]])
     return float(rates[best[0]]), float(rates[best[-1] + 1]), int(wrong.min())

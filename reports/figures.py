@@ -17,18 +17,21 @@ from matplotlib.lines import Line2D
 from reports.boundaries import EDGES
 from reports.judged import Judged
 from reports.style import DIVERGENT, GOOD, STYLES, format_number, name_metric
+from reports.verdicts import split_curves
 
 FIGURES: dict[str, str] = {
     "map": "Every learning rate and batch size tried, with its verdict, and below each row its three edges with their"
     " 90 % intervals. The band is the interval of the recommended learning rate.",
     "time_to_bottom": "How long each learning rate takes to the bottom. The row “never” holds those that do not get there.",
     "final_height": "Where each run ends, a mark a seed; the line is the median. Marks on the top edge ended above it.",
-    "learning_curves": "Every run on its way down. A mark on the top edge shows where a run left the valley.",
+    "learning_curves": "Every run on its way down, or as many as the title of its panel says."
+    " A mark on the top edge shows where a run left the valley.",
     "loss_and_metric": "Validation at the end of training. Marks on the edge lie beyond it or turned non-finite.",
 }
 """Names of the figures, which are their file stems too, and what each shows."""
 
 PANEL = (3.8, 2.7)  # inches; two panels side by side stay legible at the width of a page
+LINES = 300  # runs drawn in a panel of learning curves; more cover each other and take a millisecond each
 RATE = "learning rate (log scale)"
 FAINT = "#777777"
 
@@ -141,31 +144,38 @@ def plot_final_height(runs: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
 
 
 def plot_learning_curves(runs: pd.DataFrame, curves: pd.DataFrame) -> Figure:
-    """Height over epochs, a thin line a run, a panel a batch size; a mark where a run leaves through the top for good."""
+    """Height over epochs, a thin line a run, a panel a batch size; a mark where a run leaves through the top for good.
+
+    Of more than ``LINES`` runs in a panel that many are drawn, evenly over the learning rates, and its title says so.
+    """
     runs = runs[runs["verdict"].notna()]
     figure, panels = _panels(
         runs, "The runs on their way down (dotted: untrained)", "height (loss)", xlabel="time trained (epochs, log scale)"
     )
-    heights = curves[(curves["metric"] == "height") & (curves["epoch"] > 0)].sort_values(["trial", "step"])
-    paths = {trial: path[["epoch", "value"]].to_numpy(float) for trial, path in heights.groupby("trial")}
+    paths = split_curves(curves[curves["epoch"] > 0], "height")
     for size, ax in panels.items():
         rows = runs[runs["batch_size"] == size]
-        drawn = [
-            (verdict, paths[trial]) for trial, verdict in zip(rows["trial"], rows["verdict"], strict=True) if trial in paths
-        ]
-        values = np.concatenate([path[:, 1] for _, path in drawn]) if drawn else np.ones(1)
-        top = _height_axis(ax, values, rows["first_height"])
-        for verdict, path in drawn:
-            epochs, height, style = path[:, 0], path[:, 1], STYLES[verdict]
+        measured = rows[rows["trial"].isin(list(paths))]
+        drawn = _spread(measured, LINES)
+        values = [paths[trial][1] for trial in measured["trial"]]
+        top = _height_axis(ax, np.concatenate(values) if values else np.ones(1), rows["first_height"])
+        for trial, verdict in zip(drawn["trial"], drawn["verdict"], strict=True):
+            (epochs, height), style = paths[trial], STYLES[verdict]
             inside = np.flatnonzero(height < top)
             end = int(inside[-1]) + 1 if len(inside) else 0  # first point of the last stay above the top edge
             shown = slice(0, end + 1)
             ax.plot(epochs[shown], height[shown].clip(max=top), color=style.colour, ls=style.dash, lw=0.9, alpha=0.7)
             if end < len(height):
                 ax.plot(epochs[end], top, style.marker, color=style.colour, mec="white", mew=0.5, ms=7, clip_on=False, zorder=3)
-        _log_axis(ax, "x", np.concatenate([path[:, 0] for _, path in drawn]) if drawn else np.ones(1))
-        _title(ax, size, _counted(rows["verdict"], "run"))
+        _log_axis(ax, "x", np.concatenate([paths[trial][0] for trial in drawn["trial"]]) if len(drawn) else np.ones(1))
+        _title(ax, size, _counted(rows["verdict"], "run") + (f"\n{LINES} of them drawn" if len(drawn) < len(measured) else ""))
     return figure
+
+
+def _spread(runs: pd.DataFrame, n: int) -> pd.DataFrame:
+    """At most ``n`` runs, evenly over the learning rates, in their order."""
+    places = np.linspace(0, len(runs) - 1, min(n, len(runs))).round().astype(int)
+    return runs.iloc[np.sort(np.argsort(runs["learning_rate"].to_numpy(), kind="stable")[places])]
 
 
 def plot_loss_and_metric(cells: pd.DataFrame) -> Figure:

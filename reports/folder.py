@@ -32,12 +32,7 @@ def write_report(
     in one step, the page last: a reader never sees half a file, and earlier files stay when something fails. A figure that
     cannot be drawn any more is removed.
     """
-    pictures: dict[str, bytes] = {}
-    for name, figure in draw_figures(judged).items():
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI)
-        pictures[name] = buffer.getvalue()
-
+    pictures = draw_pictures(judged)
     place = Path(folder)
     (place / "figures").mkdir(parents=True, exist_ok=True)
     first = [*FIRST_COLUMNS, *judged.cells.columns.difference(FIRST_COLUMNS, sort=False)]
@@ -53,6 +48,16 @@ def write_report(
     about: dict[str, Any] = {"title": title, "configuration": configuration, "command": command}
     _write(place / "report.md", render_markdown(judged, paths, **about).encode(errors="backslashreplace"))
     return _write(place / "report.html", render_html(judged, pictures, **about).encode(errors="backslashreplace"))
+
+
+def draw_pictures(judged: Judged) -> dict[str, bytes]:
+    """The figures as PNG files, by the names in ``FIGURES``."""
+    pictures: dict[str, bytes] = {}
+    for name, figure in draw_figures(judged).items():
+        buffer = BytesIO()
+        figure.savefig(buffer, format="png", dpi=DPI)
+        pictures[name] = buffer.getvalue()
+    return pictures
 
 
 def _write(path: Path, content: bytes) -> Path:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from reports.style import DIVERGENT, TOO_HIGH, format_number, name_metric
-from reports.verdicts import Thresholds, find_floors
+from reports.verdicts import Thresholds, find_floors, split_curves
 
 Floats = npt.NDArray[np.float64]
 Curve = tuple[Floats, Floats]  # epochs, values; ascending in time
@@ -70,20 +70,16 @@ def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Threshold
     thresholds = thresholds or Thresholds()
     floors = find_floors(runs, thresholds)
     directions = _directions(runs)
-    looked_at = ["height", "minibatch_loss", "val_loss", *directions]
-    paths = {
-        key: (path["epoch"].to_numpy(float), path["value"].to_numpy(float))
-        for key, path in curves[curves["metric"].isin(looked_at)].sort_values("step").groupby(["trial", "metric"])
-    }
+    paths = {name: split_curves(curves, name) for name in ("height", "minibatch_loss", "val_loss", *directions)}
     rows = []
     for run in runs[runs["verdict"].notna()].to_dict("records"):
         way = run["first_height"] - floors[run["batch_size"]]
-        heights = paths.get((run["trial"], "height"))
+        heights = paths["height"].get(run["trial"])
         if heights is None or not (0 < way < math.inf) or not np.isfinite(heights[1]).all():
             continue
-        validation = {name: paths[run["trial"], name] for name in ("val_loss", *directions) if (run["trial"], name) in paths}
+        validation = {name: paths[name][run["trial"]] for name in ("val_loss", *directions) if run["trial"] in paths[name]}
         progress = (run["first_height"] - heights[1]) / way
-        minibatches = paths.get((run["trial"], "minibatch_loss"), (np.empty(0), np.empty(0)))
+        minibatches = paths["minibatch_loss"].get(run["trial"], (np.empty(0), np.empty(0)))
         walk = Walk(
             heights, minibatches, progress, way, run["progress"], run["verdict"], validation, directions, thresholds.tau
         )

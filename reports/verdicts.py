@@ -68,6 +68,14 @@ def time_to_bottom(epochs: Floats, progress: Floats, *, level: float) -> float:
     return float(epochs[k - 1] + share * (epochs[k] - epochs[k - 1]))
 
 
+def split_curves(curves: pd.DataFrame, metric: str) -> dict[Any, tuple[Floats, Floats]]:
+    """The curves of one metric by trial: epochs and values, each of shape (n_points,), in order of the steps."""
+    rows = curves[(curves["metric"] == metric) & curves["trial"].notna()].sort_values(["trial", "step"])
+    trials, first = np.unique(rows["trial"].to_numpy(), return_index=True)
+    epochs, values = (np.split(rows[name].to_numpy(float), first[1:]) for name in ("epoch", "value"))
+    return dict(zip(trials.tolist(), zip(epochs, values, strict=True), strict=False))  # no rows split into one empty part
+
+
 def classify(
     runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None, *, against: pd.DataFrame | None = None
 ) -> pd.DataFrame:
@@ -103,10 +111,7 @@ def classify_both(
     judged = runs.reset_index(drop=True).assign(progress=math.nan, time_to_bottom=math.nan, verdict=None, reason=None)
     finished = judged["state"] == FINISHED
     judged.loc[~finished, "reason"] = [_unfinished(row) for row in judged[~finished].to_dict("records")]
-    heights = {
-        trial: (group["epoch"].to_numpy(float), group["value"].to_numpy(float))
-        for trial, group in curves[curves["metric"] == "height"].sort_values(["trial", "step"]).groupby("trial")
-    }
+    heights = split_curves(curves, "height")
     metrics = [column for column in runs if str(column).startswith("val_")]
     order = ["batch_size", "learning_rate", "verdict", "reason", "progress", "time_to_bottom_epochs", "time_to_bottom_steps"]
     order += ["time_to_bottom_seconds", "n_seeds", "n_nonfinite", "final_height", *metrics]

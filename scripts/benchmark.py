@@ -1,4 +1,5 @@
 """Hold this project against the alternatives, side by side in one run: ``mnist`` for speed, ``finders`` for the answer.
+And against its own size: ``report`` for what judging a study of many runs takes.
 
 ``mnist`` times one run of MNIST (MLP 784-128-10) four ways in turn; printed are median and range of ``--repeats`` runs, in
 seconds an epoch, and the ratio to the plain loop. The naive way is what a tutorial shows: Lightning, torchvision's
@@ -7,6 +8,9 @@ transforms and a DataLoader. Times of a run include everything from building the
 ``finders`` asks this project, Lightning's ``lr_find`` and torch-lr-finder for a learning rate and trains what each names on
 fresh seeds. A study on seeds 0, 1, 2 names one learning rate a batch size; a finder names one for each fresh seed. All are
 judged by the floor and the fastest of a grid that was trained on the fresh seeds alone.
+
+``report`` stores synthetic runs, whose verdicts are known from how they were made, as a study stores its own, and times the
+way from the storage to the finished report, a process a size, with its peak memory.
 """
 
 from __future__ import annotations
@@ -16,6 +20,7 @@ import logging
 import math
 import os
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
@@ -44,10 +49,18 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     finders.add_argument("--seeds", type=Any, default=5, metavar="N", help="fresh seeds (default: 5)")
     finders.add_argument("--csv", default=None, metavar="FILE", help="also write a row a suggestion (default: none)")
+    report = make_parser()
+    report.add_argument(
+        "--trials", type=Any, nargs="+", default=[1000, 3000, 10000], metavar="N", help="runs of each study (1000 3000 10000)"
+    )
+    report.add_argument("--folder", default=None, metavar="FOLDER", help="where to keep studies and reports (default: nowhere)")
+    alone = "do one part of it, in this process: what is started for each size"
+    report.add_argument("--part", default=None, choices=("store", "time"), metavar="store|time", help=alone)
     parser = make_parser(__doc__)
     commands = parser.add_subcommands()
     commands.add_subcommand("mnist", mnist, help="time one run of MNIST four ways")
     commands.add_subcommand("finders", finders, help="compare learning rates with those of lr_find and torch-lr-finder")
+    commands.add_subcommand("report", report, help="time the report of synthetic studies of many runs")
     return parse(parser, argv)
 
 
@@ -297,12 +310,149 @@ def _summary(rows: Any) -> str:
     return f"{counts.get('good', 0)} of {len(rows)}{f' ({others})' * bool(others)}: {ends}"
 
 
+SEEDS, EPOCHS, N_TRAIN = 30, 10, 5_000  # of a synthetic study
+FASTEST = {16: 0.1, 64: 0.2, 256: 0.4}  # middle of the good range, by batch size
+START, FLOOR, TIME = 2.3, 0.1, 1.0  # untrained height, lowest height, and the epochs the fastest takes to the bottom
+EDGES = (-0.2 - math.log10(3), 0.6, 1.2)  # in decades from the middle: three times the time; hovers; turns non-finite
+WORDS = ("too low", "good", "too high", "divergent")
+COLUMNS = "runs | tables (s) | judging (s) | report (s) | all (s) | figures alone (s) | peak (MB) | page (MB) | as made"
+
+
+def measure_reports(options: dict[str, Any]) -> None:
+    """Store and report a study of each size, each in a process of its own, and print a Markdown table."""
+    sizes = [count("trials", n) for n in options["trials"]]
+    if options["part"] is not None and options["folder"] is None:
+        raise ValueError(f"folder must be given where one part is done alone, got none for {options['part']!r}")
+    if options["folder"] is not None:
+        from studies.storage import require_writable
+
+        require_writable(Path(options["folder"]), "folder")
+    if options["part"] is not None:
+        {"store": store_synthetic, "time": time_report}[options["part"]](sizes[0], Path(options["folder"]))
+        return
+    print(f"| {COLUMNS} |\n|{'---|' * (COLUMNS.count('|') + 1)}", flush=True)
+    with tempfile.TemporaryDirectory() as nowhere:
+        for n in sizes:
+            arguments = ["report", "--trials", str(n), "--folder", options["folder"] or nowhere]
+            for part in ("store", "time"):  # this process stays small: what it starts would inherit its peak memory
+                subprocess.run([sys.executable, __file__, *arguments, "--part", part], check=True)
+
+
+def store_synthetic(n: int, folder: Path) -> None:
+    """Store what is missing of a study of ``n`` synthetic runs in ``folder``: about 20 ms a run."""
+    import numpy as np
+    import optuna
+    from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+    from optuna.trial import create_trial
+
+    from studies.storage import open_storage
+    from studies.tables import facts_of
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    storage = open_storage(f"sqlite:///{folder / f'{n}.db'}")
+    study = optuna.create_study(study_name=str(n), storage=storage, load_if_exists=True)
+    rates = np.geomspace(0.001, 30, max(-(-n // (SEEDS * len(FASTEST))), 10)).tolist()
+    cells = [(rate, size, seed) for seed in range(SEEDS) for size in FASTEST for rate in rates][:n]
+    space = {"learning_rate": FloatDistribution(rates[0], rates[-1], log=True), "seed": IntDistribution(0, SEEDS - 1)}
+    space |= {"batch_size": CategoricalDistribution(tuple(FASTEST))}
+    random = np.random.default_rng(n)
+    for rate, size, seed in cells[len(study.get_trials(deepcopy=False)) :]:
+        run, verdict = synthetic_run(rate, size, seed, random=random)
+        params = {"learning_rate": rate, "batch_size": size, "seed": seed}
+        study.add_trial(
+            create_trial(
+                params=params,
+                distributions=dict(space),
+                value=run.value,
+                user_attrs=facts_of(run),
+                system_attrs={"fixed_params": params, "made": verdict},
+            )
+        )
+
+
+def synthetic_run(rate: float, batch_size: int, seed: int, *, random: Any) -> tuple[Any, str]:
+    """A run as training returns it, and the verdict it was made to get; its seed moves the edges by 0.05 decades or so."""
+    import numpy as np
+
+    from reports import final_height
+    from studies import Run
+
+    place = math.log10(rate / FASTEST[batch_size]) + random.normal(0, 0.05)
+    verdict = WORDS[sum(place > edge for edge in EDGES)]
+    an_epoch = N_TRAIN // batch_size
+    total = EPOCHS * an_epoch
+    steps = np.unique(np.concatenate([[0, 1, 2, 4, 8, 16], np.linspace(0, total, 45).round()]).astype(int))
+    progress = 1 - 0.1 ** (steps / an_epoch / (TIME * 10 ** max(-0.2 - place, 0)))
+    if verdict == "too high":
+        progress = np.minimum(progress, 0.6) - random.uniform(0, 0.2, len(steps)) * (steps > 0)
+    heights = (START - (START - FLOOR) * progress) * random.normal(1, 0.002, len(steps))
+    bad = None
+    if verdict == "divergent":
+        bad = int(steps[random.integers(3, 12)])
+        steps = steps[steps <= bad]
+        heights = np.where(steps < bad, START * 10.0 ** np.arange(len(steps)), math.inf)
+    done = bad or total
+    validated = np.arange(an_epoch, done + 1, an_epoch)
+    losses = np.interp(validated, steps, heights) + 0.05 + 0.01 * np.arange(len(validated))
+    curves = {
+        "height": (steps.tolist(), heights.tolist()),
+        "minibatch_loss": (steps[:-1].tolist(), (heights[:-1] * random.normal(1, 0.1, len(steps) - 1)).tolist()),
+        "val_accuracy": (validated.tolist(), np.exp(-losses / 2).tolist()),
+        "val_loss": (validated.tolist(), losses.tolist()),
+    }
+    curves = {name: points for name, points in curves.items() if points[0]}
+    final = final_height(steps.astype(float), heights)
+    run = Run(
+        learning_rate=rate,
+        batch_size=batch_size,
+        seed=seed,
+        epochs=done / an_epoch,
+        steps=done,
+        examples=done * batch_size,
+        seconds=0.001 * done,
+        nonfinite_at=bad,
+        first_height=float(heights[0]),
+        final_height=final,
+        validation_examples=450,
+        value=math.inf if bad else float(losses[-1]),
+        metrics={} if bad else {name: curves[name][1][-1] for name in ("val_accuracy", "val_loss")},
+        curves=curves,
+    )
+    return run, verdict
+
+
+def time_report(n: int, folder: Path) -> None:
+    """Print a row of the table: the report of the study of ``n`` runs in ``folder``, of this process, by its parts."""
+    import resource
+
+    from reports import judge
+    from reports.folder import draw_pictures
+    from studies import curves_table, load_study, report_study, runs_table
+
+    began = time.perf_counter()
+    study = load_study(str(folder / f"{n}.db"), str(n))
+    runs, curves = runs_table(study), curves_table(study)
+    read = time.perf_counter()
+    judged = judge(runs, curves)
+    ready = time.perf_counter()
+    page = report_study(study, folder / str(n), judged)
+    written = time.perf_counter()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    draw_pictures(judged)
+    drawn = time.perf_counter()
+    made = [trial.system_attrs["made"] for trial in study.get_trials(deepcopy=False)]
+    seconds = (read - began, ready - read, written - ready, written - began, drawn - written)
+    numbers = [f"{value:.1f}" for value in seconds] + [f"{peak:.0f}", f"{page.stat().st_size / 1e6:.1f}"]
+    print(f"| {n:,} | {' | '.join(numbers)} | {100 * (judged.runs['verdict'] == made).mean():.1f} % |", flush=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the benchmark that was asked for."""
     options = parse_args(argv)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    {"mnist": compare_speed, "finders": compare_answers}[options["subcommand"]](options[options["subcommand"]])
+    commands = {"mnist": compare_speed, "finders": compare_answers, "report": measure_reports}
+    commands[options["subcommand"]](options[options["subcommand"]])
     return 0
 
 

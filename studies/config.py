@@ -14,6 +14,7 @@ import numpy as np
 
 SAMPLERS = ("grid", "tpe", "random", "qmc")
 MODES = ("min", "max")
+FUSES = ("auto", "never")
 LENGTHS = ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")  # Trainer options that say when a run ends
 PER_DECADE = 4  # learning rates a decade: neighbours differ by x1.8, finer than the factor 3 that bounds *good*
 PARTNERS = {"Regressor": "Diabetes", "Parabola": "ParabolaData", "ImageClassifier": "Digits"}  # model and its usual data
@@ -47,6 +48,8 @@ class StudyConfig:
         monitor: a metric the module logs. Logged by ``training_step``, it is the height, instead of the loss returned; logged
             in validation, it is what the search minimises and what decides among learning rates that are equal otherwise.
         mode: ``min``, or ``max`` when more of ``monitor`` is better.
+        fuse: ``auto`` trains members of one batch size together where measuring says that is faster; ``never`` trains each
+            alone, so that a study made again is the same to the bit.
         seeds: runs of each cell, with seeds 0, 1, ...: initial weights and batch order belong to the seed.
         seed_everything: the first seed, as LightningCLI spells it; 0 unless given.
         epochs: how long each run trains, in passes over the training set; ``max_epochs`` of ``trainer``, or 10, unless given.
@@ -72,6 +75,7 @@ class StudyConfig:
     constant: bool = False
     monitor: str | None = None
     mode: str = "min"
+    fuse: str = "auto"
     seeds: int = 3
     seed_everything: int | bool | None = None
     epochs: int | None = None
@@ -115,6 +119,8 @@ class StudyConfig:
             raise ValueError(f"constant must be true or false, got {self.constant!r}")
         if self.mode not in MODES:
             raise ValueError(f"mode must be min or max, got {self.mode!r}")
+        if self.fuse not in FUSES:
+            raise ValueError(f"fuse must be auto or never, got {self.fuse!r}")
         if self.mode == "max" and self.monitor is None:
             raise ValueError("mode max needs monitor, the metric of which more is better, got none")
         model, data = class_name(self.model), class_name(self.data)

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import logging
 import math
 import traceback
 import warnings
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -24,6 +25,7 @@ from optuna.trial import TrialState
 from reports.self_check import rates_to_check
 from studies.config import StudyConfig
 from studies.errors import FailedAlike
+from studies.fusing import Fusing
 from studies.next_run import OPTIONS, given_options
 from studies.preflight import preflight
 from studies.storage import check_storage, locked, open_storage, require_writable, self_check_name
@@ -34,6 +36,7 @@ from studies.workload import Workload
 logger = logging.getLogger(__name__)
 
 CONFIGURATION = "configuration"
+HOW_TRAINED = "how_trained"
 EQUAL_FAILURES = 3  # in a row: the module is broken, more runs would only repeat it
 
 Cell = tuple[float, int, int]  # learning rate, batch size, seed
@@ -115,6 +118,8 @@ def configuration(config: StudyConfig, workload: Workload) -> dict[str, Any]:
     """What makes two studies the same study, as plain JSON: all of it decides what is trained."""
     keys = ("learning_rate", "points", "batch_size", "seeds", "epochs", "sampler", "trials")
     settings = {key: getattr(config, key) for key in keys}
+    if config.fuse != "auto":
+        settings["fuse"] = config.fuse
     if config.seed_values[0]:
         settings["seed_everything"] = config.seed_values[0]
     return json.loads(json.dumps(workload.as_dict() | settings))  # type: ignore[no-any-return]
@@ -205,6 +210,9 @@ def work_off(
     }
     on_run = on_run or (lambda *_: None)
     on_run(study, planned - len(missing), planned)
+    epochs = config.epochs or 1
+    fusing = Fusing(workload, epochs=epochs, decided=study.user_attrs.get(HOW_TRAINED))
+    ready: dict[Cell, tuple[int, Run]] = {}  # trained in one fit with an earlier trial, whose number stands beside
     failures: list[str] = []
     too_large: float = math.inf  # the smallest batch size that did not fit into memory
     for left, point in reversed(list(enumerate(reversed(missing)))):
@@ -214,7 +222,19 @@ def work_off(
         trial = study.ask(space)
         try:
             rate, batch_size, seed = (trial.params[name] for name in space)
-            (run,) = train(workload, [(rate, seed)], batch_size=batch_size, epochs=config.epochs or 1, folder=folder)
+            cell = (rate, batch_size, seed)
+            if cell not in ready and config.fuse == "auto":
+                members = _same_size(missing[len(missing) - left - 1 :], batch_size)
+                n_runs = sum(other.get("batch_size") == batch_size for other in missing)
+                if fusing.decide(members, batch_size=batch_size, n_runs=n_runs):
+                    study.set_user_attr(HOW_TRAINED, fusing.decided)
+                runs = fusing.ahead(members, batch_size=batch_size)
+                ready = {(run.learning_rate, batch_size, run.seed): (trial.number, run) for run in runs}
+            if cell in ready:
+                first, run = ready.pop(cell)
+                trial.set_user_attr("member_of", first)
+            else:
+                (run,) = train(workload, [(rate, seed)], batch_size=batch_size, epochs=epochs, folder=folder)
         except KeyboardInterrupt:
             _fail(study, trial, "interrupted")
             raise
@@ -237,8 +257,16 @@ def work_off(
             failures.clear()
             _tell(study, trial, run)
         on_run(study, planned - left, planned)
+    if fusing.decided != study.user_attrs.get(HOW_TRAINED, {}):  # a fused fit failed
+        study.set_user_attr(HOW_TRAINED, fusing.decided)
     if failures and not study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
         raise FailedAlike(f"no run of the study finished, the last of {len(failures)}: {failures[-1]}")
+
+
+def _same_size(points: Sequence[Mapping[str, Any]], batch_size: int) -> list[tuple[float, int]]:
+    """Members of the points up to the first of another batch size; none where the sampler has yet to choose."""
+    same = itertools.takewhile(lambda point: point.get("batch_size") == batch_size, points)
+    return [(point["learning_rate"], point["seed"]) for point in same]
 
 
 def _out_of_memory(error: BaseException) -> bool:

@@ -34,6 +34,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import optuna
 import pandas as pd
 from optuna.distributions import FloatDistribution, IntDistribution
@@ -109,15 +110,29 @@ def _runs_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 
 
 def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
-    parts = []
-    for trial in trials:
+    columns = ["trial", "step", "epoch", "metric", "value"]
+    numbers, metrics, lengths, steps, epochs, values = [], [], [], [], [], []
+    for trial in trials:  # a row a curve; a DataFrame a curve would take most of the time of a large study's report
         facts = trial.user_attrs
         per_epoch = facts["steps"] / facts["epochs"] if facts.get("epochs") else 1.0
-        for metric, (steps, values) in facts.get("curves", {}).items():
-            part = pd.DataFrame({"trial": trial.number, "step": steps, "metric": metric, "value": [_number(v) for v in values]})
-            parts.append(part.assign(epoch=part["step"] / per_epoch))
-    columns = ["trial", "step", "epoch", "metric", "value"]
-    return pd.concat(parts, ignore_index=True)[columns] if parts else pd.DataFrame(columns=columns)
+        for metric, (at, found) in facts.get("curves", {}).items():
+            numbers.append(trial.number)
+            metrics.append(metric)
+            lengths.append(len(at))
+            steps.append(np.array(at))
+            epochs.append(steps[-1] / per_epoch)
+            values.append(np.array([_number(value) for value in found], dtype=float))
+    if not numbers:
+        return pd.DataFrame(columns=columns)
+    rows = np.repeat(np.arange(len(numbers)), lengths)
+    table = {
+        "trial": np.array(numbers)[rows],
+        "step": np.concatenate(steps),
+        "epoch": np.concatenate(epochs),
+        "metric": pd.Series(metrics).take(rows).array,
+        "value": np.concatenate(values),
+    }
+    return pd.DataFrame(table)
 
 
 def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Judged:
@@ -141,7 +156,9 @@ def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None 
     """Write the report of a study into ``folder`` and return the path of its page; judged: what ``judge_study`` returned."""
     facts = study.user_attrs
     command = partial(launch_command, study.study_name, facts[OPTIONS]) if OPTIONS in facts else no_command
-    configuration = facts.get("configuration", {})
+    configuration = dict(facts.get("configuration", {}))
+    if "how_trained" in facts:
+        configuration["trained"] = {f"batch size {size}": how["why"] for size, how in facts["how_trained"].items()}
     return write_report(
         judged or judge_study(study), folder, title=study.study_name, configuration=configuration, command=command
     )
@@ -162,7 +179,7 @@ def _trials(study: optuna.Study) -> list[FrozenTrial]:
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
     facts = trial.user_attrs
-    row = {"trial": trial.number, "state": trial.state.name, "member_of": trial.number, **trial.params}
+    row = {"trial": trial.number, "state": trial.state.name, "member_of": facts.get("member_of", trial.number), **trial.params}
     row |= {
         name: facts.get(name)
         for name in ("epochs", "steps", "examples", "seconds", "nonfinite_at", "validation_examples", "error", "traceback")

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_modules.learning_rate import LearningRate, Proportions, base_rate, get_attribute, set_attribute
 from lightning_modules.loaders import PROBE_SEED, draw_probe, n_examples
-from lightning_modules.recorder import Recorder, metric_name
+from lightning_modules.recorder import Record, Recorder, metric_name
 from lightning_modules.user_code import where
 from reports.verdicts import final_height
 from studies.sources import package_of
@@ -95,25 +95,28 @@ def _train_alone(workload: Workload, learning_rate: float, seed: int, batch_size
     if recorder.record.step == 0 and recorder.record.nonfinite_at is None:
         raise RuntimeError("no step was taken: training_step returned no loss or the training loader is empty")
 
-    curves = {
-        name: ([s for s, _ in points], [v for _, v in points]) for name, points in recorder.record.curves.items() if points
-    }
+    return run_of(recorder.record, workload, learning_rate, batch_size, seed, time.perf_counter() - began)
+
+
+def run_of(record: Record, workload: Workload, learning_rate: float, batch_size: int, seed: int, seconds: float) -> Run:
+    """The run a record tells of."""
+    curves = {name: ([s for s, _ in points], [v for _, v in points]) for name, points in record.curves.items() if points}
     steps, heights = (np.array(column, dtype=float) for column in curves["height"])
-    finite = recorder.record.nonfinite_at is None
     final = final_height(steps, heights)
+    finite = record.nonfinite_at is None
     metrics = {name: values[-1] for name, (_, values) in curves.items() if name.startswith("val_")} if finite else {}
     return Run(
         learning_rate=learning_rate,
         batch_size=batch_size,
         seed=seed,
-        epochs=recorder.record.epochs,
-        steps=recorder.record.step,
-        examples=recorder.record.examples,
-        seconds=time.perf_counter() - began,
-        nonfinite_at=recorder.record.nonfinite_at,
+        epochs=record.epochs,
+        steps=record.step,
+        examples=record.examples,
+        seconds=seconds,
+        nonfinite_at=record.nonfinite_at,
         first_height=float(heights[0]),
         final_height=final,
-        validation_examples=recorder.record.validation_examples,
+        validation_examples=record.validation_examples,
         value=_value(workload, metrics, final),
         metrics=metrics,
         curves=curves,
@@ -179,11 +182,13 @@ class Fixed:
 
     probe: batches on which the height is measured. proportions: how the optimizers share a learning rate.
     own: the learning rate the module has today, None where it has none yet.
+    n_train: training examples of an epoch, roughly; 0 where that is not known.
     """
 
     probe: Sequence[Any]
     proportions: Proportions
     own: float | None
+    n_train: float
 
 
 _fixed: WeakKeyDictionary[Workload, Fixed] = WeakKeyDictionary()
@@ -207,7 +212,12 @@ def fixed_of(workload: Workload, batch_size: int) -> Fixed:
             look.at(workload, double)
             twice = look.rates
         proportions = Proportions.of(rates, attribute=attribute if named else None, twice=twice)
-        _fixed[workload] = Fixed(look.probe, proportions, today if proportions.followed else proportions.learning_rate)
+        _fixed[workload] = Fixed(
+            probe=look.probe,
+            proportions=proportions,
+            own=today if proportions.followed else proportions.learning_rate,
+            n_train=look.n_batches * batch_size if math.isfinite(look.n_batches) else 0,
+        )
     return _fixed[workload]
 
 
@@ -239,6 +249,7 @@ class _Look(pl.Callback):
         self.rates: list[float] = []
         self.probe: Sequence[Any] = ()
         self.batch_size = 0
+        self.n_batches: float = 0
 
     def at(self, workload: Workload, built: Built) -> None:
         """Start a fit and end it."""
@@ -254,6 +265,7 @@ class _Look(pl.Callback):
         if not self.probe:
             loader: Any = trainer.train_dataloader
             combined: Any = trainer.fit_loop._combined_loader
+            self.n_batches = trainer.num_training_batches
             self.batch_size = getattr(loader, "batch_size", None) or n_examples(next(iter(combined))[0])
             own: Any = getattr(getattr(trainer, "datamodule", None), "probe_batches", None)
             self.probe = own() if own else draw_probe(loader, (b for b, _, _ in combined), at_once=self.at_once)

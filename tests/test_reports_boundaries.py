@@ -101,6 +101,16 @@ def test_gap_of_a_seed_stands_where_the_fewest_runs_are_on_the_wrong_side() -> N
     assert seed_gap(rates, np.array([True, False, False, False])) == (4.0, math.inf, 1)
 
 
+def test_gap_of_a_seed_is_that_of_trying_every_place() -> None:
+    random = np.random.default_rng(0)
+    for n in range(1, 12):
+        rates, above = np.arange(1.0, n + 1), random.random(n) < random.random()
+        wrong = [above[:k].sum() + (~above[k:]).sum() for k in range(n + 1)]
+        best = [k for k in range(n + 1) if wrong[k] == min(wrong)]
+        ends = [0.0, *rates, math.inf]
+        assert seed_gap(rates, above) == (ends[best[0]], ends[best[-1] + 1], min(wrong))
+
+
 def test_edge_outside_the_range_says_so_and_keeps_the_side_it_is_on() -> None:
     table = boundaries({(8, 0.1): [DOWN] * 3, (8, 1.0): [DOWN] * 3})
     assert table["learning_rate"].isna().all()

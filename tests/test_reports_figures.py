@@ -13,7 +13,7 @@ from conftest import four_verdicts, tables
 from matplotlib.collections import PathCollection
 from matplotlib.figure import Figure
 
-from reports.figures import FIGURES, draw_figures, plot_loss_and_metric, plot_map, plot_time_to_bottom
+from reports.figures import FIGURES, LINES, draw_figures, plot_loss_and_metric, plot_map, plot_time_to_bottom
 from reports.judged import judge
 from reports.style import DIVERGENT, GOOD, STYLES
 from reports.verdicts import classify_cells
@@ -88,6 +88,17 @@ def test_a_divergent_cell_stands_at_the_top_of_the_time_to_bottom() -> None:
     heights = {c.get_label(): c.get_offsets()[0][1] for c in ax.collections if len(c.get_offsets())}
     assert heights[DIVERGENT] == max(heights.values()) > heights[GOOD]
     assert "never" in [label.get_text() for label in ax.get_yticklabels()]
+
+
+def test_of_many_runs_some_of_every_learning_rate_are_drawn_and_the_panel_says_how_many() -> None:
+    rates = np.geomspace(0.001, 1, 40)
+    cells = {(8, rate): [[2.0, 2.0 - rate * (1 + k / 100), 2.0 - rate * (1 + k / 100)] for k in range(9)] for rate in rates}
+    panels = draw(*tables(cells | {(16, 0.1): [DOWN, FLAT]}))["learning_curves"].axes
+    paths = [[line for line in ax.lines if line.get_linewidth() == 0.9] for ax in panels]
+    assert [len(lines) for lines in paths] == [LINES, 2]
+    assert "360 runs\n300 of them drawn" in panels[0].get_title() and "drawn" not in panels[1].get_title()
+    ends = np.array([line.get_ydata()[-1] for line in paths[0]])
+    assert {int(np.argmin(np.abs(np.log((2 - end) / 1.04 / rates)))) for end in ends} == set(range(40))
 
 
 def test_a_divergent_run_is_marked_where_it_leaves_the_picture() -> None:

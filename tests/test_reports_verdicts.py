@@ -7,11 +7,11 @@ import math
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import four_verdicts, tables
+from conftest import four_verdicts, reference_tables, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.verdicts import Thresholds, classify, classify_cells, final_height, time_to_bottom
+from reports.verdicts import Thresholds, classify, classify_cells, final_height, split_curves, time_to_bottom
 
 INF = math.inf
 
@@ -34,6 +34,19 @@ def test_reasons_carry_the_numbers() -> None:
         "did not reach the bottom in 10 epochs: 50.0 % of the way to the floor at the end",
         "turned non-finite at step 3",
     ]
+
+
+@pytest.mark.parametrize("named", [False, True], ids=["numbers", "names"])
+def test_curves_are_split_into_those_that_grouping_by_trial_gives(named: bool) -> None:
+    curves = reference_tables("digits_mlp")[1].sample(frac=1, random_state=0)
+    curves = pd.concat([curves, curves.assign(metric="val_loss"), curves.head(3).assign(trial=None)])
+    curves["trial"] = "t" + curves["trial"].astype(str) if named else curves["trial"].astype(float)
+    found = split_curves(curves, "height")
+    groups = dict(list(curves[curves["metric"] == "height"].sort_values("step", kind="stable").groupby("trial")))
+    assert list(found) == list(groups)
+    for trial, group in groups.items():
+        np.testing.assert_array_equal(found[trial], group[["epoch", "value"]].to_numpy(float).T)
+    assert split_curves(curves, "nothing") == split_curves(curves.head(0), "height") == {}
 
 
 def test_classify_keeps_every_row_in_its_order_and_leaves_its_input_alone() -> None:

@@ -145,6 +145,14 @@ def test_finders_are_compared_on_the_same_fresh_seeds(tmp_path: Path, capsys: py
     assert lines[5].startswith(f"| good runs, in all | | **{(rows['verdict'] == 'good')[0]:d}** of 1 |")
 
 
+def test_report_of_synthetic_runs_gives_them_the_verdicts_they_were_made_with(capfd: pytest.CaptureFixture[str]) -> None:
+    assert call("benchmark", *"report --trials 150".split()) == 0
+    heads, _, row = (line.strip("| ").split(" | ") for line in capfd.readouterr().out.splitlines())
+    found = dict(zip(heads, row, strict=True))
+    assert found["runs"] == "150" and float(found["as made"].removesuffix(" %")) > 97
+    assert float(found["all (s)"]) > 0 and float(found["page (MB)"]) < 10
+
+
 @pytest.mark.parametrize("name", ["launch_study", "write_report", "open_dashboard", "benchmark"])
 def test_help_lists_the_options(name: str, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as end:
@@ -225,12 +233,15 @@ OTHERS: list[tuple[str, str, str]] = [
     ("open_dashboard", "--storage none.db", "storage 'none.db' does not exist"),
     ("open_dashboard", "--port 0", "port must be between 1 and 65535, got 0"),
     ("open_dashboard", "--browser maybe", "browser"),
-    ("benchmark", "", 'expected "subcommand" to be one of {mnist,finders}'),
+    ("benchmark", "", 'expected "subcommand" to be one of {mnist,finders,report}'),
     ("benchmark", "mnist --repeats 0", "repeats must be a whole number of at least 1, got 0"),
     ("benchmark", "finders --seeds 0", "seeds must be a whole number of at least 1, got 0"),
     ("benchmark", "finders --cases wine-2", "got 'wine-2'"),
     ("benchmark", "finders --seed 3", "option 'seed' is not known; did you mean 'seeds'?"),
     ("benchmark", "finders --csv given/file/x.csv", "csv must be a place that can be written, got 'given/file'"),
+    ("benchmark", "report --trials 0", "trials must be a whole number of at least 1, got 0"),
+    ("benchmark", "report --part time", "folder must be given where one part is done alone, got none for 'time'"),
+    ("benchmark", "report --folder given/file", "folder must be a place that can be written, got 'given/file'"),
 ]
 BAD = [("launch_study", line, sentence) for line, sentence in LAUNCH] + OTHERS
 
@@ -374,7 +385,7 @@ def test_module_that_fails_alike_is_one_sentence(
         raise RuntimeError("of the module")
 
     monkeypatch.setattr("studies.search.train", broken)
-    assert call("launch_study", *SMALL) == FAILED
+    assert call("launch_study", *SMALL, "--fuse", "never") == FAILED
     printed, said = capsys.readouterr()
     assert said.endswith("3 runs in a row failed alike, so the study stopped: RuntimeError: of the module\n")
     assert "Traceback" not in said

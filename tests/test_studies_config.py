@@ -50,6 +50,7 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"constant": "no"}, "constant must be true or false, got 'no'"),
     ({"monitor": " "}, "monitor must be a name, got ' '"),
     ({"monitor": "val_acc", "mode": "up"}, "mode must be min or max, got 'up'"),
+    ({"fuse": True}, "fuse must be auto or never, got True"),
     ({"mode": "max"}, "mode max needs monitor, the metric of which more is better, got none"),
     ({"seed_everything": -1}, "seed_everything must be a whole number from 0 to 2147483647, got -1"),
     ({"trainer": "cpu"}, "trainer must be a mapping of option to value, got 'cpu'"),

@@ -75,6 +75,17 @@ def test_curves_are_tidy_and_epochs_are_steps_over_steps_per_epoch(study: optuna
     assert not curves["value"].isna().any()
 
 
+def test_curves_are_those_of_each_trial_one_after_the_other(study: optuna.Study) -> None:
+    parts = []
+    for trial in study.trials:
+        facts = trial.user_attrs
+        for metric, (steps, values) in facts.get("curves", {}).items():
+            values = [math.inf if value is None else value for value in values]
+            part = pd.DataFrame({"trial": trial.number, "step": steps, "epoch": 0.0, "metric": metric, "value": values})
+            parts.append(part.assign(epoch=part["step"] / (facts["steps"] / facts["epochs"])))
+    pd.testing.assert_frame_equal(curves_table(study), pd.concat(parts, ignore_index=True), check_exact=True)
+
+
 def test_curve_of_a_divergent_run_ends_with_inf(study: optuna.Study) -> None:
     curves, runs = curves_table(study), runs_table(study)
     heights = curves[(curves["trial"] == 1) & (curves["metric"] == "height")]

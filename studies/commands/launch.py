@@ -27,6 +27,12 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--learning-rate-name", None, "NAME", "attribute that holds the learning rate (default: lr or learning_rate)"),
     ("--monitor", None, "NAME", "a metric the module logs, to decide by (default: the loss, and val_loss where it is logged)"),
     ("--mode", "min", "min|max", "max when more of --monitor is better (default: min)"),
+    (
+        "--fuse",
+        "auto",
+        "auto|never",
+        "auto trains members together where that is faster, never is the same to the bit each time",
+    ),
     ("--seeds", 3, "N", "runs of each learning rate and batch size (default: 3)"),
     ("--seed-everything", None, "N", "first seed (default: 0)"),
     ("--epochs", None, "N", "passes over the training set in each run (default: 10)"),

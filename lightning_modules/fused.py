@@ -1,0 +1,399 @@
+"""Many members trained in one fit: their weights stacked, and one vectorised step for all of them.
+
+A member is one network at one (learning rate, seed). Each keeps its own course: losses come from ``torch.func.vmap`` over the
+stacked weights and are summed, so no gradient reaches another member; one that is no longer finite leaves the stack.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
+from torch import Tensor, nn
+from torch.func import functional_call, stack_module_state, vmap
+from torch.optim import SGD, Optimizer
+from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
+
+from .height import same_random_numbers
+from .loaders import n_examples
+from .recorder import Record
+
+# What a module may define and still be fused: the fit calls nothing else of it, so other hooks would go unheard.
+CALLED = "training_step validation_step configure_optimizers forward train_dataloader val_dataloader".split()
+
+
+class NotFusable(Exception):
+    """A module that must be trained alone; the message says why."""
+
+
+class Fused(pl.LightningModule):
+    """Trains members of one class at one batch size in one fit, each as if it were alone.
+
+    Args:
+        modules: the members, all of one class.
+        set_rates: for each member what sets the learning rates of its optimizer, given in a list.
+        seeds: of the members.
+        loaders: of training batches, by seed: members of one seed see the same batches.
+        validation: loader of validation batches, the same for all; None without.
+        probe: batches on which the height is measured.
+        records: one a member, filled as in a fit of its own.
+        monitor, mode: see ``height.mean_loss``.
+
+    Raises:
+        NotFusable: for a module that this cannot train as Lightning alone would.
+    """
+
+    def __init__(
+        self,
+        modules: Sequence[pl.LightningModule],
+        *,
+        set_rates: Sequence[Callable[[list[Optimizer]], None]],
+        seeds: Sequence[int],
+        loaders: Mapping[int, Any],
+        validation: Any,
+        probe: Sequence[Any],
+        records: Sequence[Record],
+        monitor: str | None = None,
+        mode: str = "min",
+    ) -> None:
+        super().__init__()
+        optimizers = [only_sgd(module) for module in modules]
+        for set_rate, optimizer in zip(set_rates, optimizers, strict=True):
+            set_rate([optimizer])
+        skeleton = copy.deepcopy(modules[0])
+        self._call = [_Call(skeleton)]  # in a list, so that it is no part of this module
+        parameters, buffers = stack_module_state([_Call(module) for module in modules])
+        self._names = list(parameters)
+        needs_gradient = [weight.requires_grad for weight in modules[0].parameters()]
+        stacked = zip(parameters.values(), needs_gradient, strict=True)
+        self.stacked = nn.ParameterList([nn.Parameter(weight.detach().clone(), needs) for weight, needs in stacked])
+        self.kept = {name: value.detach().clone() for name, value in buffers.items()}
+        self._optimizers, self._modules_of_members = optimizers, modules
+        self._together, self._validation, self._probe = Together(loaders), validation, probe
+        self._seeds, self.records = list(seeds), list(records)
+        self.alive = list(range(len(modules)))
+        self._monitor, self._sign = monitor, -1 if mode == "max" else 1
+        self.losses = torch.empty(0)
+        self._logged = _Logged()
+        self._n_validated = 0
+
+    def train_dataloader(self) -> Any:
+        """Batches of all seeds."""
+        return self._together
+
+    def val_dataloader(self) -> Any:
+        """The validation batches, empty without validation."""
+        return iter(()) if self._validation is None else self._together.alongside(self._validation)
+
+    def configure_optimizers(self) -> Optimizer:
+        """SGD with the members' settings and a learning rate for each."""
+        groups = _groups(self._modules_of_members[0], self._optimizers[0], self._names, list(self.stacked))
+        rates = [torch.tensor([each.param_groups[k]["lr"] for each in self._optimizers]) for k in range(len(groups))]
+        return StackedSGD([group | {"rates": rate} for group, rate in zip(groups, rates, strict=True)])
+
+    def on_train_start(self) -> None:
+        """Measure the heights before the first step."""
+        self._call[0].to(self.device)
+        self._call[0].module.trainer = self.trainer  # for a loss that looks at the epoch
+        self.kept = tree_map(lambda value: value.to(self.device), self.kept)
+        self._probe = [self.transfer_batch_to_device(batch, self.device, 0) for batch in self._probe]
+        for record in self.records:
+            record.plan(self.trainer.num_training_batches, self.trainer.max_epochs or 1)
+        self._measure()
+
+    def training_step(self, batch: dict[int, Any], batch_idx: int) -> Tensor:
+        """The sum of the members' losses."""
+        self._call[0].train()
+        losses, logged = self._vectorised("training_step", self._by_member(batch), batch_idx, randomness="error")
+        self.losses = losses.detach()
+        self._logged.add(logged, self._call[0].over_epoch, n_examples(next(iter(batch.values()))))
+        return losses.sum()
+
+    def on_train_batch_end(self, outputs: Any, batch: dict[int, Any], batch_idx: int) -> None:
+        """Record the step just done, and measure where that is due."""
+        finite = self._finite().tolist()
+        losses = self.losses.tolist()
+        count = n_examples(next(iter(batch.values())))
+        for place, member in enumerate(self.alive):
+            self.records[member].saw(count, losses[place])
+            self.records[member].stepped(finite[place])
+        self._leave()
+        if self.alive and self.records[self.alive[0]].is_due:
+            self._measure()
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the validation before."""
+        self._validated, self._n_validated = _Logged(), 0
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        """Keep what the members log."""
+        self._call[0].eval()
+        _, logged = self._vectorised("validation_step", batch, batch_idx, shared=True, randomness="error")
+        self._validated.add(logged, set(logged), n_examples(batch))
+        self._n_validated += n_examples(batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Record the means over the validation examples."""
+        self._keep("val", self._validated)
+        for member in self.alive:
+            self.records[member].validation_examples = self._n_validated
+
+    def on_train_epoch_end(self) -> None:
+        """Record what was logged in training."""
+        self._keep("train", self._logged)
+        self._logged = _Logged()
+
+    def _keep(self, stage: str, logged: _Logged) -> None:
+        if not self.alive:
+            return
+        for name, values in logged.values().items():
+            for member, value in zip(self.alive, values, strict=True):
+                self.records[member].keep(stage, name, value)
+
+    def _vectorised(
+        self, method: str, batch: Any, batch_idx: int, *, shared: bool = False, randomness: str
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """The losses of a method, shape (n_alive,), and what it logged, of that shape each."""
+        call = self._call[0]
+
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Any) -> Any:
+            return functional_call(call, (parameters, buffers), (method, batch, batch_idx))
+
+        parameters = dict(zip(self._names, self.stacked, strict=True))
+        in_dims = (0, 0, None if shared else 0)
+        return vmap(one, in_dims=in_dims, randomness=randomness)(parameters, self.kept, batch)  # type: ignore[no-any-return]
+
+    def _by_member(self, batch: dict[int, Any]) -> Any:
+        """A batch for each member from a batch for each seed."""
+        order = {seed: place for place, seed in enumerate(batch)}
+        index = torch.tensor([order[self._seeds[member]] for member in self.alive], device=self.device)
+        leaves, shape = zip(*(tree_flatten(each) for each in batch.values()), strict=True)
+        if len(batch) == 1:
+            columns = [leaf.expand(len(self.alive), *leaf.shape) for leaf in leaves[0]]
+        else:
+            columns = [torch.stack(column).index_select(0, index) for column in zip(*leaves, strict=True)]
+        return tree_unflatten(columns, shape[0])
+
+    def _measure(self) -> None:
+        self._call[0].eval()
+        totals, count = torch.zeros(len(self.alive), device=self.device), 0
+        with torch.no_grad(), same_random_numbers():
+            for index, batch in enumerate(self._probe):
+                losses, logged = self._vectorised("training_step", batch, index, shared=True, randomness="same")
+                values = self._sign * logged[self._monitor] if self._monitor in logged else losses
+                totals += values * n_examples(batch)
+                count += n_examples(batch)
+        heights = (totals / count).tolist()
+        for place, member in enumerate(self.alive):
+            self.records[member].measured(heights[place])
+        self._leave()
+
+    @torch.no_grad()
+    def _finite(self) -> Tensor:
+        """Whether all weights of each member are finite, shape (n_alive,)."""
+        finite = torch.stack([weight.flatten(1).sum(1) for weight in self.stacked]).sum(0).isfinite()
+        if not finite.all():  # a sum may overflow where no weight does
+            finite = torch.stack([weight.flatten(1).isfinite().all(1) for weight in self.stacked]).all(0)
+        return finite
+
+    @torch.no_grad()
+    def _leave(self) -> None:
+        """Take the members out of the stack that are no longer finite."""
+        stay = [place for place, member in enumerate(self.alive) if self.records[member].nonfinite_at is None]
+        if len(stay) == len(self.alive):
+            return
+        self.alive = [self.alive[place] for place in stay]
+        self._logged.forget(stay)
+        if not stay:
+            self.trainer.should_stop = True
+            stay = [0]  # a stack cannot be empty; nobody looks at it any more
+        keep = torch.tensor(stay, device=self.device)
+        for weight in self.stacked:
+            weight.data, weight.grad = weight.data[keep], None
+        self.kept = {name: value[keep] for name, value in self.kept.items()}
+        (optimizer,) = self.trainer.optimizers
+        optimizer.keep(keep)  # type: ignore[attr-defined]
+
+
+class _Call(nn.Module):
+    """Calls a method of a module as ``forward``, so that ``functional_call`` can give it other weights."""
+
+    def __init__(self, module: pl.LightningModule) -> None:
+        super().__init__()
+        self.module = module
+        self.over_epoch: set[str] = set()  # names logged as the mean of an epoch, the others as the last of its values
+
+    def forward(self, method: str, batch: Any, batch_idx: int) -> tuple[Tensor, dict[str, Tensor]]:
+        logged: dict[str, Tensor] = {}
+
+        def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+            if not isinstance(value, (Tensor, int, float)):
+                raise NotFusable(f"it logs {name!r} as {type(value).__name__}, which keeps a state")
+            if kwargs.get("on_epoch"):
+                self.over_epoch.add(name)
+            logged[name] = torch.as_tensor(value, dtype=torch.float32).detach()
+
+        def log_dict(dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
+            for name, value in dictionary.items():
+                log(name, value, **kwargs)
+
+        function = getattr(self.module, method)
+        vars(self.module).update(log=log, log_dict=log_dict)
+        try:
+            arguments = (batch, batch_idx) if is_param_in_hook_signature(function, "batch_idx", min_args=2) else (batch,)
+            outcome: Any = function(*arguments)
+        finally:
+            del self.module.log, self.module.log_dict
+        loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
+        return torch.zeros(()) if loss is None else loss, logged
+
+
+class _Logged:
+    """Metrics of an epoch by name, of each member: means weighted by examples, or the last value."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = {}
+        self._counts: dict[str, int] = {}
+
+    def add(self, logged: Mapping[str, Tensor], over_epoch: set[str], count: int) -> None:
+        """What a batch of ``count`` examples logged; over_epoch: names of which the mean is wanted."""
+        for name, values in logged.items():
+            if name in over_epoch and name in self._sums:
+                self._sums[name] = self._sums[name] + values * count
+                self._counts[name] += count
+            else:
+                self._sums[name], self._counts[name] = values * count, count
+
+    def forget(self, stay: Sequence[int]) -> None:
+        """Keep the members at these places."""
+        self._sums = {name: values[list(stay)] for name, values in self._sums.items()}
+
+    def values(self) -> dict[str, list[float]]:
+        """By name, the value of each member."""
+        return {name: (values / self._counts[name]).tolist() for name, values in self._sums.items()}
+
+
+class Together:
+    """Batches of several loaders side by side, by seed; each draws its order from random numbers of its own.
+
+    So the order of a seed is the one it has in a fit of its own, where nothing else draws.
+
+    loaders: by seed, each with a length.
+    """
+
+    def __init__(self, loaders: Mapping[int, Any]) -> None:
+        self.loaders = loaders
+        self._states = {seed: torch.Generator().manual_seed(seed).get_state() for seed in loaders}
+
+    def __len__(self) -> int:
+        return min(len(loader) for loader in self.loaders.values())
+
+    def __iter__(self) -> Iterator[dict[int, Any]]:
+        # Lightning calls iter once more than it goes through a loader of its own kind: nothing is drawn before the first batch.
+        iterators = {seed: self.drawing(seed, iter, loader) for seed, loader in self.loaders.items()}
+        while True:
+            found = {seed: self.drawing(seed, next, iterator, None) for seed, iterator in iterators.items()}
+            if any(batch is None for batch in found.values()):
+                return
+            yield found
+
+    def alongside(self, loader: Any) -> Any:
+        """The same loader, which draws from every seed's random numbers when it is gone through."""
+        return _Alongside(loader, self)
+
+    def drawing(self, seed: int, function: Callable[..., Any], *arguments: Any) -> Any:
+        """What a function gives when it draws from a seed's random numbers."""
+        before = torch.get_rng_state()
+        torch.set_rng_state(self._states[seed])
+        try:
+            return function(*arguments)
+        finally:
+            self._states[seed] = torch.get_rng_state()
+            torch.set_rng_state(before)
+
+
+class _Alongside:
+    def __init__(self, loader: Any, together: Together) -> None:
+        self.loader, self.together = loader, together
+
+    def __len__(self) -> int:
+        return len(self.loader)
+
+    def __iter__(self) -> Iterator[Any]:
+        yield from [self.together.drawing(seed, iter, self.loader) for seed in self.together.loaders][0]
+
+
+class StackedSGD(Optimizer):
+    """``torch.optim.SGD`` for stacked weights, shape (n_members, ...), with a learning rate for each member.
+
+    groups: those of an SGD, with ``rates``, shape (n_members,), in place of one learning rate.
+    """
+
+    def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
+        super().__init__(groups, {"lr": 1.0})
+        for group in self.param_groups:
+            group["rates"] = group["rates"].to(group["params"][0].device)
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> Any:
+        """One update of all members."""
+        with torch.enable_grad():
+            loss = None if closure is None else closure()
+        for group in self.param_groups:
+            for weight in group["params"]:
+                if weight.grad is not None:
+                    self._update(group, weight, weight.grad)
+        return loss
+
+    def _update(self, group: dict[str, Any], weight: Tensor, gradient: Tensor) -> None:
+        momentum, state = group["momentum"], self.state[weight]
+        if group["weight_decay"]:
+            gradient = gradient.add(weight, alpha=group["weight_decay"])
+        if momentum:
+            if "momentum_buffer" in state:
+                state["momentum_buffer"].mul_(momentum).add_(gradient, alpha=1 - group["dampening"])
+            else:
+                state["momentum_buffer"] = gradient.clone()
+            velocity = state["momentum_buffer"]
+            gradient = gradient.add(velocity, alpha=momentum) if group["nesterov"] else velocity
+        rates = group["rates"].view(-1, *[1] * (weight.ndim - 1))
+        weight.addcmul_(gradient, rates, value=1.0 if group["maximize"] else -1.0)
+
+    def keep(self, places: Tensor) -> None:
+        """Forget the members that are not at ``places``."""
+        for group in self.param_groups:
+            group["rates"] = group["rates"][places]
+        for state in self.state.values():
+            if "momentum_buffer" in state:
+                state["momentum_buffer"] = state["momentum_buffer"][places]
+
+
+def _groups(module: nn.Module, optimizer: SGD, names: Sequence[str], stacked: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
+    """The optimizer's groups with the stacked weights in place of the module's."""
+    by_id = {id(weight): stacked[names.index(f"module.{name}")] for name, weight in module.named_parameters()}
+    return [group | {"params": [by_id[id(weight)] for weight in group["params"]]} for group in optimizer.param_groups]
+
+
+def only_sgd(module: pl.LightningModule) -> SGD:
+    """The optimizer of a module that can be fused; raises NotFusable for one that defines what the fit would not call."""
+    own = {name for kind in type(module).__mro__ if _is_users(kind) for name in vars(kind)}
+    unknown = (name for name in own - set(CALLED) if hasattr(pl.LightningModule, name) and not name.startswith("_"))
+    heard = sorted(name for name in unknown if "test" not in name and "predict" not in name)
+    if heard:
+        raise NotFusable(f"it defines {', '.join(heard)}")
+    if not module.automatic_optimization:
+        raise NotFusable("it steps its optimizers itself")
+    optimizer: Any = module.configure_optimizers()
+    if type(optimizer) is not SGD:
+        raise NotFusable(f"configure_optimizers gives {type(optimizer).__name__}, not one torch.optim.SGD")
+    return optimizer
+
+
+def _is_users(kind: type) -> bool:
+    """Whether a class stands between a module and Lightning."""
+    names = [base.__name__ for base in kind.__mro__]
+    return "LightningModule" in names and kind.__name__ != "LightningModule"
