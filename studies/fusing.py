@@ -34,7 +34,7 @@ COPIES = 4  # of a weight: itself, gradient, momentum, and one in the making
 SAME = 1e-3  # relative difference of the first losses, fused and alone: more is another computation, not rounding
 # Options of a Trainer that act on all members of a fit as on one.
 TRAINER = ("accelerator", "benchmark", "check_val_every_n_epoch", "deterministic", "limit_train_batches", "limit_val_batches")
-
+# What moves a batch to its device, which a fused fit does not call.
 TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
 
@@ -51,6 +51,10 @@ class Fusing:
     def __init__(self, workload: Workload, *, epochs: int, decided: Mapping[str, Any] | None = None) -> None:
         self._workload, self._epochs = workload, epochs
         self.decided: dict[str, dict[str, Any]] = dict(decided or {})
+
+    def is_alone(self, batch_size: int) -> bool:
+        """Whether it is decided that members of this batch size are trained alone."""
+        return bool(self.decided.get(str(batch_size), {}).get("members") == 1)
 
     def decide(self, members: Sequence[Member], *, batch_size: int, n_runs: int) -> bool:
         """Decide for a batch size, unless that is done; True when something was decided.
@@ -179,8 +183,10 @@ class Timer(pl.Callback):
 
     @property
     def seconds(self) -> float:
-        """Of a step, the median."""
+        """Of a step, the median; raises NotFusable where an epoch ended before two of them could be timed."""
         times = self._times[WARM_UP:]
+        if len(times) < 2:
+            raise NotFusable("an epoch has too few steps to be timed")
         return statistics.median(after - before for before, after in itertools.pairwise(times))
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:

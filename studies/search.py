@@ -212,6 +212,9 @@ def work_off(
     on_run(study, planned - len(missing), planned)
     epochs = config.epochs or 1
     fusing = Fusing(workload, epochs=epochs, decided=study.user_attrs.get(HOW_TRAINED))
+    may_fuse = config.fuse == "auto" and all(
+        "learning_rate" in point for point in missing
+    )  # else the sampler has yet to choose
     ready: dict[Cell, tuple[int, Run]] = {}  # trained in one fit with an earlier trial, whose number stands beside
     failures: list[str] = []
     too_large: float = math.inf  # the smallest batch size that did not fit into memory
@@ -223,9 +226,9 @@ def work_off(
         try:
             rate, batch_size, seed = (trial.params[name] for name in space)
             cell = (rate, batch_size, seed)
-            if cell not in ready and config.fuse == "auto":
+            if may_fuse and cell not in ready and not fusing.is_alone(batch_size):
                 members = _same_size(missing[len(missing) - left - 1 :], batch_size)
-                n_runs = sum(other.get("batch_size") == batch_size for other in missing)
+                n_runs = sum(other["batch_size"] == batch_size for other in missing)
                 if fusing.decide(members, batch_size=batch_size, n_runs=n_runs):
                     study.set_user_attr(HOW_TRAINED, fusing.decided)
                 runs = fusing.ahead(members, batch_size=batch_size)
@@ -264,8 +267,8 @@ def work_off(
 
 
 def _same_size(points: Sequence[Mapping[str, Any]], batch_size: int) -> list[tuple[float, int]]:
-    """Members of the points up to the first of another batch size; none where the sampler has yet to choose."""
-    same = itertools.takewhile(lambda point: point.get("batch_size") == batch_size, points)
+    """Members of the points up to the first of another batch size."""
+    same = itertools.takewhile(lambda point: point["batch_size"] == batch_size, points)
     return [(point["learning_rate"], point["seed"]) for point in same]
 
 

@@ -222,6 +222,12 @@ def test_module_that_cannot_be_fused_is_trained_alone_and_the_reason_is_kept(
     assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
 
 
+def test_epoch_too_short_to_be_timed_is_the_reason() -> None:
+    fusing = Fusing(FUSED["MLP"][0], epochs=5)
+    fusing.decide([(0.1, 0), (0.2, 0)], batch_size=1_347, n_runs=2)
+    assert fusing.decided["1347"] == {"members": 1, "why": "alone: an epoch has too few steps to be timed"}
+
+
 def test_module_of_the_other_package_is_trained_alone() -> None:
     member = ZOO["other package"]
     fusing = Fusing(Workload.of_config(member.config(Path("unused"))), epochs=1)
