@@ -12,19 +12,24 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.core.optimizer import _init_optimizers_and_lr_schedulers
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
-from torch.optim import SGD, Optimizer
+from torch.optim import SGD
+from torch.optim.lr_scheduler import LRScheduler
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from .height import same_random_numbers
+from .height import Still, same_random_numbers
+from .learning_rate import LearningRate
 from .loaders import n_examples
 from .recorder import Record
-from .stacked_sgd import StackedSGD
+from .stacked_dropout import seed_dropout
+from .stacked_sgd import StackedScheduler, StackedSGD
 
 # What a module may define and still be fused: the fit calls nothing else of it, so other hooks would go unheard.
 CALLED = "training_step validation_step configure_optimizers forward train_dataloader val_dataloader".split()
+AT_ONCE = 16  # members that see many examples at once: what they compute on the way should stay in the processor's cache
 
 
 class NotFusable(Exception):
@@ -35,9 +40,9 @@ class Fused(pl.LightningModule):
     """Trains members of one class at one batch size in one fit, each as if it were alone.
 
     Args:
-        modules: the members, all of one class.
-        set_rates: for each member what sets the learning rates of its optimizer, given in a list.
-        seeds: of the members.
+        members: a learning rate and a seed each.
+        at: the module of a seed, its attribute set to a learning rate. It is the seed's initial weights and is asked for the
+            optimizer of each member.
         loaders: of training batches, by seed: members of one seed see the same batches.
         validation: loader of validation batches, the same for all; None without.
         probe: batches on which the height is measured.
@@ -45,15 +50,14 @@ class Fused(pl.LightningModule):
         monitor, mode: see ``height.mean_loss``.
 
     Raises:
-        NotFusable: for a module that this cannot train as Lightning alone would.
+        NotFusable: for a module that this cannot train as Lightning alone would; from the fit too.
     """
 
     def __init__(
         self,
-        modules: Sequence[pl.LightningModule],
+        members: Sequence[tuple[LearningRate, int]],
         *,
-        set_rates: Sequence[Callable[[list[Optimizer]], None]],
-        seeds: Sequence[int],
+        at: Callable[[float, int], pl.LightningModule],
         loaders: Mapping[int, Any],
         validation: Any,
         probe: Sequence[Any],
@@ -62,21 +66,23 @@ class Fused(pl.LightningModule):
         mode: str = "min",
     ) -> None:
         super().__init__()
-        optimizers = [only_sgd(module) for module in modules]
-        for set_rate, optimizer in zip(set_rates, optimizers, strict=True):
-            set_rate([optimizer])
-        skeleton = copy.deepcopy(modules[0])
-        self._call = [_Call(skeleton)]  # in a list, so that it is no part of this module
-        parameters, buffers = stack_module_state([_Call(module) for module in modules])
-        self._names = list(parameters)
-        needs_gradient = [weight.requires_grad for weight in modules[0].parameters()]
-        stacked = zip(parameters.values(), needs_gradient, strict=True)
-        self.stacked = nn.ParameterList([nn.Parameter(weight.detach().clone(), needs) for weight, needs in stacked])
-        self.kept = {name: value.detach().clone() for name, value in buffers.items()}
-        self._optimizers, self._modules_of_members = optimizers, modules
+        self._members, self._at = members, at
+        first = at(members[0][0].learning_rate, members[0][1])
+        refuse_hooks(first)
         self._together, self._validation, self._probe = Together(loaders), validation, probe
-        self._seeds, self.records = list(seeds), list(records)
-        self.alive = list(range(len(modules)))
+        self._order = {seed: place for place, seed in enumerate(loaders)}
+        skeleton = copy.deepcopy(first)
+        self._call = [_Call(skeleton)]  # in a list, so that it is no part of this module
+        self._dropout = seed_dropout(skeleton, self._together.draw)
+        parameters, buffers = stack_module_state([_Call(at(members[0][0].learning_rate, seed)) for seed in loaders])
+        self._names = list(parameters)
+        needs_gradient = [weight.requires_grad for weight in first.parameters()]
+        self._places = places = torch.tensor([self._order[seed] for _, seed in members])  # of the stacked members' seeds
+        stacked = zip(parameters.values(), needs_gradient, strict=True)
+        self.stacked = nn.ParameterList([nn.Parameter(weight.detach()[places], needs) for weight, needs in stacked])
+        self.kept = {name: value.detach()[places] for name, value in buffers.items()}
+        self.records = list(records)
+        self.alive = list(range(len(members)))
         self._monitor, self._sign = monitor, -1 if mode == "max" else 1
         self.losses = torch.empty(0)
         self._logged = _Logged()
@@ -90,17 +96,41 @@ class Fused(pl.LightningModule):
         """The validation batches, empty without validation."""
         return iter(()) if self._validation is None else self._together.alongside(self._validation)
 
-    def configure_optimizers(self) -> Optimizer:
-        """SGD with the members' settings and a learning rate for each."""
-        groups = _groups(self._modules_of_members[0], self._optimizers[0], self._names, list(self.stacked))
-        rates = [torch.tensor([each.param_groups[k]["lr"] for each in self._optimizers]) for k in range(len(groups))]
-        return StackedSGD([group | {"rates": rate} for group, rate in zip(groups, rates, strict=True)])
+    def configure_optimizers(self) -> Any:
+        """SGD with the members' settings and a learning rate for each, and their schedules."""
+        found = [self._optimizer_of(*member) for member in self._members]
+        optimizers = [optimizer for optimizer, _ in found]
+        first = self._at(self._members[0][0].learning_rate, self._members[0][1])
+        by_name = zip(first.parameters(), self.stacked, strict=True)
+        stacked = StackedSGD(optimizers, {id(weight): own for weight, own in by_name})
+        config = found[0][1]
+        if config is None:
+            return stacked
+        scheduler = StackedScheduler(stacked, [config.scheduler for _, config in found])
+        facts = {"interval": config.interval, "frequency": config.frequency, "name": config.name}
+        return {"optimizer": stacked, "lr_scheduler": {"scheduler": scheduler, **facts}}
+
+    def _optimizer_of(self, rate: LearningRate, seed: int) -> tuple[SGD, Any]:
+        """The optimizer a member would have alone, and Lightning's configuration of its schedule, None without one."""
+        module = self._at(rate.learning_rate, seed)
+        module.trainer = self.trainer  # for one that asks how many steps there will be
+        optimizers, configs = _init_optimizers_and_lr_schedulers(module)
+        if len(optimizers) != 1 or type(optimizers[0]) is not SGD:
+            names = ", ".join(type(optimizer).__name__ for optimizer in optimizers)
+            raise NotFusable(f"configure_optimizers gives {names}, not one torch.optim.SGD")
+        rate.set(optimizers, configs)
+        for config in configs:
+            scheduler: Any = config.scheduler
+            if len(configs) > 1 or config.reduce_on_plateau or not isinstance(scheduler, (LRScheduler, Still)):
+                raise NotFusable(f"its learning rate follows {type(scheduler).__name__}, which looks at one module")
+        return optimizers[0], configs[0] if configs and not isinstance(configs[0].scheduler, Still) else None
 
     def on_train_start(self) -> None:
         """Measure the heights before the first step."""
         self._call[0].to(self.device)
         self._call[0].module.trainer = self.trainer  # for a loss that looks at the epoch
         self.kept = tree_map(lambda value: value.to(self.device), self.kept)
+        self._places = self._places.to(self.device)
         self._probe = [self.transfer_batch_to_device(batch, self.device, 0) for batch in self._probe]
         for record in self.records:
             record.plan(self.trainer.num_training_batches, self.trainer.max_epochs or 1)
@@ -108,8 +138,9 @@ class Fused(pl.LightningModule):
 
     def training_step(self, batch: dict[int, Any], batch_idx: int) -> Tensor:
         """The sum of the members' losses."""
-        self._call[0].train()
-        losses, logged = self._vectorised("training_step", self._by_member(batch), batch_idx, randomness="error")
+        self._call[0].training_mode(True)
+        columns, in_dims = self._by_member(batch)
+        losses, logged = self._vectorised("training_step", columns, batch_idx, in_dims, "same" if self._dropout else "error")
         self.losses = losses.detach()
         self._logged.add(logged, self._call[0].over_epoch, n_examples(next(iter(batch.values()))))
         return losses.sum()
@@ -132,8 +163,10 @@ class Fused(pl.LightningModule):
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Keep what the members log."""
-        self._call[0].eval()
-        _, logged = self._vectorised("validation_step", batch, batch_idx, shared=True, randomness="error")
+        if not self.alive:
+            return
+        self._call[0].training_mode(False)
+        _, logged = self._vectorised("validation_step", batch, batch_idx, None, "error")
         self._validated.add(logged, set(logged), n_examples(batch))
         self._n_validated += n_examples(batch)
 
@@ -156,35 +189,43 @@ class Fused(pl.LightningModule):
                 self.records[member].keep(stage, name, value)
 
     def _vectorised(
-        self, method: str, batch: Any, batch_idx: int, *, shared: bool = False, randomness: str
+        self, method: str, batch: Any, batch_idx: int, in_dims: Any, randomness: str
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The losses of a method, shape (n_alive,), and what it logged, of that shape each."""
+        """The losses of a method, shape (n_alive,), and what it logged, likewise; in_dims: None for a batch that all share."""
         call = self._call[0]
 
-        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], batch: Any) -> Any:
+        def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], place: Tensor, batch: Any) -> Any:
+            for dropout in self._dropout:
+                dropout.place = place
             return functional_call(call, (parameters, buffers), (method, batch, batch_idx))
 
         parameters = dict(zip(self._names, self.stacked, strict=True))
-        in_dims = (0, 0, None if shared else 0)
-        return vmap(one, in_dims=in_dims, randomness=randomness)(parameters, self.kept, batch)  # type: ignore[no-any-return]
+        at_once = AT_ONCE if in_dims is None else None
+        vectorised = vmap(one, in_dims=(0, 0, 0, in_dims), randomness=randomness, chunk_size=at_once)
+        return vectorised(parameters, self.kept, self._places, batch)  # type: ignore[no-any-return]
 
-    def _by_member(self, batch: dict[int, Any]) -> Any:
-        """A batch for each member from a batch for each seed."""
-        order = {seed: place for place, seed in enumerate(batch)}
-        index = torch.tensor([order[self._seeds[member]] for member in self.alive], device=self.device)
+    def _by_member(self, batch: dict[int, Any]) -> tuple[Any, Any]:
+        """A batch for each member from one for each seed, and the axis of members in its parts, None where all share one."""
         leaves, shape = zip(*(tree_flatten(each) for each in batch.values()), strict=True)
-        if len(batch) == 1:
-            columns = [leaf.expand(len(self.alive), *leaf.shape) for leaf in leaves[0]]
-        else:
-            columns = [torch.stack(column).index_select(0, index) for column in zip(*leaves, strict=True)]
-        return tree_unflatten(columns, shape[0])
+        columns: list[Any] = []
+        for column in zip(*leaves, strict=True):
+            if not isinstance(column[0], Tensor):
+                if any(part != column[0] for part in column):
+                    raise NotFusable(f"its batches hold {type(column[0]).__name__} beside tensors")
+                columns.append(column[0])
+            elif len(batch) == 1:
+                columns.append(column[0].expand(len(self._places), *column[0].shape))
+            else:
+                columns.append(torch.stack(column).index_select(0, self._places))
+        axes = [0 if isinstance(column, Tensor) else None for column in columns]
+        return tree_unflatten(columns, shape[0]), tree_unflatten(axes, shape[0])
 
     def _measure(self) -> None:
-        self._call[0].eval()
+        self._call[0].training_mode(False)
         totals, count = torch.zeros(len(self.alive), device=self.device), 0
         with torch.no_grad(), same_random_numbers():
             for index, batch in enumerate(self._probe):
-                losses, logged = self._vectorised("training_step", batch, index, shared=True, randomness="same")
+                losses, logged = self._vectorised("training_step", batch, index, None, "same")
                 values = self._sign * logged[self._monitor] if self._monitor in logged else losses
                 totals += values * n_examples(batch)
                 count += n_examples(batch)
@@ -216,8 +257,9 @@ class Fused(pl.LightningModule):
         for weight in self.stacked:
             weight.data, weight.grad = weight.data[keep], None
         self.kept = {name: value[keep] for name, value in self.kept.items()}
+        self._places = self._places[keep]
         (optimizer,) = self.trainer.optimizers
-        optimizer.keep(keep)  # type: ignore[attr-defined]
+        optimizer.keep(stay)  # type: ignore[attr-defined]
 
 
 class _Call(nn.Module):
@@ -227,6 +269,14 @@ class _Call(nn.Module):
         super().__init__()
         self.module = module
         self.over_epoch: set[str] = set()  # names logged as the mean of an epoch, the others as the last of its values
+        methods = {name: getattr(module, name) for name in ("training_step", "validation_step")}
+        takes_index = {name: is_param_in_hook_signature(method, "batch_idx", min_args=2) for name, method in methods.items()}
+        self._takes_index = takes_index
+
+    def training_mode(self, is_on: bool) -> None:
+        """Set training or evaluation mode."""
+        if self.module.training != is_on:
+            self.module.train(is_on)
 
     def forward(self, method: str, batch: Any, batch_idx: int) -> tuple[Tensor, dict[str, Tensor]]:
         logged: dict[str, Tensor] = {}
@@ -245,8 +295,7 @@ class _Call(nn.Module):
         function = getattr(self.module, method)
         vars(self.module).update(log=log, log_dict=log_dict)
         try:
-            arguments = (batch, batch_idx) if is_param_in_hook_signature(function, "batch_idx", min_args=2) else (batch,)
-            outcome: Any = function(*arguments)
+            outcome: Any = function(batch, batch_idx) if self._takes_index[method] else function(batch)
         finally:
             del self.module.log, self.module.log_dict
         loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
@@ -306,6 +355,10 @@ class Together:
         """The same loader, which draws from every seed's random numbers when it is gone through."""
         return _Alongside(loader, self)
 
+    def draw(self, function: Callable[[], Tensor]) -> Tensor:
+        """What a function draws from each seed's random numbers, shape (n_seeds, ...), in the order of the loaders."""
+        return torch.stack([self.drawing(seed, function) for seed in self.loaders])
+
     def drawing(self, seed: int, function: Callable[..., Any], *arguments: Any) -> Any:
         """What a function gives when it draws from a seed's random numbers."""
         before = torch.get_rng_state()
@@ -328,14 +381,8 @@ class _Alongside:
         yield from [self.together.drawing(seed, iter, self.loader) for seed in self.together.loaders][0]
 
 
-def _groups(module: nn.Module, optimizer: SGD, names: Sequence[str], stacked: Sequence[nn.Parameter]) -> list[dict[str, Any]]:
-    """The optimizer's groups with the stacked weights in place of the module's."""
-    by_id = {id(weight): stacked[names.index(f"module.{name}")] for name, weight in module.named_parameters()}
-    return [group | {"params": [by_id[id(weight)] for weight in group["params"]]} for group in optimizer.param_groups]
-
-
-def only_sgd(module: pl.LightningModule) -> SGD:
-    """The optimizer of a module that can be fused; raises NotFusable for one that defines what the fit would not call."""
+def refuse_hooks(module: pl.LightningModule) -> None:
+    """Raise NotFusable for a module that defines what the fit would not call."""
     own = {name for kind in type(module).__mro__ if _is_users(kind) for name in vars(kind)}
     unknown = (name for name in own - set(CALLED) if hasattr(pl.LightningModule, name) and not name.startswith("_"))
     heard = sorted(name for name in unknown if "test" not in name and "predict" not in name)
@@ -343,10 +390,6 @@ def only_sgd(module: pl.LightningModule) -> SGD:
         raise NotFusable(f"it defines {', '.join(heard)}")
     if not module.automatic_optimization:
         raise NotFusable("it steps its optimizers itself")
-    optimizer: Any = module.configure_optimizers()
-    if type(optimizer) is not SGD:
-        raise NotFusable(f"configure_optimizers gives {type(optimizer).__name__}, not one torch.optim.SGD")
-    return optimizer
 
 
 def _is_users(kind: type) -> bool:

@@ -1,25 +1,35 @@
-"""``torch.optim.SGD`` for many members at once, each at a learning rate of its own."""
+"""``torch.optim.SGD`` for many members at once, each at a learning rate and on a schedule of its own."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+from torch.optim import SGD, Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 
 
 class StackedSGD(Optimizer):
     """``torch.optim.SGD`` for stacked weights, shape (n_members, ...), with a learning rate for each member.
 
-    groups: those of an SGD, with ``rates``, shape (n_members,), in place of one learning rate.
+    members: an SGD for each, with the same groups; their weights are not touched.
+    stacked: by the ``id`` of a weight of the first of them, the stacked weights that stand for it.
     """
 
-    def __init__(self, groups: Sequence[dict[str, Any]]) -> None:
-        super().__init__(groups, {"lr": 1.0})
-        for group in self.param_groups:
-            group["rates"] = group["rates"].to(group["params"][0].device)
+    def __init__(self, members: Sequence[SGD], stacked: Mapping[int, Tensor]) -> None:
+        self.members = list(members)
+        groups = members[0].param_groups
+        super().__init__([group | {"params": [stacked[id(weight)] for weight in group["params"]]} for group in groups], {})
+        self.follow()
+
+    def follow(self) -> None:
+        """Take the members' settings of this moment, which their schedules change."""
+        for k, group in enumerate(self.param_groups):
+            group |= {name: value for name, value in self.members[0].param_groups[k].items() if name != "params"}
+            rates = [float(member.param_groups[k]["lr"]) for member in self.members]
+            group["rates"] = torch.tensor(rates, device=group["params"][0].device)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
@@ -46,10 +56,29 @@ class StackedSGD(Optimizer):
         rates = group["rates"].view(-1, *[1] * (weight.ndim - 1))
         weight.addcmul_(gradient, rates, value=1.0 if group["maximize"] else -1.0)
 
-    def keep(self, places: Tensor) -> None:
+    def keep(self, places: Sequence[int]) -> None:
         """Forget the members that are not at ``places``."""
+        self.members = [self.members[place] for place in places]
         for group in self.param_groups:
-            group["rates"] = group["rates"][places]
+            group["rates"] = group["rates"][list(places)]
         for state in self.state.values():
             if "momentum_buffer" in state:
-                state["momentum_buffer"] = state["momentum_buffer"][places]
+                state["momentum_buffer"] = state["momentum_buffer"][list(places)]
+
+
+class StackedScheduler(LRScheduler):
+    """The schedules of all members, stepped together.
+
+    schedulers: one a member, each of that member's own optimizer.
+    """
+
+    def __init__(self, optimizer: StackedSGD, schedulers: Sequence[LRScheduler]) -> None:
+        self.optimizer, self.schedulers = optimizer, schedulers
+        for scheduler in schedulers:
+            scheduler.optimizer._opt_called = True  # type: ignore[attr-defined]  # else it would warn that no step came before
+
+    def step(self, epoch: int | None = None) -> None:
+        """One step of each schedule."""
+        for scheduler in self.schedulers:
+            scheduler.step()
+        self.optimizer.follow()  # type: ignore[attr-defined]

@@ -15,6 +15,7 @@ import numpy as np
 SAMPLERS = ("grid", "tpe", "random", "qmc")
 MODES = ("min", "max")
 FUSES = ("auto", "never")
+MOST_WORKERS = 256
 LENGTHS = ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")  # Trainer options that say when a run ends
 PER_DECADE = 4  # learning rates a decade: neighbours differ by x1.8, finer than the factor 3 that bounds *good*
 PARTNERS = {"Regressor": "Diabetes", "Parabola": "ParabolaData", "ImageClassifier": "Digits"}  # model and its usual data
@@ -55,6 +56,8 @@ class StudyConfig:
         epochs: how long each run trains, in passes over the training set; ``max_epochs`` of ``trainer``, or 10, unless given.
         sampler: ``grid`` trains every cell; ``tpe``, ``random`` and ``qmc`` sample learning rate and batch size freely.
         trials: runs in all for the free samplers; as many as the grid would have unless given.
+        workers: processes that train; ``auto`` takes one a core where what is to be trained is worth their start. What is
+            trained does not depend on it. The free samplers choose each run by those before, in one process.
         name: the study's name in the storage; the data set's name in lower case unless given.
         storage: an SQLite file or any URL Optuna takes.
 
@@ -81,6 +84,7 @@ class StudyConfig:
     epochs: int | None = None
     sampler: str = "grid"
     trials: int | None = None
+    workers: int | str = "auto"
     name: str | None = None
     storage: str = "outputs/studies.db"
 
@@ -121,6 +125,9 @@ class StudyConfig:
             raise ValueError(f"mode must be min or max, got {self.mode!r}")
         if self.fuse not in FUSES:
             raise ValueError(f"fuse must be auto or never, got {self.fuse!r}")
+        workers = self.workers if self.workers == "auto" else _workers(self.workers)
+        if workers not in ("auto", 1) and self.sampler != "grid":
+            raise ValueError(f"workers belong to the grid: {self.sampler} chooses each run by those before, got {workers}")
         if self.mode == "max" and self.monitor is None:
             raise ValueError("mode max needs monitor, the metric of which more is better, got none")
         model, data = class_name(self.model), class_name(self.data)
@@ -139,6 +146,7 @@ class StudyConfig:
             "seeds": count("seeds", self.seeds),
             "seed_everything": _first_seed(self.seed_everything),
             "epochs": count("epochs", next((e for e in (self.epochs, epochs) if e is not None), 10)),
+            "workers": workers,
             "trials": None if self.trials is None else count("trials", self.trials),
             "name": name,
         }
@@ -212,6 +220,12 @@ def count(name: str, value: Any) -> int:
     """A whole number of at least 1; raises ValueError with one sentence that names the option otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    return int(value)
+
+
+def _workers(value: Any) -> int:
+    if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= int(value) <= MOST_WORKERS:
+        raise ValueError(f"workers must be auto or a whole number from 1 to {MOST_WORKERS}, got {value!r}")
     return int(value)
 
 

@@ -14,17 +14,20 @@ import torch
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.utils.data import IterableDataset
 
-from lightning_modules.fused import Fused, NotFusable, only_sgd
-from lightning_modules.learning_rate import LearningRate
+from lightning_modules.fused import Fused, NotFusable
+from lightning_modules.learning_rate import LearningRate, set_attribute
 from lightning_modules.loaders import PROBE_SEED
 from lightning_modules.recorder import Record, Recorder
 from studies.sources import PACKAGES, package_of
+from studies.trainers import device_of
 from studies.training import ASIDE, Fixed, Run, fit, fixed_of, run_of
 from studies.workload import Built, Workload
 
 Member = tuple[float, int]  # learning rate, seed
 
-MOST = 64  # members of one fit: more gain little, and all of them are lost to a power cut
+SIZES = (4, 16, 64)  # members of one fit that are tried, as long as more are faster
+LONGEST = 120.0  # seconds that a fused fit may take: all its members are lost to a power cut
+SHORT = 10  # times the steps of measuring: a batch size of fewer is not measured
 WARM_UP = 3  # steps that are not timed: the first ones allocate
 TIMED = (4, 12)  # steps that are: few where a study is short, at most so many
 SHARE = 0.01  # of all steps of a batch size that measuring may take, roughly
@@ -39,86 +42,91 @@ TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_b
 
 
 class Fusing:
-    """Trains members of one batch size ahead, in one fit, where that is faster; else leaves them to be trained alone.
+    """Which members of a batch size are trained in one fit, and how many at once.
 
-    A fused member's results do not depend on the others, to the bit; fused and alone differ by rounding. So what was decided
-    once holds for the whole study.
+    A fused member's results do not depend on the others, to the bit; fused and alone differ by rounding. So whether to fuse is
+    decided once for the whole study.
 
     Attributes:
         decided: by batch size as text, ``{"members": trained at once, 1 when alone, "why": one line}``: plain JSON to be kept.
+        seconds: by batch size, what a run takes, as far as it is known.
     """
 
     def __init__(self, workload: Workload, *, epochs: int, decided: Mapping[str, Any] | None = None) -> None:
         self._workload, self._epochs = workload, epochs
         self.decided: dict[str, dict[str, Any]] = dict(decided or {})
+        self.seconds: dict[int, float] = {}
 
-    def is_alone(self, batch_size: int) -> bool:
-        """Whether it is decided that members of this batch size are trained alone."""
-        return bool(self.decided.get(str(batch_size), {}).get("members") == 1)
+    def decide(self, members: Sequence[Member], *, batch_size: int) -> None:
+        """Decide for a batch size, unless that is done; members: all that are to be trained."""
+        if str(batch_size) not in self.decided and len(members) > 1:
+            self.keep(batch_size, *self._choose(members, batch_size))
 
-    def decide(self, members: Sequence[Member], *, batch_size: int, n_runs: int) -> bool:
-        """Decide for a batch size, unless that is done; True when something was decided.
+    def at_once(self, batch_size: int) -> int:
+        """Members of a batch size to train in one fit, 1 for alone."""
+        size = int(self.decided.get(str(batch_size), {"members": 1})["members"])
+        return size if size < 2 else max(2, min(size, int(LONGEST / self.seconds.get(batch_size, 1e-9))))
 
-        members: that are to be trained next, in this order. n_runs: that this batch size holds in all.
-        """
-        if str(batch_size) in self.decided or len(members) < 2:
-            return False
-        self._keep(batch_size, *self._choose(members[:MOST], batch_size, n_runs))
-        return True
+    def failed(self, batch_size: int, reason: str, *, out_of_memory: bool) -> None:
+        """A fused fit failed: fewer at once where memory was short, else alone, where it will be seen whose failure it is."""
+        size = self.at_once(batch_size) // 4 if out_of_memory else 1
+        if size > 1:
+            self.keep(batch_size, size, f"{size} fused: there is no memory for more at once")
+        else:
+            self.keep(batch_size, 1, f"alone: fused it failed ({reason})")
 
-    def ahead(self, members: Sequence[Member], *, batch_size: int) -> list[Run]:
-        """The runs of the first so many ``members`` as are trained at once; empty where they are trained alone."""
-        size = self.decided.get(str(batch_size), {"members": 1})["members"]
-        if size < 2 or not members:
-            return []
-        try:
-            return train_fused(self._workload, members[:size], batch_size=batch_size, epochs=self._epochs)
-        except Exception as error:  # alone, whose failure it is will be seen
-            self._keep(batch_size, 1, f"alone: fused it failed ({_line(error)})")
-            return []
-
-    def _keep(self, batch_size: int, members: int, why: str) -> None:
+    def keep(self, batch_size: int, members: int, why: str) -> None:
+        """Keep what was decided."""
         self.decided[str(batch_size)] = {"members": members, "why": why}
 
-    def _choose(self, members: Sequence[Member], batch_size: int, n_runs: int) -> tuple[int, str]:
+    def _choose(self, members: Sequence[Member], batch_size: int) -> tuple[int, str]:
+        steps = self._epochs * fixed_of(self._workload, batch_size).n_train / batch_size
+        n_timed = SHARE * steps * len(members) / (1 + min(len(members), SIZES[-1]))
+        n_steps = WARM_UP + int(min(max(n_timed, TIMED[0]), TIMED[1]))
+        sizes = sorted({min(size, len(members)) for size in SIZES})
+        if steps * len(members) < SHORT * n_steps * (1 + sizes[0]):
+            return 1, "alone: too few steps to measure which is faster"
         try:
-            _refuse_options(self._workload)
-            fixed = fixed_of(self._workload, batch_size)
-            model = self._workload.build(learning_rate=members[0][0], batch_size=batch_size, seed=members[0][1]).model
-            if package_of(type(model)) != PACKAGES[0]:
-                raise NotFusable(f"it is a module of {package_of(type(model))}")
-            only_sgd(model)
-            members = members[: _n_that_fit(model)]
-            if len(members) < 2:
-                return 1, "alone: there is no memory for more at once"
-            n_steps = self._n_steps(members, batch_size, n_runs, fixed)
-            alone, losses = _time_alone(self._workload, members[1], batch_size, n_steps, fixed)
-            per_member = {}
-            for size in sorted({len(members), -(-len(members) // 3)}):
-                if size > 1:
-                    seconds, fused_losses = _time_fused(self._workload, members[:size], batch_size, n_steps, fixed)
-                    per_member[size] = seconds / size
-                    if any(abs(a - b) > SAME * abs(a) for a, b in zip(losses, fused_losses, strict=True)):
-                        return 1, "alone: fused, its first losses differ"
+            best, fused, alone = self._measure(members, sizes, batch_size, n_steps)
         except NotFusable as error:
             return 1, f"alone: {error}"
         except Exception as error:  # whatever vmap or the module says to being vectorised
-            return 1, f"alone: it cannot be fused ({_line(error)})"
-        best = min(per_member, key=lambda size: per_member[size])
-        factor = alone / per_member[best]
-        if per_member[best] > GAIN * alone:
-            return 1, f"alone: {best} fused would take {1 / factor:.2g} times as long"
-        return best, f"{best} fused, {factor:.2g} times as fast as alone"
+            return 1, f"alone: it cannot be fused ({reason_of(error)})"
+        self.seconds[batch_size] = steps * min(fused, alone)
+        if fused > GAIN * alone:
+            return 1, f"alone: {best} fused would take {fused / alone:.2g} times as long"
+        return best, f"{best} fused, {alone / fused:.2g} times as fast as alone"
 
-    def _n_steps(self, members: Sequence[Member], batch_size: int, n_runs: int, fixed: Fixed) -> int:
-        steps = self._epochs * fixed.n_train / batch_size
-        return WARM_UP + int(min(max(SHARE * steps * n_runs / (1 + len(members)), TIMED[0]), TIMED[1]))
+    def _measure(
+        self, members: Sequence[Member], sizes: Sequence[int], batch_size: int, n_steps: int
+    ) -> tuple[int, float, float]:
+        """The best number of members at once, its seconds a step and member, and those of one alone."""
+        workload, fixed = self._workload, fixed_of(self._workload, batch_size)
+        _refuse_options(workload)
+        rate, seed = members[0]
+        unlike = [other for other in members if other[0] != rate and other[1] != seed]  # where it shows if either is forgotten
+        members = [members[0], *unlike[:1], *(other for other in members[1:] if other not in unlike[:1])]
+        fused, first = _time_fused(workload, members[: sizes[0]], batch_size, n_steps, fixed)
+        alone, losses = _time_alone(workload, members[1], batch_size, n_steps, fixed)
+        compared = list(zip(losses, first, strict=True))[:WARM_UP]  # more of them may be chaotic
+        if not all(abs(a - b) <= SAME * abs(a) for a, b in compared):
+            raise NotFusable("fused, its first losses differ")
+        best, fused = sizes[0], fused / sizes[0]
+        most = _n_that_fit(workload, members[0], batch_size)
+        if most < 2:
+            raise NotFusable("there is no memory for more at once")
+        for size in (min(size, most) for size in sizes[1:]):
+            seconds = _time_fused(workload, members[:size], batch_size, n_steps, fixed)[0] / size
+            if seconds > fused:
+                break
+            best, fused = size, seconds
+        return min(best, most), fused, alone
 
 
 def train_fused(workload: Workload, members: Sequence[Member], *, batch_size: int, epochs: int) -> list[Run]:
     """Train members in one fit; runs come back in their order, each with its share of the time by the steps it took.
 
-    Raises NotFusable, or whatever vectorising the module raises.
+    Raises NotFusable where it is not ``pytorch_lightning``'s or cannot be fused, or whatever vectorising the module raises.
     """
     if len(members) == 1:  # a stack of one may go through other kernels, whose rounding is another
         return train_fused(workload, [*members, *members], batch_size=batch_size, epochs=epochs)[:1]
@@ -142,19 +150,23 @@ def _fit_fused(
     timer: Timer | None = None,
 ) -> list[Record]:
     """Fit members together; timer: only as many steps as it wants, without validation."""
-    built = [workload.build(learning_rate=rate, batch_size=batch_size, seed=seed) for rate, seed in members]
-    rates = [LearningRate(rate, fixed.proportions, constant=workload.constant) for rate, _ in members]
+    built: dict[int, Built] = {}
     loaders: dict[int, Any] = {}
     validation = None
-    for each, (_, seed) in zip(built, members, strict=True):
-        if seed not in loaders:
-            loaders[seed], own_validation = _loaders(each)
+    for rate, seed in members:
+        if seed not in built:
+            built[seed] = workload.build(learning_rate=rate, batch_size=batch_size, seed=seed)
+            loaders[seed], own_validation = _loaders(built[seed])
             validation = own_validation if validation is None else validation
+
+    def at(learning_rate: float, seed: int) -> pl.LightningModule:
+        set_attribute(built[seed].owners, workload.rate_names, learning_rate)
+        return built[seed].model
+
     records = [Record(None if timer is None else [0]) for _ in members]
     fused = Fused(
-        [each.model for each in built],
-        set_rates=[rate.set for rate in rates],
-        seeds=[seed for _, seed in members],
+        [(LearningRate(rate, fixed.proportions, constant=workload.constant), seed) for rate, seed in members],
+        at=at,
         loaders=loaders,
         validation=validation if timer is None else None,
         probe=fixed.probe if timer is None else fixed.probe[:1],
@@ -167,13 +179,13 @@ def _fit_fused(
 
 
 def _fit(workload: Workload, built: Built, seed: int, callbacks: list[pl.Callback], epochs: int, timer: Timer | None) -> None:
-    replaced = {} if timer is None else ASIDE | {"limit_train_batches": timer.n_steps}
+    replaced = {} if timer is None else ASIDE
     fit(workload, built, seed=seed, callbacks=[*callbacks, *([timer] if timer else [])], epochs=epochs, replaced=replaced)
 
 
 class Timer(pl.Callback):
-    """Times the first steps of a fit and keeps their losses, of the second member where it is fused: the first is the stack's
-    skeleton, so that its attributes are right there even if the others' are not.
+    """Times the first steps of a fit, ends it, and keeps their losses: of the second member where it is fused, as the first is
+    the stack's skeleton, so that its attributes are right there even if the others' are not.
     """
 
     def __init__(self, n_steps: int) -> None:
@@ -183,11 +195,8 @@ class Timer(pl.Callback):
 
     @property
     def seconds(self) -> float:
-        """Of a step, the median; raises NotFusable where an epoch ended before two of them could be timed."""
-        times = self._times[WARM_UP:]
-        if len(times) < 2:
-            raise NotFusable("an epoch has too few steps to be timed")
-        return statistics.median(after - before for before, after in itertools.pairwise(times))
+        """Of a step, the median."""
+        return statistics.median(after - before for before, after in itertools.pairwise(self._times[WARM_UP:]))
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Look at the clock."""
@@ -196,9 +205,10 @@ class Timer(pl.Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        """Keep the loss."""
+        """Keep the loss, and stop after the last."""
         loss = pl_module.losses[1] if isinstance(pl_module, Fused) else outputs["loss"]
         self.losses.append(float(loss))
+        trainer.should_stop |= len(self.losses) == self.n_steps
 
 
 def _time_alone(workload: Workload, member: Member, batch_size: int, n_steps: int, fixed: Fixed) -> tuple[float, list[float]]:
@@ -207,7 +217,7 @@ def _time_alone(workload: Workload, member: Member, batch_size: int, n_steps: in
     built = workload.build(learning_rate=rate, batch_size=batch_size, seed=seed)
     timer = Timer(n_steps)
     recorder = Recorder(fixed.probe[:1], steps=[0], monitor=workload.monitor, mode=workload.mode)
-    _fit(workload, built, seed, [LearningRate(rate, fixed.proportions, constant=workload.constant), recorder], 1, timer)
+    _fit(workload, built, seed, [LearningRate(rate, fixed.proportions, constant=workload.constant), recorder], n_steps, timer)
     return timer.seconds, timer.losses
 
 
@@ -216,14 +226,16 @@ def _time_fused(
 ) -> tuple[float, list[float]]:
     """Seconds a step of all members, and the losses of the second of them."""
     timer = Timer(n_steps)
-    _fit_fused(workload, members, batch_size, fixed, epochs=1, timer=timer)
+    _fit_fused(workload, members, batch_size, fixed, epochs=n_steps, timer=timer)
     return timer.seconds, timer.losses
 
 
-def _n_that_fit(model: pl.LightningModule) -> int:
-    """Members whose weights, gradients, momenta and their like fit into memory beside all else."""
+def _n_that_fit(workload: Workload, member: Member, batch_size: int) -> int:
+    """Members whose weights, gradients, momenta and their like fit into the memory of their device beside all else."""
+    model = workload.build(learning_rate=member[0], batch_size=batch_size, seed=member[1]).model
     weights = sum(weight.nbytes for weight in model.parameters())
-    free = torch.cuda.mem_get_info()[0] if torch.cuda.is_available() else psutil.virtual_memory().available
+    device = device_of(workload.trainer)
+    free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
     return int(MEMORY_SHARE * free / (COPIES * max(weights, 1)))
 
 
@@ -235,6 +247,8 @@ def _refuse_options(workload: Workload) -> None:
 
 def _loaders(built: Built) -> tuple[Any, Any]:
     """Training and validation loader of what was built, made as a fit makes them."""
+    if (package := package_of(type(built.model))) != PACKAGES[0]:
+        raise NotFusable(f"it is a module of {package}")
     validated = is_overridden("validation_step", built.model)
     if "train_dataloaders" in built.data:
         train, validation = built.data["train_dataloaders"], built.data["val_dataloaders"]
@@ -258,7 +272,8 @@ def _loaders(built: Built) -> tuple[Any, Any]:
     return train, validation if validated else None
 
 
-def _line(error: Exception) -> str:
+def reason_of(error: Exception) -> str:
+    """One line of why a module cannot be fused."""
     message = " ".join(str(error).split())
     if "randomness" in message:
         return "it draws random numbers in training, as dropout does"

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from studies.config import LENGTHS, nearest
@@ -98,6 +99,13 @@ def build_trainer(
 
 def _class(name: str, package: str) -> Any:
     return getattr(importlib.import_module(package), name)
+
+
+def device_of(options: Mapping[str, Any]) -> torch.device:
+    """Where a Trainer of these options trains."""
+    return build_trainer(
+        {name: value for name, value in options.items() if name == "accelerator"}, epochs=1
+    ).strategy.root_device
 
 
 def _listed(value: Any) -> list[Any]:

@@ -384,7 +384,7 @@ def test_module_that_fails_alike_is_one_sentence(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("of the module")
 
-    monkeypatch.setattr("studies.search.train", broken)
+    monkeypatch.setattr("studies.workers.train", broken)
     assert call("launch_study", *SMALL, "--fuse", "never") == FAILED
     printed, said = capsys.readouterr()
     assert said.endswith("3 runs in a row failed alike, so the study stopped: RuntimeError: of the module\n")

@@ -13,12 +13,18 @@ from test_studies_preflight import Blobs, Gan, Net
 from test_studies_workload import Both, Logging
 from test_zoo import ZOO
 from torch import nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, dropout
 from torch.optim import SGD, Adam
+from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from lightning_modules.fused import NotFusable
 from studies import Run, StudyConfig, Workload, judge_study, load_study, run_study, runs_table, train
 from studies.fusing import Fusing, train_fused
+
+
+@pytest.fixture(autouse=True)
+def measured_however_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("studies.fusing.SHORT", 0)
 
 
 def classifier(network: str, *, data: str = "Digits", arguments: dict[str, Any] | None = None, **sgd: Any) -> Workload:
@@ -52,6 +58,29 @@ class Everything(Net):
         return SGD(groups, lr=self.lr, **options)
 
 
+class Dropouts(Net):
+    """Dropout of single values and of whole channels, and a learning rate that falls at each epoch."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        channels = (nn.Unflatten(1, (3, 2)), nn.Dropout1d(0.3), nn.Flatten())
+        self.layer = nn.Sequential(*channels, nn.Linear(6, 8), nn.Tanh(), nn.Dropout(0.4), nn.Linear(8, 3))  # type: ignore[assignment]
+
+    def configure_optimizers(self) -> Any:
+        optimizer = SGD(self.parameters(), lr=self.lr, momentum=0.9)
+        return [optimizer], [StepLR(optimizer, step_size=1, gamma=0.5)]
+
+
+class OneCycle(Net):
+    """A schedule of every step that moves the momentum too and asks the trainer how many steps there will be."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = SGD(self.parameters(), lr=self.lr, momentum=0.9)
+        steps = self.trainer.estimated_stepping_batches
+        scheduler = OneCycleLR(optimizer, max_lr=self.lr, total_steps=int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
 class HalfFrozen(Net):
     """Gives its optimizer a weight that is not trained."""
 
@@ -63,6 +92,7 @@ class HalfFrozen(Net):
 # Lightning says so of a datamodule that also serves modules without validation.
 pytestmark = pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`:UserWarning")
 
+FROM_ZOO = "fine-tuned, layer rates, batch norm and dropout, loaders, instance, pretrained, partial, factory".split(", ")
 FUSED: dict[str, tuple[Workload, int, list[float]]] = {
     "MLP": (classifier("MLP"), 128, [0.01, 0.1, 1.0]),
     "ConvNet": (classifier("ConvNet", arguments={"width": 4}, momentum=0.9), 128, [0.001, 0.01, 0.1]),
@@ -70,6 +100,8 @@ FUSED: dict[str, tuple[Workload, int, list[float]]] = {
     "wine": (classifier("MLP", data="Wine", momentum=0.9, nesterov=True), 16, [0.01, 0.1, 0.3]),
     "Parabola": (Workload.of("Parabola"), 16, [0.01, 0.1, 0.5]),
     "half frozen": (Workload.of(HalfFrozen, Blobs), 8, [0.01, 0.1, 0.3]),
+    "dropouts": (Workload.of(Dropouts, Blobs), 8, [0.01, 0.1, 0.3]),
+    "one cycle": (Workload.of(OneCycle, Blobs), 8, [0.01, 0.1, 0.3]),
     "everything": (Workload.of(Everything, Both), 8, [0.01, 0.1, 0.3]),
     **{
         name: (
@@ -77,7 +109,7 @@ FUSED: dict[str, tuple[Workload, int, list[float]]] = {
             ZOO[name].batch_size,
             list(ZOO[name].rates()[: 1 if name == "resnet18" else 4]),
         )
-        for name in ("fine-tuned", "layer rates", "loaders", "instance", "pretrained", "partial")
+        for name in FROM_ZOO
     },
 }
 
@@ -126,14 +158,22 @@ def test_huge_weights_are_not_mistaken_for_infinite_ones() -> None:
 
 def test_no_more_members_than_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("studies.fusing.GAIN", math.inf)
-    monkeypatch.setattr("studies.fusing._n_that_fit", lambda _: 2)
+    monkeypatch.setattr("studies.fusing._n_that_fit", lambda *_: 2)
     fusing, members = Fusing(FUSED["MLP"][0], epochs=1), [(0.1, 0), (0.2, 0), (0.3, 0)]
-    fusing.decide(members, batch_size=64, n_runs=3)
-    assert len(fusing.ahead(members, batch_size=64)) == 2
-    monkeypatch.setattr("studies.fusing._n_that_fit", lambda _: 1)
+    fusing.decide(members, batch_size=64)
+    assert fusing.at_once(64) == 2
+    monkeypatch.setattr("studies.fusing._n_that_fit", lambda *_: 1)
     fusing = Fusing(FUSED["MLP"][0], epochs=1)
-    fusing.decide(members, batch_size=64, n_runs=3)
+    fusing.decide(members, batch_size=64)
     assert fusing.decided["64"] == {"members": 1, "why": "alone: there is no memory for more at once"}
+
+
+def test_fit_takes_no_longer_than_may_be_lost() -> None:
+    fusing = Fusing(FUSED["MLP"][0], epochs=1, decided={"64": {"members": 64, "why": "measured"}})
+    sizes = []
+    for fusing.seconds[64] in (0.1, 10.0, 1000.0):
+        sizes.append(fusing.at_once(64))
+    assert sizes == [64, 12, 2]
 
 
 def test_fit_ends_when_no_member_is_left() -> None:
@@ -150,11 +190,11 @@ def test_result_of_a_member_does_not_depend_on_its_company_to_the_bit(name: str)
     assert alone.curves == of_many.curves
 
 
-def test_what_was_decided_once_holds(monkeypatch: pytest.MonkeyPatch) -> None:
-    fusing = Fusing(FUSED["MLP"][0], epochs=1, decided={"64": {"members": 2, "why": "measured before"}})
-    assert not fusing.decide([(0.1, 0), (0.2, 0)], batch_size=64, n_runs=2)
-    assert len(fusing.ahead([(0.1, 0)], batch_size=64)) == 1
-    assert len(fusing.ahead([(0.1, 0), (0.2, 0), (0.3, 0)], batch_size=64)) == 2
+def test_what_was_decided_once_holds() -> None:
+    decided = {"64": {"members": 2, "why": "measured before"}}
+    fusing = Fusing(FUSED["MLP"][0], epochs=1, decided=decided)
+    fusing.decide([(0.1, 0), (0.2, 0)], batch_size=64)
+    assert fusing.decided == decided and fusing.at_once(64) == 2 and fusing.at_once(16) == 1
 
 
 class Hooked(Logging):
@@ -163,9 +203,10 @@ class Hooked(Logging):
 
 
 class Dropping(Net):
-    def __init__(self) -> None:
-        super().__init__()
-        self.layer = nn.Sequential(nn.Linear(6, 3), nn.Dropout(0.5))  # type: ignore[assignment]
+    """Drops without a layer for it."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return cross_entropy(dropout(self.layer(batch[0])), batch[1])
 
 
 class Adaptive(Net):
@@ -222,24 +263,31 @@ def test_module_that_cannot_be_fused_is_trained_alone_and_the_reason_is_kept(
     assert {trial.state.name for trial in study.trials} == {"COMPLETE"}
 
 
-def test_epoch_too_short_to_be_timed_is_the_reason() -> None:
+def test_batch_size_of_few_steps_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
     fusing = Fusing(FUSED["MLP"][0], epochs=5)
-    fusing.decide([(0.1, 0), (0.2, 0)], batch_size=1_347, n_runs=2)
-    assert fusing.decided["1347"] == {"members": 1, "why": "alone: an epoch has too few steps to be timed"}
+    fusing.decide([(0.1, 0), (0.2, 0)], batch_size=1_347)
+    assert fusing.decided["1347"] == {"members": 1, "why": "alone: too few steps to measure which is faster"}
 
 
 def test_module_of_the_other_package_is_trained_alone() -> None:
     member = ZOO["other package"]
     fusing = Fusing(Workload.of_config(member.config(Path("unused"))), epochs=1)
-    fusing.decide([(rate, 0) for rate in member.rates()], batch_size=member.batch_size, n_runs=6)
+    fusing.decide([(rate, 0) for rate in member.rates()], batch_size=member.batch_size)
     assert [how["why"] for how in fusing.decided.values()] == ["alone: it is a module of lightning.pytorch"]
 
 
 def test_module_whose_losses_differ_when_fused_is_trained_alone() -> None:
     fusing, members = Fusing(Workload.of(KnowsItsRate, Blobs), epochs=3), [(1.0, 0), (0.1, 0), (0.01, 0)]
-    assert fusing.decide(members, batch_size=8, n_runs=3)
+    fusing.decide(members, batch_size=8)
     assert fusing.decided == {"8": {"members": 1, "why": "alone: fused, its first losses differ"}}
-    assert fusing.ahead(members, batch_size=8) == []
+
+
+def test_module_whose_data_are_drawn_anew_for_each_seed_is_trained_alone() -> None:
+    member = ZOO["boring"]
+    fusing = Fusing(Workload.of_config(member.config(Path("unused"))), epochs=1)
+    fusing.decide([(rate, seed) for seed in (0, 1) for rate in member.rates()], batch_size=member.batch_size)
+    assert [how["why"] for how in fusing.decided.values()] == ["alone: fused, its first losses differ"]
 
 
 def test_study_tells_which_runs_were_trained_together_and_has_the_cells_of_one_trained_alone(
@@ -250,8 +298,7 @@ def test_study_tells_which_runs_were_trained_together_and_has_the_cells_of_one_t
     fused = run_study(StudyConfig.from_mapping(values | {"storage": str(tmp_path / "fused.db")}))
     assert "fused" in fused.user_attrs["how_trained"]["128"]["why"]
     assert runs_table(fused)["member_of"].nunique() < 18
-    monkeypatch.setattr(Fusing, "ahead", lambda *_, **__: [])
-    alone = run_study(StudyConfig.from_mapping(values | {"storage": str(tmp_path / "alone.db")}))
+    alone = run_study(StudyConfig.from_mapping(values | {"storage": str(tmp_path / "alone.db"), "fuse": "never"}))
     assert runs_table(alone)["member_of"].nunique() == 18
     assert judge_study(fused).cells["verdict"].tolist() == judge_study(alone).cells["verdict"].tolist()
     assert load_study(str(tmp_path / "fused.db"), "digits").user_attrs["how_trained"]
@@ -282,16 +329,25 @@ def test_study_that_is_never_to_be_fused_is_not_measured(tmp_path: Path) -> None
     assert "how_trained" not in study.user_attrs and runs_table(study)["member_of"].tolist() == [0, 1]
 
 
-def test_fit_that_fails_fused_is_trained_alone(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(*_: Any, **__: Any) -> list[Run]:
-        raise torch.OutOfMemoryError("CUDA out of memory.")
+def test_fit_that_fails_fused_is_trained_alone_or_with_fewer_where_memory_was_short(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    raised: list[Exception] = [torch.OutOfMemoryError("CUDA out of memory."), RuntimeError("of vmap")]
 
-    monkeypatch.setattr("studies.fusing.GAIN", math.inf)
-    monkeypatch.setattr("studies.fusing.train_fused", broken)
-    fusing, members = Fusing(FUSED["MLP"][0], epochs=1), [(0.1, 0), (0.2, 0)]
-    assert fusing.decide(members, batch_size=64, n_runs=2) and fusing.decided["64"]["members"] == 2
-    assert fusing.ahead(members, batch_size=64) == fusing.ahead(members, batch_size=64) == []
-    assert fusing.decided["64"]["why"].startswith("alone: fused it failed (OutOfMemoryError: CUDA out of memory.)")
+    def broken(*_: Any, **__: Any) -> list[Run]:
+        raise raised.pop(0)
+
+    monkeypatch.setattr(Fusing, "_choose", lambda *_: (8, "8 fused"))
+    monkeypatch.setattr("studies.workers.train_fused", broken)
+    values = {"learning_rate": (0.1, 1), "points": 8, "batch_size": 256, "seeds": 1, "epochs": 1}
+    study = run_study(StudyConfig.from_mapping(values | {"storage": str(tmp_path / "s.db")}))
+    assert study.user_attrs["how_trained"]["256"] == {"members": 1, "why": "alone: fused it failed (RuntimeError: of vmap)"}
+    assert not raised and runs_table(study)["member_of"].tolist() == list(range(8))
+    assert runs_table(study)["learning_rate"].tolist() == list(study_rates(values))
+
+
+def study_rates(values: dict[str, Any]) -> tuple[float, ...]:
+    return StudyConfig.from_mapping(values).learning_rates
 
 
 def test_reason_of_a_module_is_an_error_where_members_must_be_fused() -> None:

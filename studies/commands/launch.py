@@ -38,6 +38,7 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--epochs", None, "N", "passes over the training set in each run (default: 10)"),
     ("--sampler", "grid", "NAME", "grid trains every cell; tpe, random and qmc sample freely (default: grid)"),
     ("--trials", None, "N", "runs in all for tpe, random, qmc (default: as many as the grid has)"),
+    ("--workers", "auto", "auto|N", "processes that train (default: auto, one a core where that is worth their start)"),
     ("--storage", "outputs/studies.db", "FILE", "SQLite file or database URL (default: outputs/studies.db)"),
     ("--name", None, "NAME", "name of the study (default: the data's name in lower case)"),
     ("--self-check", None, "N", "then train the recommended learning rates and their intervals' ends on N fresh seeds (3)"),
@@ -80,10 +81,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # PyTorch: seconds, so only once the options make sense
     from studies import FailedAlike, judge_study, load_study, report_study, run_study
+    from studies.memory import keep_freed_memory
     from studies.next_run import program
     from studies.progress import Progress, print_answer
     from studies.search import run_self_check
 
+    keep_freed_memory()
     at_work = False
 
     def show(*progress_so_far: Any) -> None:  # first called when the study was checked and is about to train

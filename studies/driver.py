@@ -1,0 +1,269 @@
+"""Hands out what a plan of runs is missing and stores what comes back: the only one that writes to the study."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import cloudpickle
+import optuna
+from loky import cpu_count
+from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.trial import TrialState, create_trial
+
+from studies.config import StudyConfig
+from studies.errors import FailedAlike
+from studies.fusing import Fusing
+from studies.tables import facts_of
+from studies.trainers import device_of
+from studies.training import Run
+from studies.workers import Failure, Here, Job, Outcome, Place, Processes, interruptible
+from studies.workload import Workload
+
+logger = logging.getLogger(__name__)
+
+HOW_TRAINED = "how_trained"
+EQUAL_FAILURES = 3  # in a row: the module is broken, more runs would only repeat it
+WORTH_WORKERS = 20.0  # seconds of training that are left: workers take about 5 to start
+DEATHS = 3  # of worker processes that end a study
+
+Point = dict[str, Any]  # parameters to fix: all three on a grid, the seed alone for the free samplers
+OnRun = Callable[[optuna.Study, int, int], None]
+
+
+@dataclass
+class _Given:
+    """A job handed out. trial: asked for, so that it shows as running; None for fused jobs, whose trials come when they end."""
+
+    job: Job
+    points: list[Point]
+    trial: optuna.Trial | None = None
+
+
+@dataclass
+class Driver:
+    """Works off the missing points of a plan of ``planned`` runs.
+
+    missing: in the order they are to be trained. folder: where each run has a folder for the user's loggers.
+    on_run: called as ``on_run(study, finished, planned)`` at the start and after every run.
+    """
+
+    study: optuna.Study
+    config: StudyConfig
+    workload: Workload
+    missing: list[Point]
+    planned: int
+    folder: Path
+    on_run: OnRun
+    _given: dict[Future[Outcome], _Given] = field(default_factory=dict)
+    _failures: list[str] = field(default_factory=list)
+    _too_large: float = math.inf  # the smallest batch size that did not fit into memory
+    _deaths: int = 0
+    _shares: dict[int, int] = field(default_factory=dict)  # of a batch size's fused members that one worker trains at most
+
+    def __post_init__(self) -> None:
+        decided = self.study.user_attrs.get(HOW_TRAINED)
+        self._fusing = Fusing(self.workload, epochs=self.config.epochs or 1, decided=decided)
+        self._sizes = list(dict.fromkeys(self.config.batch_size))  # type: ignore[arg-type]
+        low, high = self.config.learning_rate
+        self._space = {
+            "learning_rate": FloatDistribution(low, high, log=True),
+            "batch_size": CategoricalDistribution(self._sizes),
+            "seed": IntDistribution(0, max([point["seed"] for point in self.missing], default=0)),
+        }
+        self._chosen = all("learning_rate" in point for point in self.missing)  # else the sampler has yet to choose
+        self._may_fuse = self.config.fuse == "auto" and self._chosen
+        self._place: Place = Here(self.workload)
+        self._finished = self.planned - len(self.missing)
+
+    def run(self) -> None:
+        """Train until the plan is done.
+
+        Raises:
+            FailedAlike: the module failed three times in a row in the same way, or in every run; or workers died three times.
+            KeyboardInterrupt: Ctrl-C; what finished is kept.
+        """
+        self.on_run(self.study, self._finished, self.planned)
+        with interruptible(), self._closing():
+            while self.missing or self._given:
+                self._choose_place()
+                while self.missing and len(self._given) < self._place.size:
+                    self._hand_out()
+                for future in wait(self._given, return_when=FIRST_COMPLETED).done:
+                    if future in self._given:  # else it went down with the pool of one that died
+                        self._take_in(future)
+        if self._failures and not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            raise FailedAlike(f"no run of the study finished, the last of {len(self._failures)}: {self._failures[-1]}")
+
+    @contextmanager
+    def _closing(self) -> Iterator[None]:
+        """However it ends, no worker goes on, no trial is left running, and what was decided is kept."""
+        try:
+            yield
+        finally:
+            self._place.close()
+            close_orphans(self.study, "interrupted")
+            self._keep_decisions()
+
+    def _choose_place(self) -> None:
+        """Move to worker processes where they are asked for, or where what is left is worth their start."""
+        if isinstance(self._place, Processes) or self._given or not self.missing:
+            return
+        size = self._wanted_workers()
+        if size < 2:
+            return
+        if self._may_fuse:
+            for batch_size in self._sizes:
+                self._decide(batch_size)
+        try:
+            cloudpickle.dumps(self.config)
+        except Exception as error:
+            reason = f"{type(error).__name__}: {error}"
+            logger.warning("trained in this process alone: the study cannot be sent to a worker (%s)", reason)
+            self.config = replace(self.config, workers=1)
+            return
+        self._shares.clear()
+        self._place = Processes(self.config, size, max(1, cpu_count() // size))
+
+    def _wanted_workers(self) -> int:
+        if self.config.workers != "auto":
+            return int(self.config.workers)
+        if not self._chosen or cpu_count() < 2 or device_of(self.workload.trainer).type != "cpu":
+            return 1
+        self._decide(self.missing[0]["batch_size"])
+        known = self._fusing.seconds
+        if not known:
+            return 1
+        usual = sum(known.values()) / len(known)
+        left = sum(known.get(point["batch_size"], usual) for point in self.missing)
+        return min(cpu_count(), len(self.missing)) if left > WORTH_WORKERS else 1
+
+    def _decide(self, batch_size: int) -> None:
+        if self._may_fuse:
+            self._fusing.decide([_member(point) for point in self._points_of(batch_size)], batch_size=batch_size)
+            self._keep_decisions()
+
+    def _keep_decisions(self) -> None:
+        if self._fusing.decided != self.study.user_attrs.get(HOW_TRAINED, {}):
+            self.study.set_user_attr(HOW_TRAINED, self._fusing.decided)
+
+    def _points_of(self, batch_size: int) -> list[Point]:
+        return [point for point in self.missing if point["batch_size"] == batch_size]
+
+    def _hand_out(self) -> None:
+        """Start the next job: the first point that is missing, with what can be trained beside it."""
+        points, at_once = self.missing[:1], 1
+        if self._may_fuse:
+            batch_size = points[0]["batch_size"]
+            self._decide(batch_size)
+            alike = self._points_of(batch_size)
+            at_once = self._fusing.at_once(batch_size)
+            if at_once > 1:
+                share = self._shares.setdefault(batch_size, -(-len(alike) // self._place.size))
+                points = alike[: min(at_once, share)]
+        taken = {id(point) for point in points}
+        self.missing = [point for point in self.missing if id(point) not in taken]
+        trial = None
+        if at_once == 1:
+            self.study.enqueue_trial(points[0])
+            trial = self.study.ask(self._space)
+        params = points if trial is None else [trial.params]
+        job = Job(
+            members=tuple(_member(each) for each in params),
+            batch_size=params[0]["batch_size"],
+            epochs=self.config.epochs or 1,
+            fused=at_once > 1,
+            folder=self.folder,
+        )
+        self._given[self._place.submit(job)] = _Given(job, points, trial)
+
+    def _take_in(self, future: Future[Outcome]) -> None:
+        """Store what became of a job."""
+        given = self._given.pop(future)
+        try:
+            outcome = future.result()
+        except BrokenExecutor as error:
+            self._given[future] = given
+            self._replace_workers(error)
+            return
+        if not isinstance(outcome, Failure):
+            self._store(given, outcome)
+        elif given.trial is None:
+            self._fusing.failed(given.job.batch_size, outcome.reason, out_of_memory=outcome.out_of_memory)
+            self.missing = given.points + self.missing
+        else:
+            self._store_failure(given.job, given.trial, outcome)
+
+    def _store(self, given: _Given, runs: Sequence[Run]) -> None:
+        seconds = sum(run.seconds for run in runs) / len(runs)
+        self._fusing.seconds[given.job.batch_size] = seconds
+        self._failures.clear()
+        first = len(self.study.get_trials(deepcopy=False)) if given.trial is None else 0
+        for run, point in zip(runs, given.points, strict=True):
+            if given.trial is not None:
+                for key, value in facts_of(run).items():
+                    given.trial.set_user_attr(key, value)  # first: a finished trial takes no more attributes
+                self.study.tell(given.trial, run.value)
+            else:
+                facts = facts_of(run) | {"member_of": first}
+                trial = create_trial(params=point, distributions=self._space, value=run.value, user_attrs=facts)
+                self.study.add_trial(trial)
+            self._finished += 1
+            self.on_run(self.study, self._finished, self.planned)
+
+    def _store_failure(self, job: Job, trial: optuna.Trial, failure: Failure) -> None:
+        if failure.out_of_memory:  # not a fault of the module: smaller batches may still fit
+            self._too_large = min(self._too_large, job.batch_size)
+            self._fail(trial, f"out of memory at batch size {job.batch_size}", failure.traceback)
+            logger.warning(
+                "batch size %d does not fit into memory: its runs, and those of larger ones, are left out", job.batch_size
+            )
+            self.missing = [point for point in self.missing if point.get("batch_size", 0) < self._too_large]
+            return
+        self._failures.append(failure.error)
+        self._fail(trial, failure.error, failure.traceback)
+        logger.warning("trial %d failed: %s", trial.number, failure.error)
+        if Counter(self._failures[-EQUAL_FAILURES:])[failure.error] == EQUAL_FAILURES:
+            raise FailedAlike(f"{EQUAL_FAILURES} runs in a row failed alike, so the study stopped: {failure.error}")
+        self._finished += 1
+        self.on_run(self.study, self._finished, self.planned)
+
+    def _replace_workers(self, error: BrokenExecutor) -> None:
+        """A worker died, and with it the pool: what was under way is trained again by new ones."""
+        lost = list(self._given.values())
+        self._given.clear()
+        for given in lost:
+            if given.trial is not None:
+                self._fail(given.trial, "its worker process died")
+        self.missing = [point for given in lost for point in given.points] + self.missing
+        self._place.close()
+        self._place = Here(self.workload)
+        self._deaths += 1
+        if self._deaths == DEATHS:
+            sizes = sorted({given.job.batch_size for given in lost})
+            raise FailedAlike(f"{DEATHS} worker processes died, the last at batch size {sizes}: memory is short, most likely")
+        logger.warning("a worker process died (%s): what it trained is trained again", str(error).partition("\n")[0])
+
+    def _fail(self, trial: optuna.Trial, error: str, trace: str = "") -> None:
+        trial.set_user_attr("error", error)
+        if trace:
+            trial.set_user_attr("traceback", trace)
+        self.study.tell(trial, state=TrialState.FAIL)
+
+
+def close_orphans(study: optuna.Study, error: str) -> None:
+    """Fail whatever trial is waiting or running: nothing trains it, as the study is locked and its driver not at work."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
+        study._storage.set_trial_user_attr(trial._trial_id, "error", error)
+        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+
+
+def _member(point: Point) -> tuple[float, int]:
+    return point["learning_rate"], point["seed"]

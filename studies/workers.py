@@ -1,0 +1,160 @@
+"""Where members train: in this process, or in worker processes. They only train; the driver alone speaks to Optuna."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+import traceback
+from collections.abc import Iterator
+from concurrent.futures import Future
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from types import FrameType
+from typing import Any, Protocol
+
+import torch
+from loky import ProcessPoolExecutor
+
+from studies.config import StudyConfig
+from studies.fusing import Member, reason_of, train_fused
+from studies.memory import keep_freed_memory
+from studies.training import Run, train
+from studies.user_folder import add_current_folder
+from studies.workload import Workload
+
+PARENT_CHECK = 1.0  # seconds between two looks of a worker whether its driver is still there
+
+
+@dataclass(frozen=True)
+class Job:
+    """Members of one batch size, to be trained in one fit or one after the other."""
+
+    members: tuple[Member, ...]
+    batch_size: int
+    epochs: int
+    fused: bool
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What a module raised, in words: an exception of the user's may not survive the way between processes."""
+
+    error: str
+    traceback: str
+    reason: str
+    out_of_memory: bool
+
+
+Outcome = list[Run] | Failure
+
+
+def work(workload: Workload, job: Job) -> Outcome:
+    """Train the members of a job; what the user's code raises comes back as words. KeyboardInterrupt is passed on."""
+    try:
+        if job.fused:
+            return train_fused(workload, job.members, batch_size=job.batch_size, epochs=job.epochs)
+        return train(workload, job.members, batch_size=job.batch_size, epochs=job.epochs, folder=job.folder)
+    except Exception as error:
+        words = f"{type(error).__name__}: {error}"
+        return Failure(words, traceback.format_exc(), reason_of(error), _out_of_memory(error))
+
+
+class Place(Protocol):
+    """Somewhere jobs are trained, ``size`` of them at a time."""
+
+    size: int
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Start a job."""
+
+    def close(self) -> None:
+        """End whatever is under way."""
+
+
+class Here:
+    """This process: a job is done when ``submit`` returns."""
+
+    size = 1
+
+    def __init__(self, workload: Workload) -> None:
+        self._workload = workload
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Train."""
+        future: Future[Outcome] = Future()
+        future.set_result(work(self._workload, job))
+        return future
+
+    def close(self) -> None:
+        """Nothing is under way."""
+
+
+class Processes:
+    """Worker processes on this machine, which live as long as the study and build its workload and data once.
+
+    Nothing of the caller's script runs again in them. Raises whatever pickling raises for a configuration that holds objects
+    which cannot be sent to another process.
+    """
+
+    def __init__(self, config: StudyConfig, size: int, threads: int) -> None:
+        self.size = size
+        self._executor = ProcessPoolExecutor(size, initializer=_start, initargs=(config, threads, os.getpid()))
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Hand a job to the next free worker; the future raises BrokenExecutor when its process dies."""
+        future: Future[Outcome] = self._executor.submit(_work_there, job)
+        return future
+
+    def close(self) -> None:
+        """Kill the workers."""
+        self._executor.shutdown(kill_workers=True)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """SIGTERM, by which Slurm and Docker stop a process, is a KeyboardInterrupt here, so that the workers are ended too."""
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():  # Python sets handlers nowhere else
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+_workload: Workload
+
+
+def _start(config: StudyConfig, threads: int, driver: int) -> None:
+    """What a worker does once."""
+    global _workload
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the driver ends the workers
+    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
+    torch.set_num_threads(threads)
+    keep_freed_memory()
+    add_current_folder()
+    _workload = Workload.of_config(config)
+
+
+def _end_with(driver: int) -> None:
+    while os.getppid() == driver:
+        time.sleep(PARENT_CHECK)
+    os._exit(1)
+
+
+def _work_there(job: Job) -> Outcome:
+    return work(_workload, job)
+
+
+def _out_of_memory(error: Any) -> bool:
+    """PyTorch says so in one class on a GPU and in words on a CPU."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)
