@@ -1,9 +1,12 @@
-"""Hold this project against the alternatives, side by side in one run: ``mnist`` for speed, ``finders`` for the answer.
+"""Hold this project against the alternatives, side by side in one run: ``speed`` for the time, ``finders`` for the answer.
 And against its own size: ``report`` for what judging a study of many runs takes.
 
-``mnist`` times one run of MNIST (MLP 784-128-10) four ways in turn; printed are median and range of ``--repeats`` runs, in
-seconds an epoch, and the ratio to the plain loop. The naive way is what a tutorial shows: Lightning, torchvision's
-transforms and a DataLoader. Times of a run include everything from building the data module on.
+``speed`` trains the same runs (learning rates times seeds, with validation after each epoch) in several ways in turn and prints
+the median and range of ``--repeats`` turns. The naive way is what a tutorial shows: Optuna, Lightning's defaults and a
+DataLoader. The plain loop is written by hand over tensors in memory, run after run; with heights it also measures what this
+project does. Ray Tune trains the naive runs, one a core. The ways that train run after run are timed on some of the runs and
+multiplied. This project's times are of whole studies: preflight, measuring, storage, and the start of the workers where there
+are two; the report is not included. The limit is the arithmetic of all training steps at the speed of one large matrix product.
 
 ``finders`` asks this project, Lightning's ``lr_find`` and torch-lr-finder for a learning rate and trains what each names on
 fresh seeds. A study on seeds 0, 1, 2 names one learning rate a batch size; a finder names one for each fresh seed. All are
@@ -26,6 +29,7 @@ import tempfile
 import time
 import warnings
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,16 +37,19 @@ from typing import Any, NamedTuple
 from studies.command_line import make_parser, parse, run
 from studies.config import count
 
-LEARNING_RATE, SEED, BATCH_SIZE = 0.1, 0, 64
-ARGUMENTS = {"input_shape": (1, 28, 28), "n_outputs": 10, "hidden": (128,)}
+LEARNING_RATE = 0.1
 
 
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The options; ``subcommand`` says which benchmark."""
-    mnist = make_parser()
-    mnist.add_argument("--data-root", default="data", metavar="FOLDER", help="the folder that holds MNIST/raw (default: data)")
-    mnist.add_argument("--repeats", type=Any, default=3, metavar="N", help="turns of each way (default: 3)")
-    mnist.add_argument("--epochs", type=Any, default=2, metavar="N", help="passes over the training set (default: 2)")
+    speed = make_parser()
+    speed.add_argument("--works", nargs="+", default=list(WORKS), metavar="NAME", help=f"of {', '.join(WORKS)} (default: all)")
+    speed.add_argument("--ways", nargs="+", default=list(WAYS), metavar="NAME", help=f"of {', '.join(WAYS)} (default: all)")
+    speed.add_argument("--data-root", default="data", metavar="FOLDER", help="the folder that holds MNIST/raw (default: data)")
+    speed.add_argument("--repeats", type=Any, default=3, metavar="N", help="turns of each way (default: 3)")
+    speed.add_argument("--members", nargs="*", default=[1, 4, 16, 64, 256], type=Any, metavar="N", help=HELP_MEMBERS)
+    speed.add_argument("--out", default="outputs/speed", metavar="FOLDER", help="where the tables go (default: outputs/speed)")
+    speed.add_argument("--part", default=None, type=Any, metavar="N", help="only train N members of the first work in one fit")
     finders = make_parser()
     finders.add_argument(
         "--cases", nargs="+", default=list(CASES), metavar="NAME", help=f"of {', '.join(CASES)} (default: all)"
@@ -58,98 +65,311 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     report.add_argument("--part", default=None, choices=("store", "time"), metavar="store|time", help=alone)
     parser = make_parser(__doc__)
     commands = parser.add_subcommands()
-    commands.add_subcommand("mnist", mnist, help="time one run of MNIST four ways")
+    commands.add_subcommand("speed", speed, help="time the same studies by this project, by hand, naively and by Ray Tune")
     commands.add_subcommand("finders", finders, help="compare learning rates with those of lr_find and torch-lr-finder")
     commands.add_subcommand("report", report, help="time the report of synthetic studies of many runs")
     return parse(parser, argv)
 
 
-def project(root: str, epochs: int) -> None:
-    """One run as a study trains it: heights, validation, checks for non-finite values."""
-    from studies import Workload, train
+class Work(NamedTuple):
+    """Runs that every way trains: learning rates from 0.001 to 0.3, at which none diverges and so none stops early."""
 
-    network = {"class_path": "MLP", "init_args": {"hidden": [128]}}
-    model = {"class_path": "ImageClassifier", "init_args": {"network": network}}
-    workload = Workload.of(model, {"class_path": "MNIST", "init_args": {"root": root}})
-    train(workload, [(LEARNING_RATE, SEED)], batch_size=BATCH_SIZE, epochs=epochs)
+    data: str
+    network: str
+    arguments: dict[str, Any]
+    batch_size: int
+    points: int
+    seeds: int
+    epochs: int
+    timed: int  # runs a way that trains one after the other is timed on
 
-
-def without_recorder(root: str, epochs: int) -> None:
-    """The same fit by Lightning from the same tensors, with nothing recorded."""
-    import pytorch_lightning as pl
-
-    from lightning_modules import MLP, MNIST, ImageClassifier
-    from studies.trainers import QUIET
-
-    pl.seed_everything(SEED, verbose=False)
-    model = ImageClassifier(MLP(**ARGUMENTS), learning_rate=LEARNING_RATE)
-    pl.Trainer(**QUIET, max_epochs=epochs).fit(model, datamodule=MNIST(BATCH_SIZE, SEED, root=root))
+    @property
+    def members(self) -> list[tuple[float, int]]:
+        """Learning rate and seed of each run."""
+        rates = [0.001 * 300 ** (k / (self.points - 1)) for k in range(self.points)]
+        return [(rate, seed) for rate in rates for seed in range(self.seeds)]
 
 
-def plain_loop(root: str, epochs: int) -> None:
-    """A hand-written loop over float tensors, validation at the end of each epoch, nothing recorded."""
+WORKS = {
+    "digits-mlp": Work("Digits", "MLP", {"hidden": (64,)}, 32, points=16, seeds=3, epochs=10, timed=12),
+    "digits-mlp-long": Work("Digits", "MLP", {"hidden": (64,)}, 32, points=16, seeds=3, epochs=50, timed=3),
+    "mnist-mlp": Work("MNIST", "MLP", {"hidden": (128,)}, 64, points=16, seeds=1, epochs=2, timed=2),
+    "mnist-mlp-long": Work("MNIST", "MLP", {"hidden": (128,)}, 64, points=16, seeds=1, epochs=10, timed=1),
+    "mnist-conv": Work("MNIST", "ConvNet", {"width": 8}, 64, points=8, seeds=1, epochs=1, timed=1),
+}
+HELP_MEMBERS = "members trained in one fit, of which time and memory are told (default: 1 4 16 64 256)"
+
+
+def make_data(work: Work, root: str) -> Any:
+    """The data module of a work."""
+    import lightning_modules
+
+    kind = getattr(lightning_modules, work.data)
+    return kind(work.batch_size, **({"root": root} if work.data == "MNIST" else {}))
+
+
+def make_network(work: Work) -> Any:
+    """The network of a work, with the weights of the moment."""
+    import lightning_modules
+
+    shape = (1, 28, 28) if work.data == "MNIST" else (1, 8, 8)
+    return getattr(lightning_modules, work.network)(shape, 10, **work.arguments)
+
+
+def specs(work: Work, root: str) -> dict[str, Any]:
+    """Model and data of a work, as a study takes them."""
+    arguments = {name: list(value) if isinstance(value, tuple) else value for name, value in work.arguments.items()}
+    network = {"class_path": work.network, "init_args": arguments}
+    data = {"class_path": work.data, "init_args": {"root": root} if work.data == "MNIST" else {}}
+    return {"model": {"class_path": "ImageClassifier", "init_args": {"network": network}}, "data": data}
+
+
+def study(work: Work, root: str, **options: Any) -> None:
+    """This project: a whole study, its storage in a file."""
+    from studies import StudyConfig, run_study
+
+    rates = [rate for rate, _ in work.members]
+    with tempfile.TemporaryDirectory() as folder:
+        config = StudyConfig(
+            **specs(work, root),
+            learning_rate=(rates[0], rates[-1]),
+            points=work.points,
+            seeds=work.seeds,
+            batch_size=work.batch_size,
+            epochs=work.epochs,
+            storage=f"{folder}/studies.db",
+            **options,
+        )
+        run_study(config, out=folder)
+
+
+def plain_loop(work: Work, root: str, members: Sequence[tuple[float, int]], *, heights: bool = False) -> None:
+    """A hand-written loop over float tensors, run after run."""
     import torch
     from torch.nn.functional import cross_entropy
 
-    from lightning_modules import MLP, MNIST
+    from lightning_modules.recorder import probe_steps
 
-    data = MNIST(root=root)
+    data = make_data(work, root)
     data.batch_size = data.n_train
     inputs, labels = next(iter(data.train_dataloader()))
-    held_out = list(data.val_dataloader())
-    torch.manual_seed(SEED)
-    network = MLP(**ARGUMENTS)
-    optimizer = torch.optim.SGD(network.parameters(), lr=LEARNING_RATE)
-    for _ in range(epochs):
-        order = torch.randperm(len(labels))
-        for start in range(0, len(order) - BATCH_SIZE + 1, BATCH_SIZE):
-            rows = order[start : start + BATCH_SIZE]
-            loss = cross_entropy(network(inputs[rows]), labels[rows])
-            optimizer.zero_grad()
-            loss.backward()
-            optimizer.step()
-        with torch.no_grad():
-            sum(float(cross_entropy(network(x), y)) for x, y in held_out)
+    held_out, probe = list(data.val_dataloader()), data.probe_batches()
+    steps = set(probe_steps(len(labels) // work.batch_size, work.epochs)) if heights else set()
+    for learning_rate, seed in members:
+        torch.manual_seed(seed)
+        network = make_network(work)
+        optimizer = torch.optim.SGD(network.parameters(), lr=learning_rate)
+        step = 0
+        for _ in range(work.epochs):
+            order = torch.randperm(len(labels))
+            for start in range(0, len(order) - work.batch_size + 1, work.batch_size):
+                rows = order[start : start + work.batch_size]
+                loss = cross_entropy(network(inputs[rows]), labels[rows])
+                optimizer.zero_grad()
+                loss.backward()
+                optimizer.step()
+                step += 1
+                if step in steps:
+                    with torch.no_grad():
+                        sum(float(cross_entropy(network(x), y)) for x, y in probe)
+            with torch.no_grad():
+                sum(float(cross_entropy(network(x), y)) for x, y in held_out)
 
 
-def naive(root: str, epochs: int) -> None:
-    """Lightning's defaults (no logger or checkpoint files), torchvision's transforms, a DataLoader."""
+def naive_run(work: Work, root: str, learning_rate: float, seed: int) -> float:
+    """Lightning as it comes, with logger, checkpoints and bar, and a DataLoader; of MNIST with torchvision's transforms."""
     import pytorch_lightning as pl
     from torch.utils.data import DataLoader
     from torchvision import transforms
     from torchvision.datasets import MNIST
 
-    from lightning_modules import MLP, ImageClassifier
+    from lightning_modules import ImageClassifier
 
-    steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
-    pl.seed_everything(SEED, verbose=False)
-    loaders = [DataLoader(MNIST(root, train=part, transform=steps), BATCH_SIZE, shuffle=part) for part in (True, False)]
-    quiet = dict.fromkeys(("logger", "enable_checkpointing", "enable_progress_bar", "enable_model_summary"), False)
-    trainer = pl.Trainer(max_epochs=epochs, **quiet)
-    trainer.fit(ImageClassifier(MLP(**ARGUMENTS), learning_rate=LEARNING_RATE), *loaders)
+    pl.seed_everything(seed, verbose=False)
+    if work.data == "MNIST":
+        steps = transforms.Compose([transforms.ToTensor(), transforms.Normalize((0.1307,), (0.3081,))])
+        parts: list[Any] = [MNIST(root, train=part, transform=steps) for part in (True, False)]
+    else:
+        parts = list(make_data(work, root).splits)
+    loaders = [DataLoader(part, work.batch_size, shuffle=part is parts[0]) for part in parts]
+    with tempfile.TemporaryDirectory() as folder, open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+        trainer = pl.Trainer(max_epochs=work.epochs, default_root_dir=folder)
+        trainer.fit(ImageClassifier(make_network(work), learning_rate=learning_rate), *loaders)
+    return float(trainer.callback_metrics["val_loss"])
+
+
+def naive(work: Work, root: str, members: Sequence[tuple[float, int]]) -> None:
+    """The naive runs driven by Optuna."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    left = iter(members)
+
+    def objective(trial: Any) -> float:
+        rate, seed = next(left)
+        return naive_run(work, root, trial.suggest_float("learning_rate", rate, rate), seed)
+
+    with tempfile.TemporaryDirectory() as folder:
+        optuna.create_study(storage=f"sqlite:///{folder}/studies.db").optimize(objective, n_trials=len(members))
+
+
+def ray_tune(work: Work, root: str, members: Sequence[tuple[float, int]]) -> None:
+    """The naive runs by Ray Tune, a core each; Ray is running already."""
+    from ray import tune
+
+    where = str(Path(root).resolve())
+
+    def trainable(config: dict[str, Any]) -> None:
+        tune.report({"val_loss": naive_run(work, where, *config["member"])})
+
+    with tempfile.TemporaryDirectory() as folder:
+        options: dict[str, Any] = {"run_config": tune.RunConfig(verbose=0, storage_path=folder)}
+        options |= {"tune_config": tune.TuneConfig(reuse_actors=True)}  # else each run imports PyTorch anew
+        tune.Tuner(trainable, param_space={"member": tune.grid_search(list(members))}, **options).fit()
+
+
+def start_ray() -> None:
+    """Start Ray on this machine, workers that import from here."""
+    try:
+        import ray
+    except ImportError as error:
+        raise ValueError("ray must be installed, got none: pip install 'ray[tune]>=2.40', or give --ways without it") from error
+    environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}  # what is imported here is there too
+    quiet = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
+    ray.init(num_cpus=os.cpu_count(), runtime_env=environment, **quiet)
+
+
+ONE_BY_ONE: dict[str, Callable[..., None]] = {
+    "naive": naive,
+    "ray-tune": ray_tune,
+    "plain-loop": plain_loop,
+    "plain-loop-heights": partial(plain_loop, heights=True),
+}
+STUDIES: dict[str, dict[str, Any]] = {
+    "alone": {"fuse": "never", "workers": 1},
+    "fused": {"workers": 1},
+    "fused-2-workers": {"workers": 2},
+    "auto": {},
+}
+WAYS = (*ONE_BY_ONE, *STUDIES)
+
+
+def time_way(way: str, work: Work, root: str) -> float:
+    """Seconds of all runs of a work."""
+    timed = work.timed * 2 if way == "ray-tune" else work.timed  # two at a time
+    members = work.members[: min(timed, len(work.members))]
+    began = time.perf_counter()
+    if way in STUDIES:
+        study(work, root, **STUDIES[way])
+        return time.perf_counter() - began
+    ONE_BY_ONE[way](work, root, members)
+    return (time.perf_counter() - began) * len(work.members) / len(members)
+
+
+def matmul_speed() -> float:
+    """Floating-point operations a second of one matrix product, on as many threads as everything else here."""
+    import torch
+
+    n = 1024
+    a, b = torch.randn(n, n), torch.randn(n, n)
+    times = []
+    for _ in range(20):
+        began = time.perf_counter()
+        torch.mm(a, b)
+        times.append(time.perf_counter() - began)
+    return 2 * n**3 / statistics.median(times)
+
+
+def operations(work: Work, root: str) -> float:
+    """Floating-point operations of all training steps of a work, as PyTorch counts them."""
+    import torch
+    from torch.utils.flop_counter import FlopCounterMode
+
+    data, network = make_data(work, root), make_network(work)
+    batches = data.train_dataloader()
+    inputs, labels = next(iter(batches))
+    with FlopCounterMode(display=False) as counter:
+        torch.nn.functional.cross_entropy(network(inputs), labels).backward()
+    return counter.get_total_flops() * len(batches) * work.epochs * len(work.members)
 
 
 def compare_speed(options: dict[str, Any]) -> None:
-    """Time all ways in turn and print a Markdown table."""
-    repeats, epochs = count("repeats", options["repeats"]), count("epochs", options["epochs"])
-    ways: dict[str, Callable[[str, int], None]] = {
-        "plain loop over tensors": plain_loop,
-        "this project": project,
-        "this project without its recorder": without_recorder,
-        "naive: DataLoader and transforms": naive,
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
-    project(options["data_root"], 1)  # warm up: imports, the data
-    for _ in range(repeats):
-        for name, way in ways.items():
-            began = time.perf_counter()
-            way(options["data_root"], epochs)
-            seconds[name].append((time.perf_counter() - began) / epochs)
-    base = statistics.median(seconds["plain loop over tensors"])
-    print("| way | s an epoch, median (range) | ratio |\n|---|---|---|")
-    for name, times in seconds.items():
-        median = statistics.median(times)
-        print(f"| {name} | {median:.2f} ({min(times):.2f} to {max(times):.2f}) | {median / base:.2f} |")
+    """Time all ways in turn; print Markdown tables and write them, and a row a turn as CSV."""
+    import pandas as pd
+
+    from studies.storage import require_writable
+
+    repeats, root = count("repeats", options["repeats"]), options["data_root"]
+    for name, known in (("works", WORKS), ("ways", WAYS)):
+        for value in options[name]:
+            if value not in known:
+                raise ValueError(f"{name} must be of {', '.join(known)}, got {value!r}")
+    members = [count("members", value) for value in options["members"]]
+    if options["part"] is not None:
+        time_members(count("part", options["part"]), WORKS[options["works"][0]], root)
+        return
+    require_writable(Path(options["out"]), "out")
+    if "ray-tune" in options["ways"]:
+        start_ray()
+    peak, rows = matmul_speed(), []
+    warm_up = WORKS["digits-mlp"]._replace(epochs=1, points=2, seeds=1)
+    for way in options["ways"]:  # imports
+        if way != "fused-2-workers":
+            time_way(way, warm_up, root)
+    for name in options["works"]:
+        for turn in range(repeats):
+            for way in options["ways"]:
+                rows.append({"work": name, "way": way, "turn": turn, "seconds": time_way(way, WORKS[name], root)})
+                print(f"{name} {way} {rows[-1]['seconds']:.1f} s", file=sys.stderr, flush=True)
+    table = pd.DataFrame(rows)
+    versions = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "optuna"))
+    threads = os.environ.get("OMP_NUM_THREADS", "any number of")
+    lines = [
+        f"{os.cpu_count()} cores, {threads} threads a process, one matrix product {peak / 1e9:.0f} GFLOP/s; {versions}",
+        "",
+        "| work | way | seconds, median (range) | naive / it | plain loop / it |",
+        "|---|---|---|---|---|",
+    ]
+    for name, of_work in table.groupby("work", sort=False):
+        seconds = of_work.groupby("way", sort=False)["seconds"]
+        medians = seconds.median()
+        for way, times in seconds:
+            cells = [f"{medians[base] / medians[way]:.2f}" if base in medians else "" for base in ("naive", "plain-loop")]
+            lines.append(
+                f"| {name} | {way} | {medians[way]:.1f} ({times.min():.1f} to {times.max():.1f}) | {' | '.join(cells)} |"
+            )
+        limit = operations(WORKS[str(name)], root) / peak
+        cells = [f"{medians[base] / limit:.2f}" if base in medians else "" for base in ("naive", "plain-loop")]
+        lines.append(f"| {name} | limit | {limit:.2f} | {' | '.join(cells)} |")
+    lines += ["", "| work | members in one fit | ms a step and member | peak memory, MB |", "|---|---|---|---|"]
+    for name in [name for name in options["works"] if not name.endswith("-long")]:
+        for n in members:
+            command = [sys.executable, __file__, "speed", "--works", name, "--part", str(n), "--data-root", root]
+            lines.append(f"| {name} " + subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip())
+    print("\n".join(lines))
+    Path(options["out"]).mkdir(parents=True, exist_ok=True)
+    (Path(options["out"]) / "speed.md").write_text("\n".join(lines) + "\n")
+    table.to_csv(Path(options["out"]) / "speed.csv", index=False)
+
+
+def time_members(n: int, work: Work, root: str) -> None:
+    """Print a row of the table of members: training steps of n of them in one fit by this process."""
+    import resource
+
+    from studies import Workload
+    from studies.fusing import time_alone, time_fused
+    from studies.memory import keep_freed_memory
+    from studies.training import fixed_of
+
+    keep_freed_memory()
+    workload = Workload.of(**specs(work, root))
+    fixed, members = fixed_of(workload, work.batch_size), [(0.01 + 0.0001 * k, 0) for k in range(n)]
+    if n == 1:
+        seconds, _ = time_alone(workload, members[0], work.batch_size, STEPS, fixed)
+    else:
+        seconds, _ = time_fused(workload, members, work.batch_size, STEPS, fixed)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    print(f"| {n} | {1000 * seconds / n:.3f} | {peak:.0f} |", flush=True)
 
 
 class Case(NamedTuple):
@@ -451,7 +671,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_args(argv)
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
-    commands = {"mnist": compare_speed, "finders": compare_answers, "report": measure_reports}
+    commands = {"speed": compare_speed, "finders": compare_answers, "report": measure_reports}
     commands[options["subcommand"]](options[options["subcommand"]])
     return 0
 

@@ -212,7 +212,7 @@ class Driver:
                     given.trial.set_user_attr(key, value)  # first: a finished trial takes no more attributes
                 self.study.tell(given.trial, run.value)
             else:
-                facts = facts_of(run) | {"member_of": first}
+                facts = facts_of(run, member_of=first)
                 trial = create_trial(params=point, distributions=self._space, value=run.value, user_attrs=facts)
                 self.study.add_trial(trial)
             self._finished += 1

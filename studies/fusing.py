@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import statistics
 import time
 from collections.abc import Mapping, Sequence
@@ -25,7 +26,8 @@ from studies.workload import Built, Workload
 
 Member = tuple[float, int]  # learning rate, seed
 
-SIZES = (4, 16, 64)  # members of one fit that are tried, as long as more are faster
+SIZES = (64, 16, 4)  # members of one fit that are tried, as long as fewer are faster
+ENOUGH = 2.0  # times as fast as alone: then fewer members are not tried
 LONGEST = 120.0  # seconds that a fused fit may take: all its members are lost to a power cut
 SHORT = 10  # times the steps of measuring: a batch size of fewer is not measured
 WARM_UP = 3  # steps that are not timed: the first ones allocate
@@ -81,13 +83,12 @@ class Fusing:
 
     def _choose(self, members: Sequence[Member], batch_size: int) -> tuple[int, str]:
         steps = self._epochs * fixed_of(self._workload, batch_size).n_train / batch_size
-        n_timed = SHARE * steps * len(members) / (1 + min(len(members), SIZES[-1]))
+        n_timed = SHARE * steps * len(members) / (1 + min(len(members), SIZES[0]))
         n_steps = WARM_UP + int(min(max(n_timed, TIMED[0]), TIMED[1]))
-        sizes = sorted({min(size, len(members)) for size in SIZES})
-        if steps * len(members) < SHORT * n_steps * (1 + sizes[0]):
+        if steps * len(members) < SHORT * n_steps * (1 + min(len(members), SIZES[-1])):
             return 1, "alone: too few steps to measure which is faster"
         try:
-            best, fused, alone = self._measure(members, sizes, batch_size, n_steps)
+            best, fused, alone = self._measure(members, batch_size, n_steps)
         except NotFusable as error:
             return 1, f"alone: {error}"
         except Exception as error:  # whatever vmap or the module says to being vectorised
@@ -97,30 +98,30 @@ class Fusing:
             return 1, f"alone: {best} fused would take {fused / alone:.2g} times as long"
         return best, f"{best} fused, {alone / fused:.2g} times as fast as alone"
 
-    def _measure(
-        self, members: Sequence[Member], sizes: Sequence[int], batch_size: int, n_steps: int
-    ) -> tuple[int, float, float]:
+    def _measure(self, members: Sequence[Member], batch_size: int, n_steps: int) -> tuple[int, float, float]:
         """The best number of members at once, its seconds a step and member, and those of one alone."""
         workload, fixed = self._workload, fixed_of(self._workload, batch_size)
         _refuse_options(workload)
         rate, seed = members[0]
         unlike = [other for other in members if other[0] != rate and other[1] != seed]  # where it shows if either is forgotten
         members = [members[0], *unlike[:1], *(other for other in members[1:] if other not in unlike[:1])]
-        fused, first = _time_fused(workload, members[: sizes[0]], batch_size, n_steps, fixed)
-        alone, losses = _time_alone(workload, members[1], batch_size, n_steps, fixed)
-        compared = list(zip(losses, first, strict=True))[:WARM_UP]  # more of them may be chaotic
-        if not all(abs(a - b) <= SAME * abs(a) for a, b in compared):
-            raise NotFusable("fused, its first losses differ")
-        best, fused = sizes[0], fused / sizes[0]
-        most = _n_that_fit(workload, members[0], batch_size)
+        most = min(len(members), _n_that_fit(workload, members[0], batch_size))
         if most < 2:
             raise NotFusable("there is no memory for more at once")
-        for size in (min(size, most) for size in sizes[1:]):
-            seconds = _time_fused(workload, members[:size], batch_size, n_steps, fixed)[0] / size
-            if seconds > fused:
+        best, fused, alone = 0, math.inf, math.inf
+        for size in sorted({min(size, most) for size in SIZES}, reverse=True):
+            seconds, losses = time_fused(workload, members[:size], batch_size, n_steps, fixed)
+            if not best:
+                alone, expected = time_alone(workload, members[1], batch_size, n_steps, fixed)
+                compared = list(zip(expected, losses, strict=True))[:WARM_UP]  # more of them may be chaotic
+                if not all(abs(a - b) <= SAME * abs(a) for a, b in compared):
+                    raise NotFusable("fused, its first losses differ")
+            if seconds / size > fused:
                 break
-            best, fused = size, seconds
-        return min(best, most), fused, alone
+            best, fused = size, seconds / size
+            if ENOUGH * fused < alone:
+                break
+        return best, fused, alone
 
 
 def train_fused(workload: Workload, members: Sequence[Member], *, batch_size: int, epochs: int) -> list[Run]:
@@ -211,7 +212,7 @@ class Timer(pl.Callback):
         trainer.should_stop |= len(self.losses) == self.n_steps
 
 
-def _time_alone(workload: Workload, member: Member, batch_size: int, n_steps: int, fixed: Fixed) -> tuple[float, list[float]]:
+def time_alone(workload: Workload, member: Member, batch_size: int, n_steps: int, fixed: Fixed) -> tuple[float, list[float]]:
     """Seconds a step and the losses of the first steps of a member alone."""
     rate, seed = member
     built = workload.build(learning_rate=rate, batch_size=batch_size, seed=seed)
@@ -221,7 +222,7 @@ def _time_alone(workload: Workload, member: Member, batch_size: int, n_steps: in
     return timer.seconds, timer.losses
 
 
-def _time_fused(
+def time_fused(
     workload: Workload, members: Sequence[Member], batch_size: int, n_steps: int, fixed: Fixed
 ) -> tuple[float, list[float]]:
     """Seconds a step of all members, and the losses of the second of them."""

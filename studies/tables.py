@@ -79,20 +79,32 @@ def tables_of(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
     return _runs_table(trials), _curves_table(trials)
 
 
-def facts_of(run: Run) -> dict[str, Any]:
-    """What is stored of a run, as the user attributes of its trial: plain JSON, read back by the tables."""
-    return {
+def facts_of(run: Run, **more: Any) -> dict[str, Any]:
+    """What is stored of a run, as the user attributes of its trial: plain JSON, read back by the tables.
+
+    Few attributes, as each costs Optuna's storage half a millisecond or more; ``more`` goes with the facts.
+    """
+    facts = {
         "epochs": run.epochs,
         "steps": run.steps,
         "examples": run.examples,
         "seconds": round(run.seconds, 4),
-        "nonfinite_at": run.nonfinite_at,
         "first_height": _plain(run.first_height),
-        "final_height": _plain(run.final_height),
         "validation_examples": run.validation_examples,
         "metrics": {name: _plain(value) for name, value in run.metrics.items()},
+    }
+    return {
+        "final_height": _plain(run.final_height),
+        "nonfinite_at": run.nonfinite_at,
+        "facts": facts | more,
         "curves": {name: [list(steps), [_plain(v) for v in values]] for name, (steps, values) in run.curves.items()},
     }
+
+
+def _facts(trial: FrozenTrial) -> dict[str, Any]:
+    """Everything that is stored of a run, as one mapping."""
+    found: dict[str, Any] = trial.user_attrs | trial.user_attrs.get("facts", {})
+    return found
 
 
 def _plain(value: float) -> float | None:
@@ -113,7 +125,7 @@ def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     columns = ["trial", "step", "epoch", "metric", "value"]
     numbers, metrics, lengths, steps, epochs, values = [], [], [], [], [], []
     for trial in trials:  # a row a curve; a DataFrame a curve would take most of the time of a large study's report
-        facts = trial.user_attrs
+        facts = _facts(trial)
         per_epoch = facts["steps"] / facts["epochs"] if facts.get("epochs") else 1.0
         for metric, (at, found) in facts.get("curves", {}).items():
             numbers.append(trial.number)
@@ -178,7 +190,7 @@ def _trials(study: optuna.Study) -> list[FrozenTrial]:
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
-    facts = trial.user_attrs
+    facts = _facts(trial)
     row = {"trial": trial.number, "state": trial.state.name, "member_of": facts.get("member_of", trial.number), **trial.params}
     row |= {
         name: facts.get(name)

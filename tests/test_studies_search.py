@@ -70,7 +70,7 @@ def test_plan_is_trained_once_and_progress_is_told(trained: tuple[StudyConfig, o
 def test_value_is_the_final_validation_loss(trained: tuple[StudyConfig, optuna.Study, object]) -> None:
     trial = trained[1].trials[0]
     assert trial.value is not None and math.isfinite(trial.value)
-    assert trial.value == pytest.approx(trial.user_attrs["metrics"]["val_loss"], rel=1e-6)
+    assert trial.value == pytest.approx(trial.user_attrs["facts"]["metrics"]["val_loss"], rel=1e-6)
     assert trial.user_attrs["nonfinite_at"] is None
 
 
@@ -79,7 +79,7 @@ def test_divergent_run_is_complete_with_value_inf(trained: tuple[StudyConfig, op
     assert trial.state is TrialState.COMPLETE
     assert trial.value == math.inf
     assert 1 <= trial.user_attrs["nonfinite_at"] <= 2
-    assert trial.user_attrs["metrics"] == {}
+    assert trial.user_attrs["facts"]["metrics"] == {}
 
 
 def test_second_call_trains_nothing(trained: tuple[StudyConfig, optuna.Study, object]) -> None:

@@ -78,7 +78,7 @@ def test_curves_are_tidy_and_epochs_are_steps_over_steps_per_epoch(study: optuna
 def test_curves_are_those_of_each_trial_one_after_the_other(study: optuna.Study) -> None:
     parts = []
     for trial in study.trials:
-        facts = trial.user_attrs
+        facts = trial.user_attrs | trial.user_attrs.get("facts", {})
         for metric, (steps, values) in facts.get("curves", {}).items():
             values = [math.inf if value is None else value for value in values]
             part = pd.DataFrame({"trial": trial.number, "step": steps, "epoch": 0.0, "metric": metric, "value": values})

@@ -451,7 +451,7 @@ def test_callbacks_and_loggers_write_one_folder_a_run_and_nothing_elsewhere(
     expected: dict[str, list[str]] = {run: ["hparams.yaml", "metrics.csv"] for run in runs}
     assert files(tmp_path) == expected | {f"{run}/checkpoints": ["ckpt"] for run in runs}
     assert "lr-SGD" in (tmp_path / runs[0] / "metrics.csv").read_text()
-    epochs = [trial.user_attrs["epochs"] for trial in study.trials]
+    epochs = [trial.user_attrs["facts"]["epochs"] for trial in study.trials]
     assert epochs[0] == 6 and min(epochs) < 6  # EarlyStopping, of each run alone
     judge_study(study)
 
