@@ -187,13 +187,13 @@ class Fused(pl.LightningModule):
         if not self.alive:
             return
         for name, values in logged.values().items():
-            for member, value in zip(self.alive, values, strict=True):
-                self.records[member].keep(stage, name, value)
+            for place, member in enumerate(self.alive):
+                self.records[member].keep(stage, name, values[place])
 
     def _vectorised(
         self, method: str, batch: Any, batch_idx: int, in_dims: Any, randomness: str
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The losses of a method, shape (n_alive,), and what it logged, likewise; in_dims: None for a batch that all share."""
+        """The losses of a method, shape (n_stacked,), and what it logged, likewise; in_dims: None for a batch all share."""
         call = self._call[0]
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], place: Tensor, batch: Any) -> Any:
@@ -202,7 +202,7 @@ class Fused(pl.LightningModule):
             return functional_call(call, (parameters, buffers), (method, batch, batch_idx))
 
         parameters = dict(zip(self._names, self.stacked, strict=True))
-        at_once = AT_ONCE if in_dims is None else None
+        at_once = None if in_dims is not None else AT_ONCE + (len(self._places) % AT_ONCE == 1)  # none is left over: see _leave
         vectorised = vmap(one, in_dims=(0, 0, 0, in_dims), randomness=randomness, chunk_size=at_once)
         return vectorised(parameters, self.kept, self._places, batch)  # type: ignore[no-any-return]
 
@@ -224,7 +224,7 @@ class Fused(pl.LightningModule):
 
     def _measure(self) -> None:
         self._call[0].training_mode(False)
-        totals, count = torch.zeros(len(self.alive), device=self.device), 0
+        totals, count = torch.zeros(len(self._places), device=self.device), 0
         with torch.no_grad(), same_random_numbers():
             for index, batch in enumerate(self._probe):
                 losses, logged = self._vectorised("training_step", batch, index, None, "same")
@@ -238,7 +238,7 @@ class Fused(pl.LightningModule):
 
     @torch.no_grad()
     def _finite(self) -> Tensor:
-        """Whether all weights of each member are finite, shape (n_alive,)."""
+        """Whether all weights of each member are finite, shape (n_stacked,)."""
         finite = torch.stack([weight.flatten(1).sum(1) for weight in self.stacked]).sum(0).isfinite()
         if not finite.all():  # a sum may overflow where no weight does
             finite = torch.stack([weight.flatten(1).isfinite().all(1) for weight in self.stacked]).all(0)
@@ -251,10 +251,12 @@ class Fused(pl.LightningModule):
         if len(stay) == len(self.alive):
             return
         self.alive = [self.alive[place] for place in stay]
-        self._logged.forget(stay)
         if not stay:
             self.trainer.should_stop = True
             stay = [0]  # a stack cannot be empty; nobody looks at it any more
+        if len(stay) == 1:
+            stay *= 2  # a stack of one may go through other kernels, whose rounding is another
+        self._logged.forget(stay)
         keep = torch.tensor(stay, device=self.device)
         for weight in self.stacked:
             weight.data, weight.grad = weight.data[keep], None

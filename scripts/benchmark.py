@@ -352,10 +352,18 @@ def compare_speed(options: dict[str, Any]) -> None:
     table.to_csv(Path(options["out"]) / "speed.csv", index=False)
 
 
-def time_members(n: int, work: Work, root: str) -> None:
-    """Print a row of the table of members: training steps of n of them in one fit by this process."""
+def peak_memory() -> float:
+    """The most memory this process has held, in MB."""
     import resource
 
+    if sys.platform == "linux":  # where the other figure begins with that of the parent
+        status = Path("/proc/self/status").read_text()
+        return int(status.partition("VmHWM:")[2].split()[0]) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def time_members(n: int, work: Work, root: str) -> None:
+    """Print a row of the table of members: training steps of n of them in one fit by this process."""
     from studies import Workload
     from studies.fusing import time_alone, time_fused
     from studies.memory import keep_freed_memory
@@ -368,7 +376,7 @@ def time_members(n: int, work: Work, root: str) -> None:
         seconds, _ = time_alone(workload, members[0], work.batch_size, STEPS, fixed)
     else:
         seconds, _ = time_fused(workload, members, work.batch_size, STEPS, fixed)
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    peak = peak_memory()
     print(f"| {n} | {1000 * seconds / n:.3f} | {peak:.0f} |", flush=True)
 
 
@@ -643,8 +651,6 @@ def synthetic_run(rate: float, batch_size: int, seed: int, *, random: Any) -> tu
 
 def time_report(n: int, folder: Path) -> None:
     """Print a row of the table: the report of the study of ``n`` runs in ``folder``, of this process, by its parts."""
-    import resource
-
     from reports import judge
     from reports.folder import draw_pictures
     from studies import curves_table, load_study, report_study, runs_table
@@ -657,7 +663,7 @@ def time_report(n: int, folder: Path) -> None:
     ready = time.perf_counter()
     page = report_study(study, folder / str(n), judged)
     written = time.perf_counter()
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+    peak = peak_memory()
     draw_pictures(judged)
     drawn = time.perf_counter()
     made = [trial.system_attrs["made"] for trial in study.get_trials(deepcopy=False)]

@@ -14,6 +14,7 @@ from typing import Any
 
 import cloudpickle
 import optuna
+import psutil
 from loky import cpu_count
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
@@ -32,6 +33,7 @@ logger = logging.getLogger(__name__)
 HOW_TRAINED = "how_trained"
 EQUAL_FAILURES = 3  # in a row: the module is broken, more runs would only repeat it
 WORTH_WORKERS = 20.0  # seconds of training that are left: workers take about 5 to start
+OF_WORKER = 1.5e9  # bytes of memory it must find: PyTorch and Lightning take 0.6, its data and activations the rest
 DEATHS = 3  # of worker processes that end a study
 
 Point = dict[str, Any]  # parameters to fix: all three on a grid, the seed alone for the free samplers
@@ -134,7 +136,7 @@ class Driver:
 
     def _wanted_workers(self) -> int:
         if self.config.workers != "auto":
-            return int(self.config.workers)
+            return min(int(self.config.workers), len(self.missing))
         if not self._chosen or cpu_count() < 2 or device_of(self.workload.trainer).type != "cpu":
             return 1
         self._decide(self.missing[0]["batch_size"])
@@ -143,7 +145,8 @@ class Driver:
             return 1
         usual = sum(known.values()) / len(known)
         left = sum(known.get(point["batch_size"], usual) for point in self.missing)
-        return min(cpu_count(), len(self.missing)) if left > WORTH_WORKERS else 1
+        room = int(psutil.virtual_memory().available / OF_WORKER)
+        return max(1, min(cpu_count(), len(self.missing), room)) if left > WORTH_WORKERS else 1
 
     def _decide(self, batch_size: int) -> None:
         if self._may_fuse:

@@ -146,6 +146,16 @@ def test_member_that_diverges_leaves_its_neighbours_as_they_are_to_the_bit(seeds
     assert [with_it[0].curves, with_it[2].curves] == [without[0].curves, without[1].curves]
 
 
+@pytest.mark.parametrize("name", ["MLP", "batch norm"])
+def test_last_member_that_is_left_goes_on_as_it_would_in_any_company_to_the_bit(name: str) -> None:
+    workload, batch_size, rates = FUSED[name]
+    members = [(rates[0], 0), (1e30, 0)]
+    survivor, _ = train_fused(workload, members, batch_size=batch_size, epochs=2)
+    (alone,) = train_fused(workload, members[:1], batch_size=batch_size, epochs=2)
+    *_, of_many = train_fused(workload, [(rates[1], 1)] * 16 + members[:1], batch_size=batch_size, epochs=2)
+    assert survivor.curves == alone.curves == of_many.curves
+
+
 def test_huge_weights_are_not_mistaken_for_infinite_ones() -> None:
     class Huge(Net):
         def __init__(self) -> None:
