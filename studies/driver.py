@@ -22,6 +22,7 @@ from optuna.trial import TrialState, create_trial
 from studies.config import StudyConfig
 from studies.errors import FailedAlike
 from studies.fusing import Fusing
+from studies.memory import keep_freed_memory
 from studies.tables import facts_of
 from studies.trainers import device_of
 from studies.training import Run
@@ -92,6 +93,7 @@ class Driver:
             FailedAlike: the module failed three times in a row in the same way, or in every run; or workers died three times.
             KeyboardInterrupt: Ctrl-C; what finished is kept.
         """
+        keep_freed_memory()
         self.on_run(self.study, self._finished, self.planned)
         with interruptible(), self._closing():
             while self.missing or self._given:

@@ -81,12 +81,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # PyTorch: seconds, so only once the options make sense
     from studies import FailedAlike, judge_study, load_study, report_study, run_study
-    from studies.memory import keep_freed_memory
     from studies.next_run import program
     from studies.progress import Progress, print_answer
     from studies.search import run_self_check
 
-    keep_freed_memory()
     at_work = False
 
     def show(*progress_so_far: Any) -> None:  # first called when the study was checked and is about to train
