@@ -127,14 +127,14 @@ class Driver:
             for batch_size in self._sizes:
                 self._decide(batch_size)
         try:
-            cloudpickle.dumps(self.config)
+            packed = cloudpickle.dumps(self.config)
         except Exception as error:
             reason = f"{type(error).__name__}: {error}"
             logger.warning("trained in this process alone: the study cannot be sent to a worker (%s)", reason)
             self.config = replace(self.config, workers=1)
             return
         self._shares.clear()
-        self._place = Processes(self.config, size, max(1, cpu_count() // size))
+        self._place = Processes(packed, size, max(1, cpu_count() // size))
 
     def _wanted_workers(self) -> int:
         if self.config.workers != "auto":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import threading
@@ -15,10 +16,10 @@ from pathlib import Path
 from types import FrameType
 from typing import Any, Protocol
 
+import cloudpickle
 import torch
 from loky import ProcessPoolExecutor
 
-from studies.config import StudyConfig
 from studies.fusing import Member, reason_of, train_fused
 from studies.memory import keep_freed_memory
 from studies.training import Run, train
@@ -59,8 +60,12 @@ def work(workload: Workload, job: Job) -> Outcome:
             return train_fused(workload, job.members, batch_size=job.batch_size, epochs=job.epochs)
         return train(workload, job.members, batch_size=job.batch_size, epochs=job.epochs, folder=job.folder)
     except Exception as error:
-        words = f"{type(error).__name__}: {error}"
-        return Failure(words, traceback.format_exc(), reason_of(error), _out_of_memory(error))
+        return _failure(error)
+
+
+def _failure(error: Exception) -> Failure:
+    words = f"{type(error).__name__}: {error}"
+    return Failure(words, traceback.format_exc(), reason_of(error), _out_of_memory(error))
 
 
 class Place(Protocol):
@@ -96,13 +101,14 @@ class Here:
 class Processes:
     """Worker processes on this machine, which live as long as the study and build its workload and data once.
 
-    Nothing of the caller's script runs again in them. Raises whatever pickling raises for a configuration that holds objects
-    which cannot be sent to another process.
+    Nothing of the caller's script runs again in them.
+
+    packed: a StudyConfig as ``cloudpickle`` packs it. threads: of each.
     """
 
-    def __init__(self, config: StudyConfig, size: int, threads: int) -> None:
+    def __init__(self, packed: bytes, size: int, threads: int) -> None:
         self.size = size
-        self._executor = ProcessPoolExecutor(size, initializer=_start, initargs=(config, threads, os.getpid()))
+        self._executor = ProcessPoolExecutor(size, initializer=_start, initargs=(packed, threads, os.getpid()))
 
     def submit(self, job: Job) -> Future[Outcome]:
         """Hand a job to the next free worker; the future raises BrokenExecutor when its process dies."""
@@ -131,18 +137,23 @@ def interruptible() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
-_workload: Workload
+_packed = b""
 
 
-def _start(config: StudyConfig, threads: int, driver: int) -> None:
-    """What a worker does once."""
-    global _workload
+def _start(packed: bytes, threads: int, driver: int) -> None:
+    """What a worker does once; what may fail is left to its first job, which can say so."""
+    global _packed
+    _packed = packed
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the driver ends the workers
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     torch.set_num_threads(threads)
     keep_freed_memory()
     add_current_folder()
-    _workload = Workload.of_config(config)
+
+
+@functools.cache
+def _workload() -> Workload:
+    return Workload.of_config(cloudpickle.loads(_packed))
 
 
 def _end_with(driver: int) -> None:
@@ -152,7 +163,10 @@ def _end_with(driver: int) -> None:
 
 
 def _work_there(job: Job) -> Outcome:
-    return work(_workload, job)
+    try:
+        return work(_workload(), job)
+    except Exception as error:
+        return _failure(error)
 
 
 def _out_of_memory(error: Any) -> bool:

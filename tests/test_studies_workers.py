@@ -12,6 +12,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import cloudpickle
 import pandas as pd
 import psutil
 import pytest
@@ -100,6 +101,16 @@ def test_module_that_fails_in_a_worker_ends_the_study_with_its_traceback(
     assert set(table["error"]) <= {"OSError: no tape", "interrupted"} and set(table["state"]) == {"FAIL"}
 
 
+def test_study_that_cannot_be_made_in_a_worker_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = small(tmp_path, model=module(tmp_path, monkeypatch, "vanishing", "pass"), workers=2)
+
+    def vanish(*_: Any) -> None:
+        (tmp_path / "vanishing.py").unlink(missing_ok=True)
+
+    with pytest.raises(FailedAlike, match="model 'vanishing.Model' could not be imported: No module named 'vanishing'"):
+        run_study(config, on_run=vanish)
+
+
 def test_what_a_dead_worker_trained_is_trained_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     died = str(tmp_path / "died")
     line = f"counts['steps'] < 3 or os.path.exists({died!r}) or (open({died!r}, 'w'), os._exit(9))"
@@ -142,8 +153,8 @@ def test_auto_takes_workers_where_what_is_left_is_worth_their_start(
     class Watched(Here):
         size = 2
 
-        def __init__(self, config: StudyConfig, size: int, threads: int) -> None:
-            super().__init__(Workload.of_config(config))
+        def __init__(self, packed: bytes, size: int, threads: int) -> None:
+            super().__init__(Workload.of_config(cloudpickle.loads(packed)))
             assert (size, threads) == (2, 4)
             used.append("Processes")
 
