@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
+from .loaders import PROBE_BYTES, PROBE_SEED
+
 logger = logging.getLogger(__name__)
 
 Batch = tuple[Tensor, Tensor]
 
-EVALUATION_BATCH_SIZE = 2_048  # 6 MB of 28 x 28 floats: large enough for speed, small beside any data set
-PROBE_SEED = 0  # of the probe set's choice of examples, never of a run
 MEMORY_SHARE = 0.8  # of the memory available now; the rest is for the network and its neighbours
 
 
@@ -162,10 +162,10 @@ class InMemoryData(pl.LightningDataModule, ABC):
         if not isinstance(val, TensorDataset):
             return DataLoader(val, self.batch_size, collate_fn=self._collate)
         inputs, targets = val.tensors
-        return Batches(inputs, targets, batch_size=EVALUATION_BATCH_SIZE, shuffle=False, transform=self._as_floats(inputs))
+        return Batches(inputs, targets, batch_size=at_once(inputs), shuffle=False, transform=self._as_floats(inputs))
 
     def probe_batches(self, n: int = 2_048) -> list[Batch]:
-        """At most ``n`` training examples, in batches of at most 2,048: the same for every run, batch size and seed.
+        """At most ``n`` training examples, in large batches: the same for every run, batch size and seed.
 
         Raises ValueError for n below 1.
         """
@@ -174,13 +174,11 @@ class InMemoryData(pl.LightningDataModule, ABC):
         train = self.splits.train
         chosen = torch.randperm(_length(train), generator=torch.Generator().manual_seed(PROBE_SEED))[:n]
         if not isinstance(train, TensorDataset):
-            # By batch_size: a data set too large for memory has examples too large for 2,048 at once.
+            # By batch_size: a data set too large for memory has examples too large for many at once.
             parts = (chosen[start : start + self.batch_size].tolist() for start in range(0, len(chosen), self.batch_size))
             return [self._collate([train[row] for row in part]) for part in parts]
         inputs, targets = (tensor.index_select(0, chosen) for tensor in train.tensors)
-        return list(
-            Batches(inputs, targets, batch_size=EVALUATION_BATCH_SIZE, shuffle=False, transform=self._as_floats(inputs))
-        )
+        return list(Batches(inputs, targets, batch_size=at_once(inputs), shuffle=False, transform=self._as_floats(inputs)))
 
     def _collate(self, examples: Sequence[Any]) -> Batch:
         inputs, targets = default_collate(list(examples))
@@ -194,6 +192,15 @@ class InMemoryData(pl.LightningDataModule, ABC):
         mean, std = torch.tensor(self.mean).view(channels), torch.tensor(self.std).view(channels)
         scale, shift = 1 / (255 * std), -mean / std
         return lambda pixels: pixels.float().mul_(scale).add_(shift)
+
+
+def at_once(inputs: Tensor) -> int:
+    """How many examples to evaluate at once, as floats; inputs: shape (n_examples, ...), floats or bytes.
+
+    >>> at_once(torch.zeros(60_000, 1, 28, 28, dtype=torch.uint8)), at_once(torch.zeros(1_347, 1, 8, 8))
+    (1024, 12544)
+    """
+    return max(1, PROBE_BYTES // (4 * max(1, inputs[0].numel())))
 
 
 def hold(dataset: Dataset[Any]) -> Dataset[Any]:

@@ -15,7 +15,7 @@ from torch.utils.data import BatchSampler, DataLoader, IterableDataset
 
 PROBE_SIZE = 2_048  # examples, at most
 PROBE_SEED = 0  # of the probe set: which examples, and the random numbers of a measurement; never of a run
-PROBE_BYTES = 8_000_000  # inputs evaluated at once: 2,048 images of 28 x 28 floats
+PROBE_BYTES = 1_024 * 28 * 28 * 4  # inputs evaluated at once: with more a ConvNet's activations are too large to be quick
 
 
 def n_examples(batch: Any) -> int:
