@@ -145,6 +145,30 @@ def test_finders_are_compared_on_the_same_fresh_seeds(tmp_path: Path, capsys: py
     assert lines[5].startswith(f"| good runs, in all | | **{(rows['verdict'] == 'good')[0]:d}** of 1 |")
 
 
+def test_same_runs_are_timed_in_several_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    module, ways = script("benchmark"), ["naive", "plain-loop", "plain-loop-heights", "alone", "auto"]
+    module.WORKS["digits-mlp"] = module.WORKS["digits-mlp"]._replace(points=2, seeds=1, epochs=1, timed=1)
+    options = ["speed", "--works", "digits-mlp", "--ways", *ways, "--repeats", "1", "--members", "4", "--out", str(tmp_path)]
+    assert run(lambda: module.main(options), "benchmark") == 0
+    out = capsys.readouterr().out
+    rows = [line.strip("| ").split(" | ") for line in out.splitlines() if line.startswith("| digits-mlp")]
+    assert [row[1] for row in rows] == [*ways, "limit", "4"]
+    assert float(rows[1][4]) == 1 and 0 <= float(rows[-2][2]) < 1  # the loop beside itself; the limit in seconds
+    assert float(rows[-1][2]) > 0 and 100 < float(rows[-1][3]) < 10_000  # ms and MB
+    assert (tmp_path / "speed.md").read_text() == out
+    assert pd.read_csv(tmp_path / "speed.csv")["way"].tolist() == ways
+
+
+def test_ray_is_asked_for_where_it_is_not_installed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    assert call("benchmark", "speed", "--ways", "ray-tune", "--out", str(tmp_path)) == 2
+    assert (
+        "ray must be installed, got none: pip install 'ray[tune]>=2.40', or give --ways without it" in capsys.readouterr().err
+    )
+
+
 def test_report_of_synthetic_runs_gives_them_the_verdicts_they_were_made_with(capfd: pytest.CaptureFixture[str]) -> None:
     assert call("benchmark", *"report --trials 150".split()) == 0
     heads, _, row = (line.strip("| ").split(" | ") for line in capfd.readouterr().out.splitlines())
