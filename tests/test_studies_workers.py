@@ -43,7 +43,7 @@ class Model(ImageClassifier):
         return super().training_step(batch, batch_idx)
 
 print("started", flush=True)
-config = StudyConfig(model=Model, data="Digits", learning_rate=(0.1, 1), points=4, batch_size=256, seeds=1, epochs=1, workers=2,
+config = StudyConfig(model=Model, data="Digits", learning_rate=(0.1, 1), points={points}, batch_size=256, seeds=1, epochs=1, workers=2,
                      storage="studies.db", name="scripted")
 study = run_study(config, on_run=lambda study, finished, planned: print(finished, flush=True))
 print(sorted(trial.state.name for trial in study.trials))
@@ -166,14 +166,14 @@ def test_auto_takes_workers_where_what_is_left_is_worth_their_start(
 
 
 def test_script_with_a_module_of_its_own_is_not_run_again_in_the_workers(tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT.format(pause=0))
+    (tmp_path / "script.py").write_text(SCRIPT.format(pause=0, points=4))
     done = subprocess.run([sys.executable, "script.py"], cwd=tmp_path, capture_output=True, text=True, timeout=120)
     assert done.stdout.splitlines() == ["started", "0", "1", "2", "3", "4", "['COMPLETE', 'COMPLETE', 'COMPLETE', 'COMPLETE']"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
 def test_no_worker_outlives_its_driver(number: signal.Signals, tmp_path: Path) -> None:
-    (tmp_path / "script.py").write_text(SCRIPT.format(pause=0.2))
+    (tmp_path / "script.py").write_text(SCRIPT.format(pause=0.2, points=20))  # ten seconds
     command = [sys.executable, "script.py"]
     with subprocess.Popen(
         command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
