@@ -43,8 +43,8 @@ class Model(ImageClassifier):
         return super().training_step(batch, batch_idx)
 
 print("started", flush=True)
-config = StudyConfig(model=Model, data="Digits", learning_rate=(0.1, 1), points={points}, batch_size=256, seeds=1, epochs=1, workers=2,
-                     storage="studies.db", name="scripted")
+config = StudyConfig(model=Model, data="Digits", learning_rate=(0.1, 1), points={points}, batch_size=256, seeds=1, epochs=1,
+                     workers=2, storage="studies.db", name="scripted")
 study = run_study(config, on_run=lambda study, finished, planned: print(finished, flush=True))
 print(sorted(trial.state.name for trial in study.trials))
 """
