@@ -72,6 +72,8 @@ class StackedScheduler(LRScheduler):
     schedulers: one a member, each of that member's own optimizer.
     """
 
+    optimizer: StackedSGD
+
     def __init__(self, optimizer: StackedSGD, schedulers: Sequence[LRScheduler]) -> None:
         self.optimizer, self.schedulers = optimizer, schedulers
         for scheduler in schedulers:
@@ -81,4 +83,4 @@ class StackedScheduler(LRScheduler):
         """One step of each schedule."""
         for scheduler in self.schedulers:
             scheduler.step()
-        self.optimizer.follow()  # type: ignore[attr-defined]
+        self.optimizer.follow()

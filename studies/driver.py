@@ -74,7 +74,8 @@ class Driver:
     def __post_init__(self) -> None:
         decided = self.study.user_attrs.get(HOW_TRAINED)
         self._fusing = Fusing(self.workload, epochs=self.config.epochs or 1, decided=decided)
-        self._sizes = list(dict.fromkeys(self.config.batch_size))  # type: ignore[arg-type]
+        assert isinstance(self.config.batch_size, tuple)
+        self._sizes: tuple[int, ...] = self.config.batch_size
         low, high = self.config.learning_rate
         self._space = {
             "learning_rate": FloatDistribution(low, high, log=True),
