@@ -1,18 +1,21 @@
-"""The report of a study as a folder: one page to open, the same in Markdown, the tables as CSV, the figures as PNG."""
+"""The report of a study as a folder: one page to open, the same in Markdown, the tables as CSV, the figures as PNG and SVG."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+from matplotlib import rc_context
+from matplotlib.figure import Figure
 
 from reports.figures import FIGURES, draw_figures
 from reports.judged import Judged
 from reports.pages import Command, no_command, render_html, render_markdown
+from reports.spreadsheet import to_csv
 
 DPI = 150  # 1,140 pixels across, sharp at the full width of the page
 FIRST_COLUMNS = ["batch_size", "learning_rate", "verdict", "reason", "progress", "time_to_bottom_epochs", "n_seeds"]
@@ -28,39 +31,52 @@ def write_report(
 ) -> Path:
     """Write the report of a judged study into ``folder`` (made if missing) and return the path of ``report.html``.
 
-    Written are ``report.html``, ``report.md``, every table of ``Judged`` as CSV and ``figures/*.png``. Each file is replaced
-    in one step, the page last: a reader never sees half a file, and earlier files stay when something fails. A figure that
-    cannot be drawn any more is removed.
+    Written are ``report.html``, ``report.md``, every table of ``Judged`` as CSV (``read_csv`` gives it back) and
+    ``figures/*.png`` and ``*.svg``. Each file is replaced in one step, the page last: a reader never sees half a file, and
+    earlier files stay when something fails. A figure that cannot be drawn any more is removed.
     """
-    pictures = draw_pictures(judged)
+    figures = draw_figures(judged)
     place = Path(folder)
     (place / "figures").mkdir(parents=True, exist_ok=True)
     first = [*FIRST_COLUMNS, *judged.cells.columns.difference(FIRST_COLUMNS, sort=False)]
     for name, table in judged._replace(cells=judged.cells[first])._asdict().items():
         if isinstance(table, pd.DataFrame):
-            _write(place / f"{name}.csv", table.to_csv(index=False).encode(errors="backslashreplace"))
-    for name in FIGURES:
-        if name in pictures:
-            _write(place / "figures" / f"{name}.png", pictures[name])
-        else:
-            (place / "figures" / f"{name}.png").unlink(missing_ok=True)
+            write_file(place / f"{name}.csv", to_csv(table))
+    pictures = write_figures(figures, place / "figures", names=FIGURES)
     paths = {name: f"figures/{name}.png" for name in pictures}
     about: dict[str, Any] = {"title": title, "configuration": configuration, "command": command}
-    _write(place / "report.md", render_markdown(judged, paths, **about).encode(errors="backslashreplace"))
-    return _write(place / "report.html", render_html(judged, pictures, **about).encode(errors="backslashreplace"))
+    write_file(place / "report.md", render_markdown(judged, paths, **about).encode(errors="backslashreplace"))
+    return write_file(place / "report.html", render_html(judged, pictures, **about).encode(errors="backslashreplace"))
 
 
-def draw_pictures(judged: Judged) -> dict[str, bytes]:
-    """The figures as PNG files, by the names in ``FIGURES``."""
-    pictures: dict[str, bytes] = {}
-    for name, figure in draw_figures(judged).items():
-        buffer = BytesIO()
-        figure.savefig(buffer, format="png", dpi=DPI)
-        pictures[name] = buffer.getvalue()
+def write_figures(figures: Mapping[str, Figure], folder: Path, *, names: Iterable[str]) -> dict[str, bytes]:
+    """Write each figure as PNG and SVG, remove those of ``names`` that are not among them, and return the PNGs."""
+    pictures = {}
+    for name in names:
+        for kind in ("svg", "png"):
+            path = folder / f"{name}.{kind}"
+            if name in figures:
+                pictures[name] = draw_picture(figures[name], kind)
+                write_file(path, pictures[name])
+            else:
+                path.unlink(missing_ok=True)
     return pictures
 
 
-def _write(path: Path, content: bytes) -> Path:
+def draw_pictures(judged: Judged) -> dict[str, bytes]:
+    """The figures of a judged study as PNG files, by the names in ``FIGURES``."""
+    return {name: draw_picture(figure) for name, figure in draw_figures(judged).items()}
+
+
+def draw_picture(figure: Figure, kind: str = "png") -> bytes:
+    """A figure as a file: ``png``, or ``svg`` that is the same each time."""
+    buffer = BytesIO()
+    with rc_context({"svg.hashsalt": "learning-rate-studies"}):
+        figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
+    return buffer.getvalue()
+
+
+def write_file(path: Path, content: bytes) -> Path:
     """Write beside the file, then put it in place in one step."""
     beside = path.with_name(f".{path.name}.{os.getpid()}")
     try:

@@ -7,19 +7,27 @@ import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from functools import cache
+from hashlib import sha256
+from importlib import resources
+from io import BytesIO
+from typing import Any, NamedTuple
 
 import pandas as pd
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
+from PIL import Image
+from plotly.offline import get_plotlyjs
 
 from reports.boundaries import COVERAGE, EDGES
 from reports.figures import FIGURES
 from reports.judged import Judged
 from reports.judgements import score_sensitivity
+from reports.page_data import pack, page_data, to_json
 from reports.recommendation import TO_DIVERGENT
 from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, format_number, name_metric
 
+SCRIPT = resources.files("reports").joinpath("templates", "page.js")
 TRACEBACK_LINES = 40  # the last ones name the error and the place; the page stays small
 
 Command = Callable[[Mapping[str, Any]], str]
@@ -39,10 +47,52 @@ def render_html(
     configuration: Mapping[str, object],
     command: Command = no_command,
 ) -> str:
-    """The page as one HTML file without scripts or requests; pictures: PNG files by the names in ``FIGURES``."""
-    sources = {name: "data:image/png;base64," + base64.b64encode(picture).decode() for name, picture in pictures.items()}
+    """The page as one HTML file that asks for nothing from outside; pictures: PNG files by the names in ``FIGURES``.
+
+    Its scripts, ours and plotly.js, are inside and the only ones its Content-Security-Policy allows; it is whole without them.
+    """
+    sources = {name: picture_source(picture) for name, picture in pictures.items()}
     context = _context(judged, title=title, configuration=configuration, command=command)
-    return _environment().get_template("report.html.jinja").render(**context, pictures=sources)
+    data = page_data(judged)
+    sizes = [f"curves/{size}" for size in judged.cells["batch_size"].unique()]
+    script, plotly = SCRIPT.read_text(encoding="utf-8"), _plotly()
+    return (
+        _environment()
+        .get_template("report.html.jinja")
+        .render(
+            **context,
+            pictures=sources,
+            chart_names={*data["charts"], *sizes},
+            packed_data=pack(to_json(data)),
+            packed_plotly=plotly.packed,
+            script=script,
+            script_hashes=f"{_hash(script)} {plotly.hashed}",
+        )
+    )
+
+
+def picture_source(png: bytes) -> str:
+    """A picture as a page holds it: WebP without loss, a third of the PNG's size."""
+    buffer = BytesIO()
+    with Image.open(BytesIO(png)) as image:
+        image.convert("RGB").save(buffer, "webp", lossless=True, method=2)
+    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
+
+
+class _Library(NamedTuple):
+    packed: str
+    hashed: str
+
+
+@cache
+def _plotly() -> _Library:
+    source = get_plotlyjs()
+    return _Library(pack(source), _hash(source))
+
+
+def _hash(script: str) -> str:
+    """A script's name in a Content-Security-Policy."""
+    return f"'sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}'"
 
 
 def render_markdown(
@@ -124,6 +174,7 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
             for row in judged.recommendations.to_dict("records")
         ],
         "costs": [[row["batch_size"], *_cost(row)] for row in judged.costs.to_dict("records") if row["factor"] != 1],
+        "sizes": _sizes(judged),
         "judgements": _judgements(judged),
         "metrics": [name_metric(name) for name in metrics],
         "cells": [
@@ -149,6 +200,34 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
         "configuration": list(_flat(configuration)),
         "n_runs": len(runs),
     }
+
+
+def _sizes(judged: Judged) -> list[dict[str, Any]]:
+    """What the page says of each batch size, in a section of its own."""
+    uses = judged.recommendations.set_index("batch_size").to_dict("index")
+    edges, costs = judged.boundaries.groupby("batch_size"), judged.costs[judged.costs["factor"] != 1]
+    found = []
+    for size, rows in edges:
+        use = None
+        if size in uses:
+            row = uses[size]
+            use = {
+                "learning_rate": format_number(row["learning_rate"]),
+                "interval": f"{format_number(row['low'])} to {format_number(row['high'])},"
+                f" good on {100 * row['interval_share']:.0f} % of new seeds",
+                "reason": row["reason"],
+                "epochs": format_number(row["time_to_bottom_epochs"]),
+                "seconds": format_number(row["time_to_bottom_seconds"]),
+            }
+        found.append(
+            {
+                "batch_size": size,
+                "use": use,
+                "boundaries": [[row["edge"], describe_edge(row), row["note"]] for row in rows.to_dict("records")],
+                "costs": [_cost(row) for row in costs[costs["batch_size"] == size].to_dict("records")],
+            }
+        )
+    return found
 
 
 def _ranges(judged: Judged) -> list[list[Any]]:

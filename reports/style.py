@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 
@@ -11,7 +12,7 @@ class VerdictStyle:
 
     colour: hex, from the Okabe-Ito palette, told apart with any colour vision (Okabe & Ito 2008).
     marker: matplotlib marker; sign: the same shape as a character, for pages; letter: one character for tables; each
-    carries the verdict in grey. dash: line style of a run.
+    carries the verdict in grey. dash: line style of a run. on_dark: the colour of lines on a dark page, a lighter shade.
     meaning: one sentence for people.
     """
 
@@ -20,16 +21,21 @@ class VerdictStyle:
     sign: str
     letter: str
     dash: str
+    on_dark: str
     meaning: str
 
 
 TOO_LOW, GOOD, TOO_HIGH, DIVERGENT = "too low", "good", "too high", "divergent"
 
 STYLES: dict[str, VerdictStyle] = {
-    TOO_LOW: VerdictStyle("#0072B2", "v", "▼", "l", "--", "tiny steps: it takes for ever to get to the bottom"),
-    GOOD: VerdictStyle("#009E73", "o", "●", "G", "-", "it gets to the bottom quickly and stays there"),
-    TOO_HIGH: VerdictStyle("#E69F00", "^", "▲", "h", "-.", "steps jump over the bottom: it takes too long, or hovers above it"),
-    DIVERGENT: VerdictStyle("#A5230E", "X", "✖", "D", ":", "it leaves the valley: non-finite, or no better than untrained"),
+    TOO_LOW: VerdictStyle("#0072B2", "v", "▼", "l", "--", "#5CB3E8", "tiny steps: it takes for ever to get to the bottom"),
+    GOOD: VerdictStyle("#009E73", "o", "●", "G", "-", "#2BC79A", "it gets to the bottom quickly and stays there"),
+    TOO_HIGH: VerdictStyle(
+        "#E69F00", "^", "▲", "h", "-.", "#F2B63C", "steps jump over the bottom: it takes too long, or hovers above it"
+    ),
+    DIVERGENT: VerdictStyle(
+        "#A5230E", "X", "✖", "D", ":", "#F0806A", "it leaves the valley: non-finite, or no better than untrained"
+    ),
 }
 
 VERDICTS: tuple[str, ...] = tuple(STYLES)
@@ -94,3 +100,14 @@ def format_number(value: float, *, digits: int = 3) -> str:
         return f"{float(f'{value:.{digits}g}'):,.10g}"
     mantissa, exponent = f"{value:.{digits - 1}e}".split("e")
     return f"{float(mantissa):g}e{int(exponent)}"
+
+
+def log_ticks(low: float, high: float, *, at_most: int = 6) -> list[float]:
+    """Where a log axis from ``low`` to ``high`` is labelled: decades, or 1-2-5 where they are few, or its ends; never 0."""
+    decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
+    ticks = [10.0**k for k in decades if low <= 10.0**k * 1.001 and 10.0**k <= high * 1.001]
+    if len(ticks) < 3:
+        ticks = [m * 10.0**k for k in decades for m in (1, 2, 5) if low <= m * 10.0**k * 1.001 and m * 10.0**k <= high * 1.001]
+    if len(ticks) < 2:
+        ticks = [low] if high / low < 1.2 else [low, high]
+    return ticks[:: -(-len(ticks) // at_most)]

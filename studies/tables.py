@@ -129,7 +129,7 @@ def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
         per_epoch = facts["steps"] / facts["epochs"] if facts.get("epochs") else 1.0
         for metric, (at, found) in facts.get("curves", {}).items():
             numbers.append(trial.number)
-            metrics.append(metric)
+            metrics.append(_text(metric))
             lengths.append(len(at))
             steps.append(np.array(at))
             epochs.append(steps[-1] / per_epoch)
@@ -192,14 +192,17 @@ def _trials(study: optuna.Study) -> list[FrozenTrial]:
 def _row(trial: FrozenTrial) -> dict[str, Any]:
     facts = _facts(trial)
     row = {"trial": trial.number, "state": trial.state.name, "member_of": facts.get("member_of", trial.number), **trial.params}
-    row |= {
-        name: facts.get(name)
-        for name in ("epochs", "steps", "examples", "seconds", "nonfinite_at", "validation_examples", "error", "traceback")
-    }
+    row |= {name: facts.get(name) for name in ("epochs", "steps", "examples", "seconds", "nonfinite_at", "validation_examples")}
+    row |= {name: _text(facts.get(name)) for name in ("error", "traceback")}
     if trial.state is TrialState.COMPLETE:
         row |= {name: _number(facts[name]) for name in ("first_height", "final_height")}
-        row |= {name: _number(value) for name, value in facts["metrics"].items()}
+        row |= {_text(name): _number(value) for name, value in facts["metrics"].items()}
     return row
+
+
+def _text(value: Any) -> Any:
+    """Text without halves of characters, such as a file name that is not UTF-8 leaves in an exception: pyarrow refuses them."""
+    return value.encode(errors="backslashreplace").decode() if isinstance(value, str) else value
 
 
 def _number(value: float | None) -> float:

@@ -2,26 +2,32 @@
 
 from __future__ import annotations
 
+import gzip
 import math
+from base64 import b64decode, b64encode
+from hashlib import sha256
 from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from conftest import four_verdicts, tables
+from conftest import HOSTILE, four_verdicts, tables
+from matplotlib.figure import Figure
 
 from reports.figures import FIGURES
+from reports.folder import draw_picture
 from reports.judged import Judged, judge
 from reports.pages import TRACEBACK_LINES, answers, render_html, render_markdown
 from reports.style import VERDICTS
 from reports.verdicts import Thresholds
 
 DOWN = [2.0, 0.0, 0.0, 0.0]
+DOT = draw_picture(Figure(figsize=(0.1, 0.1)))
+OUR_SCRIPTS = [("text/plain", "data"), ("text/plain", "plotly"), (None, None)]
 EVIL = "<script>alert(1)</script> | a `b` $\\evil$ \n# c & 'd' \"e\""
 
 
 def html(judged: Judged, *, title: str = "digits", **configuration: object) -> str:
-    pictures = dict.fromkeys(FIGURES, b"not really a picture")
-    return render_html(judged, pictures, title=title, configuration=configuration)
+    return render_html(judged, dict.fromkeys(FIGURES, DOT), title=title, configuration=configuration)
 
 
 def markdown(judged: Judged, *, title: str = "digits", **configuration: object) -> str:
@@ -50,20 +56,26 @@ class Reader(HTMLParser):
         self.tags: list[tuple[str, dict[str, str | None]]] = []
         self.text = ""
         self.within: dict[str, list[str]] = {"summary": [], "pre": []}
+        self.scripts: list[str] = []
         self.feed(page)
         assert self.open == []
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.tags.append((tag, dict(attrs)))
-        if tag not in ("meta", "img"):
+        if tag not in ("meta", "img", "input"):
             self.open.append(tag)
         if tag in self.within:
             self.within[tag].append("")
+        if tag == "script":
+            self.scripts.append("")
 
     def handle_endtag(self, tag: str) -> None:
         assert self.open.pop() == tag
 
     def handle_data(self, data: str) -> None:
+        if self.open and self.open[-1] == "script":
+            self.scripts[-1] += data
+            return
         self.text += data
         if self.open and self.open[-1] in self.within:
             self.within[self.open[-1]][-1] += data
@@ -99,20 +111,26 @@ def test_every_cell_stands_with_verdict_and_reason() -> None:
             assert reason in page
 
 
-def test_the_page_fetches_nothing_and_runs_nothing() -> None:
+def hashed(script: str) -> str:
+    return f"'sha256-{b64encode(sha256(script.encode()).digest()).decode()}'"
+
+
+def test_the_page_fetches_nothing_and_runs_its_own_two_scripts_alone() -> None:
     reader = Reader(html(judge(*four_verdicts())))
-    assert not {"script", "link", "iframe", "object"} & {tag for tag, _ in reader.tags}
+    assert not {"link", "iframe", "object"} & {tag for tag, _ in reader.tags}
     sources = [attrs for tag, attrs in reader.tags if tag == "img"]
     assert len(sources) == len(FIGURES)
-    assert all(str(attrs["src"]).startswith("data:image/png;base64,") and attrs["alt"] for attrs in sources)
-    assert [attrs["content"] for _, attrs in reader.tags if attrs.get("http-equiv") == "Content-Security-Policy"] == [
-        "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
-    ]
+    assert all(str(attrs["src"]).startswith("data:image/webp;base64,") and attrs["alt"] for attrs in sources)
+    assert [(attrs.get("type"), attrs.get("id")) for tag, attrs in reader.tags if tag == "script"] == OUR_SCRIPTS
+    plotly = gzip.decompress(b64decode(reader.scripts[1])).decode()
+    [policy] = [attrs["content"] for _, attrs in reader.tags if attrs.get("http-equiv") == "Content-Security-Policy"]
+    scripts = f"{hashed(reader.scripts[2])} {hashed(plotly)}"
+    assert policy == f"default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src {scripts}"
 
 
 def test_text_of_users_is_text_in_html() -> None:
     reader = Reader(html(with_crash(EVIL), title=EVIL, option=EVIL, nested={EVIL: EVIL}))
-    assert "script" not in {tag for tag, _ in reader.tags}
+    assert [attrs.get("id") for tag, attrs in reader.tags if tag == "script"] == [name for _, name in OUR_SCRIPTS]
     assert reader.text.count("<script>alert(1)</script>") == 6  # title twice, option, nested name and value, error
 
 
@@ -157,6 +175,12 @@ def test_equal_tracebacks_stand_once_under_the_list_of_their_trials() -> None:
         assert f"\n\n{heading}\n\n    Traceback:\n" in page
 
 
+@pytest.mark.parametrize("title", HOSTILE)
+def test_hostile_title_is_text_and_nothing_else(title: str) -> None:
+    reader = Reader(html(judge(*four_verdicts()), title=title, **{"option": title}))
+    assert len(reader.scripts) == len(OUR_SCRIPTS) and " ".join(title.split()) in reader.text
+
+
 def test_long_traceback_keeps_its_last_lines_and_says_so() -> None:
     lines = [f"line {k}" for k in range(TRACEBACK_LINES + 17)]
     judged = with_tracebacks("\n".join(lines), "\n".join(lines[17:]))
@@ -179,7 +203,7 @@ def test_hostile_traceback_stays_inside_its_block(line_break: str) -> None:
     ]
     judged = with_tracebacks(line_break.join(evil))
     reader = Reader(html(judged))
-    assert "script" not in {tag for tag, _ in reader.tags} and len(reader.within["pre"]) == 1
+    assert len(reader.scripts) == len(OUR_SCRIPTS) and len(reader.within["pre"]) == 1
     for [block] in (reader.within["pre"], indented_blocks(markdown(judged))):
         assert [line for line in block.splitlines() if line] == evil
     assert all(line.startswith("    ") for line in markdown(judged).splitlines() if set(line) & set("`{"))

@@ -10,7 +10,7 @@ import optuna
 import pandas as pd
 import pytest
 from optuna.distributions import FloatDistribution, IntDistribution
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 
 from studies import StudyConfig, curves_table, judge_study, report_study, run_study, runs_table
 
@@ -146,3 +146,11 @@ def test_study_is_judged_by_the_metric_its_configuration_monitors() -> None:
         assert rate == 0.2 and "validation accuracy within" in reason and "the highest inside the interval, 0.9" in reason
     study.set_user_attr("configuration", {"monitor": "train_acc", "mode": "max"})
     assert "within one standard error" not in answer()[1]
+
+
+def test_halves_of_characters_in_an_exception_are_written_as_escapes() -> None:
+    study = optuna.create_study()
+    trial = study.ask({"learning_rate": FloatDistribution(0.1, 0.2), "batch_size": IntDistribution(8, 8)})
+    trial.set_user_attr("error", "no file caf\udce9.csv")
+    study.tell(trial, state=TrialState.FAIL)
+    assert runs_table(study)["error"].tolist() == ["no file caf\\udce9.csv"]

@@ -1,0 +1,61 @@
+"""Tables as CSV in which a spreadsheet finds no formula, and back."""
+
+from __future__ import annotations
+
+import csv
+import re
+from pathlib import Path
+
+import pandas as pd
+
+# What starts a formula in Excel, LibreOffice or Google Sheets (OWASP, "CSV injection"), full-width forms included; a text
+# that begins so, or that has apostrophes before, gets one more apostrophe, which reading takes away.
+FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+TEXT = (
+    "state",
+    "verdict",
+    "reason",
+    "error",
+    "traceback",
+    "edge",
+    "note",
+    "metric",
+    "judgement",
+    "sentence",
+    "quantity",
+    "test",
+)
+
+
+def to_csv(table: pd.DataFrame) -> bytes:
+    """The table as CSV in UTF-8; text that a spreadsheet would run as a formula begins with an apostrophe.
+
+    Numbers are written as they are. Characters that UTF-8 cannot hold are written as their escapes.
+    """
+    guarded = table.copy(deep=False)
+    for name, column in table.items():
+        if column.dtype.kind == "O":
+            guarded[name] = pd.Series([_guarded(value) for value in column], index=table.index, dtype=object)
+    broken = any(
+        "\r" in str(value) for name, column in guarded.items() if column.dtype.kind == "O" for value in [name, *column]
+    )
+    quoting = csv.QUOTE_NONNUMERIC if broken else csv.QUOTE_MINIMAL  # pandas leaves a carriage return outside quotes
+    text: str = guarded.rename(columns=_guarded).to_csv(index=False, quoting=quoting)
+    return text.encode(errors="backslashreplace")
+
+
+def read_csv(path: str | Path) -> pd.DataFrame:
+    """A table of a report's folder as it was before it was written."""
+    read = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXT, str), lineterminator="\n")
+    for name, column in read.items():
+        if column.dtype.kind == "O":
+            read[name] = column.map(_bare, na_action="ignore")
+    return read.rename(columns=_bare)
+
+
+def _guarded(value: object) -> object:
+    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+
+
+def _bare(value: object) -> object:
+    return value[1:] if isinstance(value, str) and value.startswith("'") and FORMULA.match(value) else value

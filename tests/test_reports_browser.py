@@ -1,0 +1,155 @@
+"""The page in a real browser: opened from disk, pointed at, sorted, filtered, printed, and given hostile texts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import HOSTILE, four_verdicts, reference_tables
+
+from reports.folder import write_report
+from reports.judged import judge
+
+PHONE, DESK = {"width": 390, "height": 844}, {"width": 1200, "height": 900}
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    runs, curves, _ = reference_tables("digits_mlp")
+    return write_report(judge(runs, curves), tmp_path_factory.mktemp("page"), title="digits", configuration={"epochs": 10})
+
+
+@contextmanager
+def opened(browser: Any, path: Path, *, live: bool = True, **options: Any) -> Iterator[Any]:
+    """The page, once its script has run; fails on any message, error, dialog or request to the outside."""
+    context = browser.new_context(**{"viewport": DESK, **options})
+    page, heard = context.new_page(), []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("dialog", lambda dialog: (heard.append(f"dialog {dialog.message}"), dialog.dismiss()))
+    page.on("request", lambda asked: asked.url.startswith(("data:", "blob:", path.as_uri())) or heard.append(asked.url))
+    page.goto(path.as_uri())
+    if live:
+        page.wait_for_selector("html.charts")
+    yield page
+    assert heard == []
+    context.close()
+
+
+def rows(page: Any) -> list[str]:
+    found: list[str] = page.locator("#runs tbody tr").all_inner_texts()
+    return found
+
+
+def draw_all(page: Any) -> None:
+    """Scroll to every chart, as each is drawn once it is near."""
+    for chart in page.locator("[data-chart]").all():
+        chart.scroll_into_view_if_needed()
+        chart.locator(".main-svg").first.wait_for()
+
+
+def test_every_chart_is_drawn_and_a_mark_that_is_pointed_at_says_its_verdict_and_reason(browser: Any, report: Path) -> None:
+    with opened(browser, report) as page:
+        draw_all(page)
+        assert page.locator("[data-chart] .main-svg").count() >= 8
+        mark = page.locator("[data-chart=map] .scatterlayer .trace:has-text('')").locator(".point").last
+        page.evaluate("scrollTo(0, 0)")
+        page.locator("[data-chart=map]").scroll_into_view_if_needed()
+        box = mark.bounding_box()
+        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+        page.locator("[data-chart=map] .hoverlayer .hovertext").wait_for()
+
+
+def test_table_is_sorted_and_filtered_and_a_click_on_the_map_shows_the_runs_of_a_cell(browser: Any, report: Path) -> None:
+    with opened(browser, report) as page:
+        n_runs = int(page.inner_text("#count").split(" of ")[1].split()[0])
+        page.click("th button:has-text('final height')")
+        assert page.get_attribute("th:has-text('final height')", "aria-sort") == "ascending"
+        heights = [float(row.split("\t")[8]) for row in rows(page)]
+        assert heights == sorted(heights) and len(heights) == 20
+        page.click("th button:has-text('final height')")
+        assert page.get_attribute("th:has-text('final height')", "aria-sort") == "descending"
+        page.select_option("select >> nth=0", "good")
+        assert {row.split("\t")[4].split()[-1] for row in rows(page)} == {"good"}
+        page.fill("input[type=search]", "no such run")
+        assert page.inner_text("#count") == f"0 of {n_runs} runs"
+        page.evaluate("document.getElementById('filters').reset()")
+        page.fill("input[type=search]", "fastest")
+        assert all("fastest" in row for row in rows(page))
+        mark = page.locator("[data-chart=map] .point").last
+        page.locator("[data-chart=map]").scroll_into_view_if_needed()
+        mark.click(force=True)
+        page.wait_for_function("() => document.getElementById('count').textContent.startsWith('3 of')")
+        assert len({tuple(row.split("\t")[1:3]) for row in rows(page)}) == 1
+
+
+def test_keyboard_opens_a_run_with_its_curve_and_closes_it(browser: Any, report: Path) -> None:
+    with opened(browser, report) as page:
+        button = page.locator("#runs tbody button").first
+        button.focus()
+        page.keyboard.press("Enter")
+        page.locator(".detail .main-svg").first.wait_for()
+        assert button.get_attribute("aria-expanded") == "true"
+        assert page.locator(".detail dt", has_text="learning rate").count() == 1
+        page.keyboard.press("Enter")
+        assert page.locator(".detail").count() == 0
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_nothing_keeps_readers_with_other_needs_out(browser: Any, report: Path, scheme: str) -> None:
+    with opened(browser, report, color_scheme=scheme) as page:
+        draw_all(page)
+        page.locator("#runs tbody button").first.click()
+        found = Axe().run(page).response["violations"]
+        assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
+
+
+def test_phone_shows_the_page_without_scrolling_sideways(browser: Any, report: Path) -> None:
+    with opened(browser, report, viewport=PHONE) as page:
+        draw_all(page)
+        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+
+
+def test_print_has_pictures_where_the_screen_has_charts(browser: Any, report: Path) -> None:
+    with opened(browser, report) as page:
+        assert not page.is_visible(".still img >> nth=0")
+        page.emulate_media(media="print")
+        assert all(picture.is_visible() for picture in page.locator("figure img").all())
+        assert not page.is_visible("[data-chart=map]") and not page.is_visible("#filters")
+
+
+def test_page_is_whole_without_its_script(browser: Any, report: Path) -> None:
+    with opened(browser, report, live=False, java_script_enabled=False) as page:
+        assert all(picture.is_visible() for picture in page.locator("figure img").all())
+        assert "it needs JavaScript" in page.inner_text("main") and not page.is_visible("#filters")
+
+
+def test_hostile_texts_stay_texts(browser: Any, tmp_path: Path) -> None:
+    """As the study's name, names and values of options, names of metrics, exceptions and tracebacks."""
+    runs, curves = four_verdicts()
+    n = len(HOSTILE)
+    failed = pd.concat([runs.tail(1)] * n).assign(state="FAIL", trial=range(4, 4 + n), error=HOSTILE, traceback=HOSTILE)
+    metrics = {f"val_{text}": [0.1, 0.2, 0.3, 0.4] for text in HOSTILE}
+    runs = pd.concat([runs.assign(**metrics), failed], ignore_index=True)
+    more = [pd.DataFrame({"trial": 1, "step": [0, 8], "epoch": [0, 1.0], "metric": name, "value": 1.0}) for name in metrics]
+    judged = judge(runs, pd.concat([curves, *more], ignore_index=True))
+    configuration = {text: HOSTILE[-1 - k] for k, text in enumerate(HOSTILE)}
+    before = set(tmp_path.parent.rglob("*"))
+    for k, title in enumerate(HOSTILE[:2]):
+        page_path = write_report(judged, tmp_path / str(k), title=title, configuration=configuration)
+        with opened(browser, page_path) as page:
+            draw_all(page)
+            for button in page.locator("#runs tbody button").all()[:6]:
+                button.click()
+            page.locator("[data-chart=map] .point").last.hover(force=True)
+            assert page.locator("script").count() == 4, "ours: data, plotly packed and unpacked, page"
+            assert page.locator("iframe, a[href^='javascript'], img[src='x'], [onload], [onerror], svg[onload]").count() == 0
+            page.evaluate("document.querySelectorAll('summary').forEach(each => each.click())")
+            assert page.locator("details[open]").count() > 10 and page.inner_text("h1").endswith(": which learning rates work")
+    made = {path for path in tmp_path.parent.rglob("*")} - before
+    assert all(tmp_path in (path, *path.parents) for path in made)
