@@ -8,6 +8,7 @@ import numbers
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
+from hashlib import sha256
 from typing import Any
 
 import numpy as np
@@ -188,6 +189,18 @@ def nearest(word: str, known: Sequence[str]) -> str:
     """The end of a sentence that helps with a misspelt name: the nearest known one, or all of them."""
     close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
     return f"; did you mean {close[0]!r}?" if close else f"; known are {', '.join(sorted(known))}"
+
+
+def folder_name(name: str) -> str:
+    """What the folder of a study is called: as the study, or where other tools named that, something a folder can be called.
+
+    >>> folder_name("digits"), folder_name("../../etc/passwd")
+    ('digits', 'etc_passwd-3754d6cb')
+    """
+    if NAME_RULE.fullmatch(name):
+        return name
+    plain = re.sub(r"[^A-Za-z0-9]+", "_", name).strip("_")[:60] or "study"
+    return f"{plain}-{sha256(name.encode(errors='backslashreplace')).hexdigest()[:8]}"
 
 
 def class_name(source: Given) -> str:
