@@ -168,7 +168,7 @@ class Recorder(pl.Callback):
         self._parameters = list(pl_module.parameters())
         self._plan(trainer, trainer.num_training_batches)
         with same_random_numbers():  # the module's transfer hooks may draw augmentations: the same ones in every run
-            self._probe_batches = [_moved(trainer, pl_module, batch) for batch in self._probe_batches]
+            self._probe_batches = [to_device(trainer, pl_module, batch) for batch in self._probe_batches]
         self._measure(trainer, pl_module)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
@@ -254,7 +254,7 @@ class Recorder(pl.Callback):
         trainer.should_stop |= self.record.nonfinite_at is not None
 
 
-def _moved(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
+def to_device(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
     """A batch as the training loop would hand it to ``training_step``."""
     batch = module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
     return trainer.strategy.batch_to_device(batch, dataloader_idx=0)

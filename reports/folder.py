@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import warnings
 from collections.abc import Iterable, Mapping
 from io import BytesIO
 from pathlib import Path
@@ -14,6 +15,7 @@ from matplotlib.figure import Figure
 
 from reports.figures import FIGURES, draw_figures
 from reports.judged import Judged
+from reports.landscape import Landscape, animate_landscape, describe_landscape, plot_landscape
 from reports.pages import Command, no_command, render_html, render_markdown
 from reports.spreadsheet import to_csv
 
@@ -28,23 +30,31 @@ def write_report(
     title: str,
     configuration: Mapping[str, object],
     command: Command = no_command,
+    landscape: Landscape | None = None,
 ) -> Path:
     """Write the report of a judged study into ``folder`` (made if missing) and return the path of ``report.html``.
 
     Written are ``report.html``, ``report.md``, every table of ``Judged`` as CSV (``read_csv`` gives it back) and
-    ``figures/*.png`` and ``*.svg``. Each file is replaced in one step, the page last: a reader never sees half a file, and
-    earlier files stay when something fails. A figure that cannot be drawn any more is removed.
+    ``figures/*.png`` and ``*.svg``, with a landscape also ``figures/landscape.gif``. Each file is replaced in one step, the
+    page last: a reader never sees half a file, and earlier files stay when something fails. A figure that cannot be drawn any
+    more is removed.
     """
-    figures = draw_figures(judged)
-    place = Path(folder)
+    place, figures, walk = Path(folder), draw_figures(judged), ""
+    film = place / "figures" / "landscape.gif"
     (place / "figures").mkdir(parents=True, exist_ok=True)
     first = [*FIRST_COLUMNS, *judged.cells.columns.difference(FIRST_COLUMNS, sort=False)]
     for name, table in judged._replace(cells=judged.cells[first])._asdict().items():
         if isinstance(table, pd.DataFrame):
             write_file(place / f"{name}.csv", to_csv(table))
-    pictures = write_figures(figures, place / "figures", names=FIGURES)
+    if landscape is None:
+        film.unlink(missing_ok=True)
+    else:
+        landscape = landscape.judged_as(judged.runs)
+        figures["landscape"], walk = plot_landscape(landscape), describe_landscape(landscape)
+        write_file(film, animate_landscape(landscape))
+    pictures = write_figures(figures, place / "figures", names=(*FIGURES, "landscape"))
     paths = {name: f"figures/{name}.png" for name in pictures}
-    about: dict[str, Any] = {"title": title, "configuration": configuration, "command": command}
+    about: dict[str, Any] = {"title": title, "configuration": configuration, "command": command, "walk": walk}
     write_file(place / "report.md", render_markdown(judged, paths, **about).encode(errors="backslashreplace"))
     return write_file(place / "report.html", render_html(judged, pictures, **about).encode(errors="backslashreplace"))
 
@@ -71,7 +81,8 @@ def draw_pictures(judged: Judged) -> dict[str, bytes]:
 def draw_picture(figure: Figure, kind: str = "png") -> bytes:
     """A figure as a file: ``png``, or ``svg`` that is the same each time."""
     buffer = BytesIO()
-    with rc_context({"svg.hashsalt": "learning-rate-studies"}):
+    with rc_context({"svg.hashsalt": "learning-rate-studies"}), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script our font has not: boxes
         figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
     return buffer.getvalue()
 

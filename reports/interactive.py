@@ -94,8 +94,8 @@ def edges_chart(judged: Judged) -> Chart:
 
 
 def plain_text(text: object) -> str:
-    """Text that means itself in a chart, whose labels plotly reads as a little HTML."""
-    return html.escape(" ".join(str(text).split()), quote=False)
+    """Text that means itself in a chart, whose labels plotly reads as a little HTML, and between dollars as mathematics."""
+    return html.escape(" ".join(str(text).split()), quote=False).replace("$", "&#36;")
 
 
 def _chart(data: list[dict[str, Any]], **layout: Any) -> Chart:

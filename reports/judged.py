@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
+from reports.batch_size import batch_sizes
 from reports.boundaries import find_boundaries, fit_edges
 from reports.judgements import judge_curves
 from reports.ranges import good_ranges
@@ -19,10 +20,9 @@ class Judged(NamedTuple):
     """What a study taught, as tables whose columns are described by the function that makes each.
 
     runs: ``classify``; curves: as recorded; cells: ``classify_cells``; ranges: ``good_ranges``; boundaries:
-    ``find_boundaries``; recommendations: ``recommend``; costs: ``price_errors``; judgements: ``judge_curves``; self_check:
-    ``judge_self_check``, empty without one; overall: ``recommend_overall``, own: ``judge_own``, a sentence each;
-    trust: ``check_trust``;
-    thresholds: how strictly it was judged.
+    ``find_boundaries``; recommendations: ``recommend``; costs: ``price_errors``; batch_sizes: ``batch_sizes``;
+    judgements: ``judge_curves``; self_check: ``judge_self_check``, empty without one; overall: ``recommend_overall``,
+    own: ``judge_own``, a sentence each; trust: ``check_trust``; thresholds: how strictly it was judged.
     """
 
     runs: pd.DataFrame
@@ -32,12 +32,24 @@ class Judged(NamedTuple):
     boundaries: pd.DataFrame
     recommendations: pd.DataFrame
     costs: pd.DataFrame
+    batch_sizes: pd.DataFrame
     judgements: pd.DataFrame
     self_check: pd.DataFrame
     overall: str
     own: str
     trust: list[Check]
     thresholds: Thresholds
+
+    def __repr__(self) -> str:
+        from reports.notebook import to_text  # pictures and pages, which tables do without
+
+        return to_text(self)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        from reports.notebook import to_html
+
+        return to_html(self)
 
 
 def judge(
@@ -52,7 +64,8 @@ def judge(
 ) -> Judged:
     """Judge a study.
 
-    runs, curves: the tables of ``studies.tables``; of the metrics in ``curves`` only ``height`` and ``val_...`` are looked at.
+    runs, curves: the tables of ``studies.tables``; of the metrics in ``curves`` only ``height``, ``minibatch_loss`` and
+    ``val_...`` are looked at.
     fresh: the tables of its self-check. monitor, mode: as in ``recommend``, which raises ValueError for an unknown mode.
     own_learning_rate: what the module has today, if that is known.
     """
@@ -67,6 +80,7 @@ def judge(
         unseen = fresh[0][~fresh[0]["seed"].isin(runs["seed"])]  # the study may have grown since
         self_check = judge_self_check(recommendations, cells, unseen, fresh[1], thresholds)
         trust.append(summarize_self_check(self_check))
+    is_loss = monitor == "val_loss" or monitor in runs  # else the height is another metric, and minibatches have no such
     return Judged(
         runs=judged,
         curves=curves,
@@ -75,6 +89,7 @@ def judge(
         boundaries=boundaries,
         recommendations=recommendations,
         costs=price_errors(cells, edges, recommendations),
+        batch_sizes=batch_sizes(judged, cells, curves if is_loss else curves[:0], recommendations),
         judgements=judge_curves(judged, curves, thresholds),
         self_check=self_check,
         overall=recommend_overall(recommendations, cells, edges),

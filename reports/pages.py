@@ -46,13 +46,16 @@ def render_html(
     title: str,
     configuration: Mapping[str, object],
     command: Command = no_command,
+    walk: str = "",
 ) -> str:
     """The page as one HTML file that asks for nothing from outside; pictures: PNG files by the names in ``FIGURES``.
+
+    walk: what the picture ``landscape`` shows, where there is one.
 
     Its scripts, ours and plotly.js, are inside and the only ones its Content-Security-Policy allows; it is whole without them.
     """
     sources = {name: picture_source(picture) for name, picture in pictures.items()}
-    context = _context(judged, title=title, configuration=configuration, command=command)
+    context = _context(judged, title=title, configuration=configuration, command=command, walk=walk)
     data = page_data(judged)
     sizes = [f"curves/{size}" for size in judged.cells["batch_size"].unique()]
     script, plotly = SCRIPT.read_text(encoding="utf-8"), _plotly()
@@ -102,9 +105,10 @@ def render_markdown(
     title: str,
     configuration: Mapping[str, object],
     command: Command = no_command,
+    walk: str = "",
 ) -> str:
     """The page as Markdown; pictures: relative paths by the names in ``FIGURES``."""
-    context = _context(judged, title=title, configuration=configuration, command=command)
+    context = _context(judged, title=title, configuration=configuration, command=command, walk=walk)
     environment = _environment(finalize=_markdown_text)
     return environment.get_template("report.md.jinja").render(**context, pictures=pictures)
 
@@ -139,7 +143,7 @@ def describe_edge(row: Mapping[str, Any], *, short: bool = False) -> str:
     return f"below {format_number(row['high'])}" + ("" if short else " (the lowest tried)")
 
 
-def _context(judged: Judged, *, title: str, configuration: Mapping[str, object], command: Command) -> dict[str, Any]:
+def _context(judged: Judged, *, title: str, configuration: Mapping[str, object], command: Command, walk: str) -> dict[str, Any]:
     runs, cells, thresholds = judged.runs, judged.cells, judged.thresholds
     crashed = runs[runs["verdict"].isna()]
     metrics = [str(name) for name in cells if str(name).startswith("val_")]
@@ -148,7 +152,7 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
         "styles": STYLES,
         "glossary": GLOSSARY,
         "meanings": JUDGEMENTS,
-        "captions": FIGURES,
+        "captions": FIGURES | ({"landscape": f"{walk} The same as a film: figures/landscape.gif."} if walk else {}),
         "thresholds": {name: format_number(getattr(thresholds, name)) for name in ("tau", "rho")},
         "target_loss": None if thresholds.target_loss is None else format_number(thresholds.target_loss),
         "answers": answers(judged),

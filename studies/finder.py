@@ -86,6 +86,10 @@ class LearningRates:
         low, high = map(format_number, self.interval)
         return f"use {format_number(self._use)} ({low} to {high})"
 
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        return self.judged._repr_html_()
+
 
 def lr_find(
     trainer: pl.Trainer,

@@ -42,6 +42,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from reports.folder import write_report
 from reports.judged import Judged, judge
+from reports.landscape import Landscape
 from reports.pages import no_command
 from reports.verdicts import Thresholds
 from studies.next_run import OPTIONS, launch_command
@@ -50,6 +51,7 @@ from studies.storage import self_check_name
 if TYPE_CHECKING:  # it imports PyTorch, which reading a study does not need
     from studies.training import Run
 
+LANDSCAPE = "landscape"  # the study's attribute that ``studies.landscape`` keeps what it found in
 STATES = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
 
 
@@ -171,8 +173,14 @@ def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None 
     configuration = dict(facts.get("configuration", {}))
     if "how_trained" in facts:
         configuration["trained"] = {f"batch size {size}": how["why"] for size, how in facts["how_trained"].items()}
+    landscape = facts.get(LANDSCAPE)
     return write_report(
-        judged or judge_study(study), folder, title=study.study_name, configuration=configuration, command=command
+        judged or judge_study(study),
+        folder,
+        title=study.study_name,
+        configuration=configuration,
+        command=command,
+        landscape=Landscape.from_json(landscape) if landscape else None,
     )
 
 

@@ -81,21 +81,41 @@ def train(
 
 
 def _train_alone(workload: Workload, learning_rate: float, seed: int, batch_size: int, epochs: int, folder: str | Path) -> Run:
-    fixed = fixed_of(workload, batch_size)
+    recorder = recorder_of(workload, batch_size)
     began = time.perf_counter()
+    train_recorded(workload, recorder, learning_rate, seed, batch_size=batch_size, epochs=epochs, folder=folder)
+    return run_of(recorder.record, workload, learning_rate, batch_size, seed, time.perf_counter() - began)
+
+
+def recorder_of(workload: Workload, batch_size: int, steps: Sequence[int] | None = None) -> Recorder:
+    """What watches a run at ``batch_size``; steps: at which it measures the height, its own choice unless given."""
+    probe = fixed_of(workload, batch_size).probe
+    return Recorder(probe, steps=steps, batch_size=batch_size, monitor=workload.monitor, mode=workload.mode)
+
+
+def train_recorded(
+    workload: Workload,
+    recorder: Recorder,
+    learning_rate: float,
+    seed: int,
+    *,
+    batch_size: int,
+    epochs: int,
+    folder: str | Path,
+    callbacks: Sequence[pl.Callback] = (),
+) -> None:
+    """Train one member as ``train`` does, what happens going to the record of ``recorder``; callbacks: called after it."""
+    proportions = fixed_of(workload, batch_size).proportions
     built = workload.build(learning_rate=learning_rate, batch_size=batch_size, seed=seed)
-    recorder = Recorder(fixed.probe, batch_size=batch_size, monitor=workload.monitor, mode=workload.mode)
-    rate = LearningRate(learning_rate, fixed.proportions, constant=workload.constant)
+    rate = LearningRate(learning_rate, proportions, constant=workload.constant)
     place = Path(folder) / f"bs{batch_size}_lr{learning_rate:.6g}_s{seed}"
     try:
-        fit(workload, built, seed=seed, callbacks=[rate, recorder], epochs=epochs, folder=place)
+        fit(workload, built, seed=seed, callbacks=[rate, recorder, *callbacks], epochs=epochs, folder=place)
     except Exception:
         if recorder.record.nonfinite_at is None:  # else it is what the module makes of numbers that are not finite: divergence
             raise
     if recorder.record.step == 0 and recorder.record.nonfinite_at is None:
         raise RuntimeError("no step was taken: training_step returned no loss or the training loader is empty")
-
-    return run_of(recorder.record, workload, learning_rate, batch_size, seed, time.perf_counter() - began)
 
 
 def run_of(record: Record, workload: Workload, learning_rate: float, batch_size: int, seed: int, seconds: float) -> Run:

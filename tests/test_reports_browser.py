@@ -126,7 +126,7 @@ def test_print_has_pictures_where_the_screen_has_charts(browser: Any, report: Pa
 def test_page_is_whole_without_its_script(browser: Any, report: Path) -> None:
     with opened(browser, report, live=False, java_script_enabled=False) as page:
         assert all(picture.is_visible() for picture in page.locator("figure img").all())
-        assert "it needs JavaScript" in page.inner_text("main") and not page.is_visible("#filters")
+        assert "are in runs.csv" in page.inner_text("main") and not page.is_visible("#filters")
 
 
 def test_hostile_texts_stay_texts(browser: Any, tmp_path: Path) -> None:

@@ -1,12 +1,19 @@
-"""Write the report of a stored study, or explain the curve of one finished run of any origin; trains nothing."""
+"""Write the report of a stored study, or explain the curve of one finished run of any origin; trains for --landscape alone."""
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.command_line import add_thresholds, fail_at_work, make_parser, parse
+from studies.command_line import INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
+
+AUTO = "auto"
+LANDSCAPE = (
+    "draw the walk on the hill of this batch size (default: the one with runs of the most verdicts): a run of each verdict is"
+    " trained again and the loss around its path measured; says first what that costs"
+)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -21,6 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--loss-column", default=None, metavar="NAME", help="column of --run (default: loss, the only one, or train_loss...)"
     )
+    parser.add_argument("--landscape", type=Any, nargs="?", const=AUTO, default=None, metavar="N", help=LANDSCAPE)
     add_thresholds(parser)
     return parse(parser, argv)
 
@@ -28,7 +36,10 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the study, judge it, write the folder; or print what one curve says."""
     options = parse_args(argv)
+    landscape = options["landscape"]
     if options["run"] is not None:
+        if landscape is not None:
+            raise ValueError(f"landscape belongs to a study, not to --run FILE.csv, got {landscape!r}")
         from reports import explain_run, read_curve
 
         print(explain_run(read_curve(options["run"], options["loss_column"])))
@@ -36,19 +47,40 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options["loss_column"] is not None:
         raise ValueError(f"loss_column belongs to --run FILE.csv, got {options['loss_column']!r} alone")
     from reports import Thresholds
+    from studies.config import count, folder_name
     from studies.progress import print_answer
     from studies.storage import load_study, require_writable
     from studies.tables import judge_study, report_study
 
     thresholds = Thresholds(tau=options["tau"], rho=options["rho"], target_loss=options["target_loss"])
+    batch_size = None if landscape in (None, AUTO) else count("landscape", landscape)
     study = load_study(options["storage"], options["name"])
-    folder = Path(options["out"]) / options["name"]
+    folder = Path(options["out"]) / folder_name(options["name"])
     require_writable(folder, "out")
+    at_work = landscape is None
+
+    def begin(cost: str) -> None:  # first called when the study was checked and is about to be trained again
+        nonlocal at_work
+        at_work = True
+        print(cost, file=sys.stderr, flush=True)
+
     try:
         judged = judge_study(study, thresholds)
+        if landscape is not None:
+            from reports.landscape import describe_landscape
+            from studies.landscape import config_of, survey  # PyTorch: seconds
+
+            found = survey(study, config_of(study), judged, batch_size=batch_size, out=folder, on_cost=begin)
         page = report_study(study, folder, judged)
         print_answer(study.study_name, judged)
+        if landscape is not None:
+            print(f"landscape: {describe_landscape(found)}")
         print(f"report: {page}")
+    except KeyboardInterrupt:
+        print("interrupted: the study and its report are as they were", file=sys.stderr)
+        return INTERRUPTED
     except Exception as error:
+        if not at_work:
+            raise
         return fail_at_work(error, str(folder))
     return 0

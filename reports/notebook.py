@@ -1,0 +1,75 @@
+"""A judged study as a notebook or a console shows it: the answer, a row a batch size, the map, how far to trust it."""
+
+from __future__ import annotations
+
+import base64
+
+import pandas as pd
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from reports.boundaries import COVERAGE, EDGES
+from reports.figures import FIGURES, plot_map
+from reports.folder import draw_picture
+from reports.judged import Judged
+from reports.pages import answers, describe_edge
+from reports.style import BRACKETS, STYLES, format_number
+
+
+def to_text(judged: Judged) -> str:
+    """A few lines: how many runs of each verdict, the answer for each batch size, the trust checks, names of the tables."""
+    counts = ", ".join(f"{n} {verdict}" for verdict, n in _counts(judged).items())
+    found = [sentence + (f" Note: {note}." if note else "") for sentence, note, _ in answers(judged)]
+    tables = ", ".join(name for name, value in judged._asdict().items() if isinstance(value, pd.DataFrame))
+    n_runs = len(judged.runs)
+    lines = [
+        f"{n_runs} run{'s' * (n_runs != 1)}: {counts}",
+        *found,
+        judged.overall,
+        judged.own,
+        _trust(judged),
+        f"tables: {tables}",
+    ]
+    return "\n".join(filter(None, lines))
+
+
+def to_html(judged: Judged) -> str:
+    """The same as HTML, with a table a row a batch size and the map on white paper; all other colours are the notebook's."""
+    environment = Environment(loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined)
+    picture = draw_picture(plot_map(judged.cells, judged.recommendations, judged.boundaries)) if len(judged.cells) else b""
+    return environment.get_template("notebook.html.jinja").render(
+        n_runs=len(judged.runs),
+        counts=[(STYLES[verdict].sign if verdict in STYLES else "", n, verdict) for verdict, n in _counts(judged).items()],
+        answers=answers(judged),
+        overall=" ".join(filter(None, (judged.overall, judged.own))),
+        headings=["batch size", "use", "good on new seeds", *EDGES],
+        rows=_rows(judged),
+        brackets=BRACKETS,
+        trust=_trust(judged),
+        picture=base64.b64encode(picture).decode(),
+        caption=FIGURES["map"],
+    )
+
+
+def _counts(judged: Judged) -> dict[str, int]:
+    """Runs of each verdict, and those that have none."""
+    verdicts = judged.runs["verdict"].fillna("did not finish")
+    return {verdict: n for verdict in (*STYLES, "did not finish") if (n := int((verdicts == verdict).sum()))}
+
+
+def _rows(judged: Judged) -> list[list[str]]:
+    """What to use, where that is good, and the three edges of each batch size."""
+    uses, rows = judged.recommendations.set_index("batch_size").to_dict("index"), []
+    for size, edges in judged.boundaries.groupby("batch_size"):
+        use = ["none", ""]
+        if size in uses:
+            rate, low, high = (format_number(uses[size][name]) for name in ("learning_rate", "low", "high"))
+            use = [rate, f"{low} to {high}" + (" (on half)" if uses[size]["interval_share"] < COVERAGE else "")]
+        rows.append([str(size), *use, *(describe_edge(row, short=True) for row in edges.to_dict("records"))])
+    return rows
+
+
+def _trust(judged: Judged) -> str:
+    """How many checks passed, and the names of the others; "" when nothing was checked."""
+    failed = [check.name for check in judged.trust if not check.passed]
+    told = f"{len(judged.trust) - len(failed)} of {len(judged.trust)} checks passed" if judged.trust else ""
+    return told + (f"; not to be trusted yet: {', '.join(failed)}" if failed else "")

@@ -1,0 +1,261 @@
+"""The walk on the hill of a stored study: one run of each verdict trained again, its path kept, the loss around it measured."""
+
+from __future__ import annotations
+
+import itertools
+import math
+import statistics
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import optuna
+import pandas as pd
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+
+from lightning_modules.landscape import Heights, Plane, Walk, fit_plane, points_that_fit, walk_steps
+from lightning_modules.loaders import n_examples
+from lightning_modules.recorder import Recorder
+from reports.judged import Judged
+from reports.landscape import PATHS, Landscape
+from reports.style import GOOD, VERDICTS
+from studies.config import StudyConfig
+from studies.driver import HOW_TRAINED
+from studies.fusing import WARM_UP, time_alone
+from studies.next_run import OPTIONS
+from studies.search import CONFIGURATION, configuration, runs_folder
+from studies.tables import LANDSCAPE, judge_study
+from studies.training import ASIDE, fit, fixed_of, recorder_of, train_recorded
+from studies.workload import Workload
+
+SIDE = 31  # places of the grid along each direction
+EXAMPLES = 512  # of the probe set, at least where it has as many, that the grid is measured on: whole batches of it
+ROOM = 1.0  # ways down that a point may lie above its start to be inside the valley still
+REACH = 2.0  # farthest distances of the good run from its end at which a point is inside still
+VALLEY = 0.5  # extents of the good path that are shown around it, so that the valley is seen to close
+MARGIN = 1.1  # times as much is shown as that and the points inside need
+NARROWEST = 0.8  # the shorter side of the picture as a share of the longer
+TIMED_STEPS, TIMED_HEIGHTS = WARM_UP + 8, 5
+
+Floats = npt.NDArray[np.float64]
+OnCost = Callable[[str], None]
+Row = Any  # a row of ``runs``
+
+
+def survey(
+    study: optuna.Study,
+    config: StudyConfig,
+    judged: Judged | None = None,
+    *,
+    batch_size: int | None = None,
+    out: str | Path | None = None,
+    on_cost: OnCost | None = None,
+) -> Landscape:
+    """Train one run of each verdict again and measure the loss around their paths; kept as the study's attribute.
+
+    The runs are those of one seed, so that all start from the same weights and see the same batches: the recommended learning
+    rate, and of each other verdict the learning rate that has a third of that verdict's between itself and the good one: at
+    the edges verdicts look alike, far from them a path is a point. A verdict that the seed has no run of is left out. Along
+    each path the weights are kept, at most 64 times.
+
+    The plane goes through the end of the good run and lies nearest to the points of all paths that are inside the valley (see
+    ``lightning_modules.landscape.fit_plane``, which names the method). A point is inside when its height is no farther above
+    the untrained height than the lowest lies below it, and its distance from the end of the good run at most twice the
+    longest that the good run itself had: a run that leaves would otherwise decide the plane and be all there is to see. What
+    of a path follows its last point inside is cut.
+
+    Heights are measured on a grid of 31 x 31 places on the first batches of the probe set, as many as hold 512 examples; what
+    is not trained, and averages such as batch norm's, are those of the end of the good run at all of them.
+
+    Args:
+        study: with at least one good run.
+        config: what it was made with.
+        judged: what ``judge_study`` returned.
+        batch_size: of the runs; by default that with runs of the most verdicts, the smallest of equals.
+        out: as in ``run_study``; loggers and checkpoints of the user's write into its ``landscape``.
+        on_cost: told in one sentence what will be trained and measured and how long that takes, before it begins.
+
+    Raises:
+        ValueError: a batch size that is not the study's, no good run, another configuration than the study's, weights too
+            large to keep 8 points of each path or fewer than two of them.
+    """
+    runs = choose_runs(judged or judge_study(study), batch_size)
+    workload = Workload.of_config(config)
+    if differences := _differences(study, config, workload):
+        raise ValueError(f"config must be what study {study.study_name!r} was made with, got another {', '.join(differences)}")
+    assert isinstance(config.batch_size, tuple) and config.epochs is not None
+    probe = fixed_of(workload, max(config.batch_size)).probe  # as in the study itself
+    batches = _first(probe)
+    good = runs[runs["verdict"] == GOOD].iloc[0]
+    measured: dict[str, Any] = {"monitor": workload.monitor, "mode": workload.mode}
+    recorder = Recorder(batches, steps=[0], **measured)
+    begun = Walk(recorder.record)
+    timed = Heights(batches, begun, (begun.points[0] for _ in range(TIMED_HEIGHTS)), **measured)
+    _begin(workload, good, [recorder, begun, timed])
+    steps = walk_steps(int(good["steps"]), points_that_fit(begun.points[0], len(runs)))
+    if on_cost is not None:
+        height = statistics.median(timed.seconds)
+        along_paths = len(steps) * len(runs) * height * _examples(probe) / _examples(batches)
+        training = _training_seconds(study, workload, runs) + along_paths
+        on_cost(
+            f"landscape: {len(runs)} run{'s' * (len(runs) > 1)}, about {_seconds(training)} s, and {SIDE**2} heights of"
+            f" {_examples(batches):,} examples, about {_seconds(SIDE**2 * height)} s"
+        )
+    folder = runs_folder(config, out).with_name("landscape")
+    walks = {run["trial"]: _walk(workload, run, steps, config.epochs, folder) for _, run in runs.iterrows()}
+    plane, paths = _paths(runs, walks)
+    x, y = _frame(paths)
+    places = (plane.at(across, up) for up in y.tolist() for across in x.tolist())
+    grid = Heights(batches, walks[good["trial"]], places, **measured)
+    _begin(workload, good, [grid])
+    landscape = Landscape(
+        batch_size=int(good["batch_size"]),
+        seed=int(good["seed"]),
+        examples=_examples(batches),
+        shares=plane.shares,
+        x=x,
+        y=y,
+        heights=np.array(grid.heights).reshape(SIDE, SIDE),
+        paths=paths,
+    )
+    study.set_user_attr(LANDSCAPE, landscape.to_json())
+    return landscape
+
+
+def config_of(study: optuna.Study) -> StudyConfig:
+    """The configuration of a study that was launched with names alone.
+
+    Raises ValueError when something in it was given as a Python object, from which nothing can be made again here.
+    """
+    options = study.user_attrs.get(OPTIONS)
+    config = StudyConfig.from_mapping(options or {})
+    if options is None or _differences(study, config, Workload.of_config(config)):
+        raise ValueError(
+            f"landscape must train runs again, and study {study.study_name!r} was given its model, data or trainer as Python"
+            " objects: call studies.landscape.survey(study, config) with its configuration from Python"
+        )
+    return config
+
+
+def choose_runs(judged: Judged, batch_size: int | None = None) -> pd.DataFrame:
+    """The runs to walk again, one a verdict, in the order of the verdicts: rows of ``judged.runs`` of one batch size and seed.
+
+    See ``survey``, also for what it raises.
+    """
+    runs = judged.runs[judged.runs["verdict"].notna()]
+    sizes = sorted({int(size) for size in runs["batch_size"]})
+    if batch_size is not None and batch_size not in sizes:
+        raise ValueError(f"batch_size must be one of the study's, {', '.join(map(str, sizes)) or 'none'}, got {batch_size}")
+    if batch_size is not None:
+        runs = runs[runs["batch_size"] == batch_size]
+    groups = [group for _, group in runs.groupby(["batch_size", "seed"], sort=True) if (group["verdict"] == GOOD).any()]
+    if not groups:
+        where = "" if batch_size is None else f" at batch size {batch_size}"
+        raise ValueError(f"landscape must have a good run to stand on, the study has none{where} among {len(runs)} finished")
+    runs = max(groups, key=lambda group: group["verdict"].nunique())
+    good = runs[runs["verdict"] == GOOD]
+    recommended = judged.recommendations.set_index("batch_size")["learning_rate"].get(runs["batch_size"].iloc[0])
+    at = good.index[good["learning_rate"] == recommended]
+    chosen = {GOOD: at[0] if len(at) else good["time_to_bottom"].idxmin()}
+    for verdict, group in runs[runs["verdict"] != GOOD].groupby("verdict"):
+        distance = np.log(group["learning_rate"] / runs.loc[chosen[GOOD], "learning_rate"]).abs().sort_values(kind="stable")
+        chosen[verdict] = distance.index[(len(distance) - 1) // 3]
+    return runs.loc[[chosen[verdict] for verdict in VERDICTS if verdict in chosen]]
+
+
+def _differences(study: optuna.Study, config: StudyConfig, workload: Workload) -> list[str]:
+    """In what a configuration is not that of the study; seeds may have grown."""
+    stored, given = study.user_attrs.get(CONFIGURATION, {}), configuration(config, workload)
+    return sorted(key for key in {*stored, *given} if key != "seeds" and stored.get(key) != given.get(key))
+
+
+def _first(batches: Sequence[Any]) -> Sequence[Any]:
+    """As many of the first batches as hold ``EXAMPLES``."""
+    counts = list(itertools.accumulate(map(n_examples, batches)))
+    return batches[: 1 + sum(count < EXAMPLES for count in counts)]
+
+
+def _examples(batches: Sequence[Any]) -> int:
+    return sum(map(n_examples, batches))
+
+
+def _seconds(seconds: float) -> str:
+    return f"{max(seconds, 1):,.0f}"
+
+
+def _begin(workload: Workload, run: Row, callbacks: Sequence[pl.Callback]) -> None:
+    """Start a run for callbacks that end it before its first step."""
+    built = workload.build(learning_rate=run["learning_rate"], batch_size=int(run["batch_size"]), seed=int(run["seed"]))
+    fit(workload, built, seed=int(run["seed"]), callbacks=callbacks, replaced=ASIDE)
+
+
+def _training_seconds(study: optuna.Study, workload: Workload, runs: pd.DataFrame) -> float:
+    """What training the runs takes, heights aside: what it took, or as many steps of one alone where they were fused."""
+    batch_size = int(runs["batch_size"].iloc[0])
+    how = study.user_attrs.get(HOW_TRAINED, {}).get(str(batch_size), {})
+    if how.get("members", 1) == 1:
+        return float(runs["seconds"].sum())
+    member = float(runs["learning_rate"].iloc[0]), int(runs["seed"].iloc[0])
+    seconds, _ = time_alone(workload, member, batch_size, TIMED_STEPS, fixed_of(workload, batch_size))
+    return seconds * float(runs["steps"].sum())
+
+
+def _walk(workload: Workload, run: Row, steps: Sequence[int], epochs: int, folder: Path) -> Walk:
+    """Train a run again and keep its weights at ``steps``."""
+    batch_size = int(run["batch_size"])
+    recorder = recorder_of(workload, batch_size, steps)
+    walk = Walk(recorder.record)
+    of_run: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs, "folder": folder, "callbacks": [walk]}
+    train_recorded(workload, recorder, float(run["learning_rate"]), int(run["seed"]), **of_run)
+    return walk
+
+
+def _paths(runs: pd.DataFrame, walks: Mapping[int, Walk]) -> tuple[Plane, pd.DataFrame]:
+    """The plane of some walks, by trial, and the table of their paths in it; see ``Landscape``."""
+    good, steps, epochs = runs.loc[runs["verdict"] == GOOD, ["trial", "steps", "epochs"]].iloc[0]
+    end = walks[good].points[-1]
+    tables = {trial: _table(walk, end) for trial, walk in walks.items()}
+    height, distance = tables[good]["height"], tables[good]["distance"]
+    highest = height.iloc[0] + ROOM * (height.iloc[0] - height.min())
+    for trial, table in tables.items():
+        near = (table["height"] <= highest) & (table["distance"] <= REACH * distance.max())
+        table["inside"] = near | (trial == good)
+    inside = [p for trial, walk in walks.items() for p, near in zip(walk.points, tables[trial]["inside"], strict=True) if near]
+    plane = fit_plane(inside, end)
+    parts = []
+    for run in runs.to_dict("records"):
+        walk, table = walks[run["trial"]], tables[run["trial"]]
+        table[["x", "y"]] = plane.locate(walk.points)
+        if walk.record.nonfinite_at is not None:
+            end_of_it = {"step": walk.record.nonfinite_at, "height": math.inf, "inside": False}
+            table = pd.concat([table, pd.DataFrame([end_of_it])], ignore_index=True)
+        until = int(np.flatnonzero(table["inside"])[-1]) + 2
+        of_run = {name: run[name] for name in ("trial", "learning_rate", "verdict")}
+        parts.append(table[:until].assign(**of_run, epoch=table["step"] * epochs / steps))
+    return plane, pd.concat(parts, ignore_index=True)[list(PATHS)]
+
+
+def _table(walk: Walk, end: Tensor) -> pd.DataFrame:
+    heights = dict(walk.record.curves["height"])
+    table = pd.DataFrame({"step": walk.steps, "height": [heights[step] for step in walk.steps]})
+    return table.assign(distance=[float(torch.dist(point, end)) for point in walk.points])
+
+
+def _frame(paths: pd.DataFrame) -> tuple[Floats, Floats]:
+    """The places of the grid along both directions, shape (SIDE,) each: what is inside, and the valley around the good path."""
+    good = _box(paths[paths["verdict"] == GOOD])
+    around = VALLEY * np.ptp(good, axis=0).max()
+    ends = np.concatenate([good - around, good + around, _box(paths[paths["inside"]])])
+    middle, extent = (ends.min(axis=0) + ends.max(axis=0)) / 2, MARGIN * np.ptp(ends, axis=0)
+    half = np.maximum(extent, NARROWEST * extent.max()) / 2
+    x, y = np.linspace(middle - half, middle + half, SIDE).T
+    return x, y
+
+
+def _box(paths: pd.DataFrame) -> Floats:
+    places = paths[["x", "y"]].to_numpy(float)
+    return np.array([places.min(axis=0), places.max(axis=0)])
