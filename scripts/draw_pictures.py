@@ -1,4 +1,4 @@
-"""Draw the pictures of the README: the walk on a parabola in the four regimes, from real runs of ``Parabola``."""
+"""Draw the pictures of the README from real runs: the walk on a parabola in the four regimes, and the default study."""
 
 from __future__ import annotations
 
@@ -6,11 +6,16 @@ import argparse
 import sys
 import tempfile
 from collections.abc import Sequence
+from io import BytesIO
 from pathlib import Path
 
+from matplotlib.figure import Figure
+from PIL import Image
+
+from reports.figures import draw_figures
 from reports.landscape import Landscape, animate_landscape, plot_landscape
 from reports.style import VERDICTS
-from studies import StudyConfig, run_study
+from studies import StudyConfig, judge_study, run_study
 from studies.landscape import survey
 
 # Steepness 1 along one axis and 10 along the other: the walk grows for ever above a learning rate of 2 / 10.
@@ -51,13 +56,32 @@ def walk_on_parabola() -> Landscape:
     return landscape
 
 
+def draw_default_study() -> dict[str, Figure]:
+    """The map of the default study and the walk of its runs."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = StudyConfig(storage=f"{folder}/studies.db")
+        study = run_study(config, out=folder)
+        judged = judge_study(study)
+        landscape = survey(study, config, judged, batch_size=64, out=folder)
+    return {"map": draw_figures(judged)["map"], "landscape": plot_landscape(landscape)}
+
+
+def save_small(figure: Figure, path: Path) -> None:
+    """Save a PNG of 256 colours, half the size and the same to the eye."""
+    buffer = BytesIO()
+    figure.savefig(buffer, dpi=DPI)
+    with Image.open(buffer) as image:
+        image.convert("RGB").quantize(method=Image.Quantize.FASTOCTREE, dither=Image.Dither.NONE).save(path, optimize=True)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Train, draw, and say where the pictures are."""
     out: Path = parse_args(argv).out
     out.mkdir(parents=True, exist_ok=True)
     walk = walk_on_parabola()
     (out / "walk.gif").write_bytes(animate_landscape(walk))
-    plot_landscape(walk).savefig(out / "walk.png", dpi=DPI)
+    for name, figure in {"walk": plot_landscape(walk), **draw_default_study()}.items():
+        save_small(figure, out / f"{name}.png")
     print(f"pictures: {out}")
     return 0
 

@@ -23,7 +23,7 @@ from studies.config import StudyConfig
 from studies.errors import FailedAlike
 from studies.fusing import Fusing
 from studies.memory import keep_freed_memory
-from studies.tables import facts_of
+from studies.tables import HOW_TRAINED, facts_of
 from studies.trainers import device_of
 from studies.training import Run
 from studies.workers import Failure, Here, Job, Outcome, Place, Processes, interruptible
@@ -31,7 +31,6 @@ from studies.workload import Workload
 
 logger = logging.getLogger(__name__)
 
-HOW_TRAINED = "how_trained"
 EQUAL_FAILURES = 3  # in a row: the module is broken, more runs would only repeat it
 WORTH_WORKERS = 20.0  # seconds of training that are left: workers take about 5 to start
 OF_WORKER = 1.5e9  # bytes of memory it must find: PyTorch and Lightning take 0.6, its data and activations the rest

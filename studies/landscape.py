@@ -24,11 +24,10 @@ from reports.judged import Judged
 from reports.landscape import PATHS, Landscape
 from reports.style import GOOD, VERDICTS
 from studies.config import StudyConfig
-from studies.driver import HOW_TRAINED
 from studies.fusing import WARM_UP, time_alone
 from studies.next_run import OPTIONS
-from studies.search import CONFIGURATION, configuration, runs_folder
-from studies.tables import LANDSCAPE, judge_study
+from studies.search import configuration, runs_folder
+from studies.tables import CONFIGURATION, HOW_TRAINED, LANDSCAPE, judge_study
 from studies.training import ASIDE, fit, fixed_of, recorder_of, train_recorded
 from studies.workload import Workload
 

@@ -21,10 +21,9 @@ from studies.driver import Driver, OnRun, close_orphans
 from studies.next_run import OPTIONS, given_options
 from studies.preflight import preflight
 from studies.storage import check_storage, locked, open_storage, require_writable, self_check_name
+from studies.tables import CONFIGURATION
 from studies.training import fixed_of
 from studies.workload import Workload
-
-CONFIGURATION = "configuration"
 
 Cell = tuple[float, int, int]  # learning rate, batch size, seed
 

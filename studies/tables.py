@@ -51,7 +51,8 @@ from studies.storage import self_check_name
 if TYPE_CHECKING:  # it imports PyTorch, which reading a study does not need
     from studies.training import Run
 
-LANDSCAPE = "landscape"  # the study's attribute that ``studies.landscape`` keeps what it found in
+# Attributes of a study: what it is, how each batch size is trained and why, what ``studies.landscape`` found.
+CONFIGURATION, HOW_TRAINED, LANDSCAPE = "configuration", "how_trained", "landscape"
 STATES = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
 
 
@@ -151,7 +152,7 @@ def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 
 def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Judged:
     """Everything a study taught, its self-check included where there is one, by the metric its configuration monitors."""
-    facts = study.user_attrs.get("configuration") or {}
+    facts = study.user_attrs.get(CONFIGURATION) or {}
     monitor, mode = _column(facts.get("monitor") or "val_loss"), facts.get("mode") or "min"
     options: dict[str, Any] = {"monitor": monitor, "mode": mode, "own_learning_rate": study.user_attrs.get("own_learning_rate")}
     return judge(runs_table(study), curves_table(study), thresholds, fresh=fresh_tables(study), **options)
@@ -170,9 +171,9 @@ def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None 
     """Write the report of a study into ``folder`` and return the path of its page; judged: what ``judge_study`` returned."""
     facts = study.user_attrs
     command = partial(launch_command, study.study_name, facts[OPTIONS]) if OPTIONS in facts else no_command
-    configuration = dict(facts.get("configuration", {}))
-    if "how_trained" in facts:
-        configuration["trained"] = {f"batch size {size}": how["why"] for size, how in facts["how_trained"].items()}
+    configuration = dict(facts.get(CONFIGURATION, {}))
+    if HOW_TRAINED in facts:
+        configuration["trained"] = {f"batch size {size}": how["why"] for size, how in facts[HOW_TRAINED].items()}
     landscape = facts.get(LANDSCAPE)
     return write_report(
         judged or judge_study(study),

@@ -255,7 +255,7 @@ OTHERS: list[tuple[str, str, str]] = [
     ("write_report", "--run given/file --loss-column loss", "loss_column must be one of these are notes; got 'loss'"),
     ("write_report", "--loss-column loss", "loss_column belongs to --run FILE.csv, got 'loss' alone"),
     ("open_dashboard", "--storage none.db", "storage 'none.db' does not exist"),
-    ("open_dashboard", "--port 0", "port must be between 1 and 65535, got 0"),
+    ("open_dashboard", "--port 65536", "port must be between 0 and 65535, got 65536"),
     ("open_dashboard", "--browser maybe", "browser"),
     ("benchmark", "", 'expected "subcommand" to be one of {speed,finders,report}'),
     ("benchmark", "speed --repeats 0", "repeats must be a whole number of at least 1, got 0"),

@@ -1,15 +1,19 @@
-"""Open Optuna Dashboard on the studies of a storage, on this machine only."""
+"""Open Optuna Dashboard on the studies of a storage, on this machine only, with verdicts, charts and notes."""
 
 from __future__ import annotations
 
+import signal
+import tempfile
 import threading
 import webbrowser
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from studies.command_line import make_parser, parse
 
-HOST = "127.0.0.1"  # the dashboard has no authentication: whoever reaches it can delete
+WRITABLE = "serve the studies themselves, without verdicts: what is changed or deleted there is changed for good"
 
 
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -18,25 +22,69 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--storage", default="outputs/studies.db", metavar="FILE", help="where the studies are (default: outputs/studies.db)"
     )
-    parser.add_argument("--port", type=int, default=8080, metavar="N", help="port on 127.0.0.1 (default: 8080)")
+    parser.add_argument("--port", type=int, default=8080, metavar="N", help="port, 0 for any that is free (default: 8080)")
     parser.add_argument("--browser", choices=("yes", "no"), default="yes", help="open a browser window (default: yes)")
+    parser.add_argument("--writable", action="store_true", help=WRITABLE)
     return parse(parser, argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C."""
     options = parse_args(argv)
-    port = options["port"]
-    if not 1 <= port <= 65535:
-        raise ValueError(f"port must be between 1 and 65535, got {port}")
-    from studies.storage import check_storage, open_storage
+    if not 0 <= options["port"] <= 65535:
+        raise ValueError(f"port must be between 0 and 65535, got {options['port']}")
+    from studies.local_server import listen, never_empty, refuse_strangers
+    from studies.storage import check_storage
 
     url = check_storage(options["storage"], must_exist=True)
-    from optuna_dashboard import run_server
-
-    address = f"http://{HOST}:{port}"
-    print(f"Optuna Dashboard: {address} (Ctrl-C ends it)", flush=True)
-    if options["browser"] == "yes":
-        threading.Timer(1.0, webbrowser.open, [address]).start()
-    run_server(open_storage(url), host=HOST, port=port)
+    with listen(options["port"]) as server, _until_ended():
+        with _served(url, writable=options["writable"]) as (app, what):
+            server.set_app(refuse_strangers(never_empty(app)))
+            print(f"Optuna Dashboard: {server.address} ({what}; Ctrl-C ends it)", flush=True)
+            if options["browser"] == "yes":
+                threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
+            server.serve_forever()
     return 0
+
+
+@contextmanager
+def _served(url: str, *, writable: bool) -> Iterator[tuple[Any, str]]:
+    """The dashboard as an application, and in words what it shows."""
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # making the copy would be told each time
+    if writable:
+        from optuna_dashboard import wsgi
+
+        from studies.storage import open_storage
+
+        yield wsgi(open_storage(url)), "the studies themselves: what is deleted there is gone"
+        return
+    from studies.snapshot import Snapshot, open_to_read
+
+    stopped = threading.Event()
+    with tempfile.TemporaryDirectory(prefix="dashboard-") as folder:
+        snapshot = Snapshot(open_to_read(url), Path(folder))
+        follower = threading.Thread(target=snapshot.follow, args=[stopped], daemon=True)
+        follower.start()
+        try:
+            yield snapshot, "a copy that follows the studies: what is deleted there is not lost"
+        finally:
+            stopped.set()
+            follower.join(5)
+
+
+@contextmanager
+def _until_ended() -> Iterator[None]:
+    """Ctrl-C and SIGTERM end what is inside, and are no error."""
+
+    def end(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        yield
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -81,6 +81,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # PyTorch: seconds, so only once the options make sense
     from studies import FailedAlike, judge_study, load_study, report_study, run_study
+    from studies.dashboard import mirror
     from studies.next_run import program
     from studies.progress import Progress, print_answer
     from studies.search import run_self_check
@@ -103,6 +104,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         elif fresh_seeds:
             print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
         page = report_study(study, folder, judged)
+        mirror(study, judged)
         print_answer(study.study_name, judged)
         print(f"report: {page}\nlook closer: {shlex.join([*program('dashboard'), '--storage', config.storage])}")
     except KeyboardInterrupt:

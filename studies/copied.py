@@ -1,0 +1,158 @@
+"""A study as the copy of Optuna Dashboard shows it: read from its storage, judged, and put into a storage in memory."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import optuna
+import pandas as pd
+from optuna.artifacts import FileSystemArtifactStore, upload_artifact
+from optuna.exceptions import StorageInternalError
+from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study._frozen import FrozenStudy
+from optuna.trial import FrozenTrial
+from optuna_dashboard import save_note
+from optuna_dashboard._note import note_ver_key, split_body
+from sqlalchemy.exc import SQLAlchemyError
+
+from reports.folder import draw_pictures
+from reports.judged import Judged
+from reports.landscape import Landscape, animate_landscape
+from reports.verdicts import classify
+from studies.dashboard import others_note, save_charts, study_columns, study_note, trial_columns, trial_notes
+from studies.storage import SELF_CHECK
+from studies.tables import CONFIGURATION, curves_table, judge_study, runs_table
+
+logger = logging.getLogger(__name__)
+
+OUR_FACTS = ("facts", "curves", "final_height", "nonfinite_at", "error", "traceback")  # attributes the columns are made from
+NOTES = 500  # runs with a note: the dashboard searches all notes for each one, which takes 6 s a page for 2,000
+POINTS = 20_000  # of all learning curves of a study together: what a browser draws at once
+TOP = 2.0  # untrained heights; above that a run has left the valley, and would press all others to the bottom of the plot
+COPY = "This is a copy that follows the study. What is changed or deleted here is not kept, and the study itself stays whole."
+READING = """
+- Its **intermediate values** are heights, the loss on the same examples for every run, over steps, up to twice the untrained
+  height.
+- **Trials (List)** has a note for each run: its verdict and why. **Smart Selection** has a table with a column for each.
+- While a study grows its floor may fall, and verdicts with it: reload the page to see those of earlier runs again.
+"""
+OF_SELF_CHECK = (
+    "Fresh seeds of the study this one is named after, judged by what is known there; its note says what came of them."
+)
+UNREAD = "This study is being read: it is here in a moment."
+
+
+class Copied(NamedTuple):
+    """A study as the copy shows it.
+
+    judged: what its pictures are drawn from, if there are to be any. pictures: their entries in the study's attributes, None
+    before they are drawn. seen: what of the storage it was made from. since: when it was found changed, in seconds of
+    ``time.monotonic``, -inf the first time.
+    """
+
+    user_attrs: Mapping[str, Any]
+    system_attrs: Mapping[str, Any]
+    trials: list[FrozenTrial]
+    judged: Judged | None = None
+    pictures: Mapping[str, str] | None = None
+    seen: Any = None
+    since: float = -math.inf
+
+
+def unread(study: FrozenStudy) -> Copied:
+    """What is shown of a study before it is read."""
+    return Copied(study.user_attrs, {note_ver_key(None): 1, **split_body(UNREAD, None)}, [])
+
+
+def copy_study(source: BaseStorage, listed: FrozenStudy) -> Copied:
+    """A study of ours with its note, charts, notes of runs and columns; a study of anybody else as it is."""
+    study = optuna.load_study(study_name=listed.study_name, storage=source)
+    attributes = {key: value for key, value in listed.system_attrs.items() if "artifacts:" not in key}  # the files are not here
+    plain = Copied(listed.user_attrs, attributes, study.get_trials(deepcopy=False))
+    if CONFIGURATION not in listed.user_attrs:
+        return plain
+    try:
+        return _dress(study, listed, plain)
+    except (SQLAlchemyError, StorageInternalError):
+        raise
+    except Exception as error:  # whatever is stored, the dashboard shows it
+        logger.warning("study %r cannot be judged, it is shown as it is: %r", listed.study_name, error)
+        return plain
+
+
+def _dress(study: optuna.Study, listed: FrozenStudy, plain: Copied) -> Copied:
+    runs, judged = _judge(study)
+    judgements = None if judged is None else judged.judgements
+    memory = InMemoryStorage()
+    fill(memory, listed, plain._replace(trials=[]))
+    page = optuna.load_study(study_name=listed.study_name, storage=memory)
+    note = OF_SELF_CHECK if judged is None else study_note(study, judged, READING)
+    save_note(page, "\n\n---\n\n".join(filter(None, (others_note(page), f"*{COPY}*\n\n{note}"))))
+    if judged is not None:
+        save_charts(page, judged)
+    attributes = dict(memory.get_study_system_attrs(page._study_id))
+    ids = {trial.number: trial._trial_id for trial in plain.trials}
+    for number, text in list(trial_notes(runs, judgements).items())[:NOTES]:
+        if number in ids and note_ver_key(ids[number]) not in attributes:  # else it is newer, or somebody wrote one
+            attributes |= {note_ver_key(ids[number]): 1, **split_body(text, ids[number])}
+    columns = trial_columns(runs, judgements)
+    shown = [_shown(trial, columns.get(trial.number, {}), POINTS // len(plain.trials)) for trial in plain.trials]
+    return Copied(study_columns(listed.user_attrs), attributes, shown, judged)
+
+
+def _judge(study: optuna.Study) -> tuple[pd.DataFrame, Judged | None]:
+    """The runs with their verdicts, and all that was learnt; of a self-check the runs alone, judged by the study it checks."""
+    name = study.study_name.removesuffix(SELF_CHECK)
+    if name == study.study_name:
+        judged = judge_study(study)
+        return judged.runs, judged
+    cells = judge_study(optuna.load_study(study_name=name, storage=study._storage)).cells
+    runs = runs_table(study)
+    return classify(runs[runs["batch_size"].isin(cells["batch_size"])], curves_table(study), against=cells), None
+
+
+def _shown(trial: FrozenTrial, columns: dict[str, Any], points: int) -> FrozenTrial:
+    """A trial with short attributes instead of our JSON, and its heights as intermediate values, about so many of them."""
+    shown = copy.copy(trial)
+    shown.user_attrs = {name: value for name, value in trial.user_attrs.items() if name not in OUR_FACTS} | columns
+    steps, heights = trial.user_attrs.get("curves", {}).get("height", ([], []))
+    top = TOP * heights[0] if heights and heights[0] and heights[0] > 0 else math.inf
+    low = [(step, height) for step, height in zip(steps, heights, strict=True) if height is not None and height <= top]
+    shown.intermediate_values = dict(low[:: -max(len(low) // max(points, 5), 1)])
+    return shown
+
+
+def draw_artifacts(judged: Judged, landscape: Mapping[str, Any] | None, folder: Path) -> dict[str, str]:
+    """Draw the figures, and the walk on the hill where there is one, into ``folder``; returns their entries for a study."""
+    files = {f"{name}.png": picture for name, picture in draw_pictures(judged).items()}
+    if landscape:
+        files["landscape.gif"] = animate_landscape(Landscape.from_json(landscape).judged_as(judged.runs))
+    memory, store = InMemoryStorage(), FileSystemArtifactStore(folder)
+    page = optuna.create_study(storage=memory)
+    for name, content in files.items():
+        path = folder / name
+        path.write_bytes(content)
+        upload_artifact(study_or_trial=page, file_path=str(path), artifact_store=store)
+        path.unlink()
+    return dict(memory.get_study_system_attrs(page._study_id))
+
+
+def fill(storage: InMemoryStorage, listed: FrozenStudy, shown: Copied) -> None:
+    """Put a study into a storage in memory, under the ids it has, so that addresses and notes of runs are the same."""
+    study_id = listed._study_id
+    storage._max_study_id = study_id - 1
+    storage.create_new_study(listed.directions, listed.study_name)
+    for name, value in shown.user_attrs.items():
+        storage.set_study_user_attr(study_id, name, value)
+    for name, value in {**shown.system_attrs, **(shown.pictures or {})}.items():
+        storage.set_study_system_attr(study_id, name, value)
+    last = storage._max_trial_id
+    for trial in shown.trials:
+        storage._max_trial_id = trial._trial_id - 1
+        last = max(last, storage.create_new_trial(study_id, template_trial=trial))
+    storage._max_trial_id = last  # a study that is renamed in the dashboard gets new trials after all others
