@@ -108,7 +108,7 @@ def fit_edges(runs: pd.DataFrame) -> dict[int, dict[str, Edge]]:
     No seed diverges below where it stops being good: a higher edge never has more seeds below a learning rate than a lower.
     """
     found: dict[int, dict[str, Edge]] = {}
-    for size, gaps in _gaps(runs).items():
+    for size, gaps in seed_gaps(runs).items():
         lower: Edge | None = None
         for name in EDGES:
             edge = fit_edge([gap[:2] for gap in gaps[name]])
@@ -131,7 +131,7 @@ def find_boundaries(runs: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]] 
     0 for a clean threshold; ``note``, what to know about it, or "".
     """
     rows, edges = [], edges or fit_edges(runs)
-    for size, gaps in _gaps(runs).items():
+    for size, gaps in seed_gaps(runs).items():
         group = runs[(runs["batch_size"] == size) & runs["verdict"].notna()]
         for name in EDGES:
             edge, wrong = edges[size][name], sum(gap[2] for gap in gaps[name])
@@ -167,7 +167,8 @@ def _notes(group: pd.DataFrame, name: str, edge: Edge, wrong: int) -> list[str]:
     return notes
 
 
-def _gaps(runs: pd.DataFrame) -> dict[int, dict[str, list[tuple[float, float, int]]]]:
+def seed_gaps(runs: pd.DataFrame) -> dict[int, dict[str, list[tuple[float, float, int]]]]:
+    """For each batch size and edge what ``seed_gap`` says of every seed; runs as ``classify`` returns them."""
     found: dict[int, dict[str, list[tuple[float, float, int]]]] = {}
     judged = runs[runs["verdict"].notna()].sort_values("learning_rate")
     for (size, _), seed in judged.groupby(["batch_size", "seed"]):

@@ -19,9 +19,20 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from reports.batch_size import measure_bumpiness, minibatch_points
-from reports.boundaries import EDGES
 from reports.judged import Judged
-from reports.style import DIVERGENT, GOOD, STYLES, format_number, log_ticks, name_metric
+from reports.marks import (
+    FAINT,
+    PANEL,
+    RATE,
+    height_axis,
+    log_axis,
+    mark_edges,
+    mark_recommended,
+    mark_verdicts,
+    spans_decades,
+    verdict_handles,
+)
+from reports.style import DIVERGENT, GOOD, STYLES, format_number, name_metric
 from reports.verdicts import split_curves
 
 FIGURES: dict[str, str] = {
@@ -38,10 +49,7 @@ FIGURES: dict[str, str] = {
 }
 """Names of the figures, which are their file stems too, and what each shows."""
 
-PANEL = (3.8, 2.7)  # inches; two panels side by side stay legible at the width of a page
 LINES = 300  # runs drawn in a panel of learning curves; more cover each other and take a millisecond each
-RATE = "learning rate (log scale)"
-FAINT = "#777777"
 DOTS = "#8C5A9E"  # of none of the verdicts
 
 
@@ -79,38 +87,17 @@ def plot_map(
     sizes = sorted(cells["batch_size"].unique())
     ax = ax or Figure(figsize=(2 * PANEL[0], 2.1 + 0.75 * len(sizes)), layout="constrained").add_subplot()
     area = float(np.clip(3000 / cells["learning_rate"].nunique(), 45, 200))
-    handles = _scatter(ax, cells["learning_rate"], cells["batch_size"].map(sizes.index), cells["verdict"], area=area)
+    handles = mark_verdicts(ax, cells["learning_rate"], cells["batch_size"].map(sizes.index), cells["verdict"], area=area)
     if recommendations is not None:
-        handles += _mark_recommended(ax, recommendations[recommendations["batch_size"].isin(sizes)], sizes, area=area)
+        handles += mark_recommended(ax, recommendations[recommendations["batch_size"].isin(sizes)], sizes, area=area)
     if boundaries is not None:
-        handles += _mark_edges(ax, boundaries[boundaries["batch_size"].isin(sizes)], sizes)
-    _log_axis(ax, "x", cells["learning_rate"])
+        handles += mark_edges(ax, boundaries[boundaries["batch_size"].isin(sizes)], sizes)
+    log_axis(ax, "x", cells["learning_rate"])
     ax.set(ylim=(-0.6, len(sizes) - 0.4), xlabel=RATE, ylabel="batch size (examples)")
     ax.set_yticks(range(len(sizes)), [str(size) for size in sizes])
     ax.set_title(_counted(cells["verdict"], "learning rate" if len(sizes) == 1 else "cell"))
     _legend_below(ax, handles)
     return _figure_of(ax)
-
-
-def _mark_recommended(ax: Axes, recommendations: pd.DataFrame, sizes: list[int], *, area: float) -> list[Any]:
-    ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": "black", "mew": 1.8, "ls": ""}
-    for row in recommendations.to_dict("records"):
-        y = sizes.index(row["batch_size"])
-        ax.plot([row["low"], row["high"]], [y, y], color=STYLES[GOOD].colour, lw=16, alpha=0.25, zorder=1)
-        ax.plot(row["learning_rate"], y, **ring, ms=1.5 * math.sqrt(area), zorder=4)
-    return [Line2D([], [], **ring, ms=11, label="recommended")] if len(recommendations) else []
-
-
-def _mark_edges(ax: Axes, boundaries: pd.DataFrame, sizes: list[int]) -> list[Any]:
-    """A tick at each edge and a line over its 90 % interval, below the row of its batch size, in the upper verdict's colour."""
-    inside = boundaries.dropna(subset=["learning_rate"])
-    for row in inside.to_dict("records"):
-        below = 0.24 + 0.07 * list(EDGES).index(row["edge"])
-        y, colour = sizes.index(row["batch_size"]) - below, STYLES[EDGES[row["edge"]][1]].colour
-        ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.5, zorder=2, scalex=False)
-        ax.plot(row["learning_rate"], y, marker="|", color=colour, ms=7, mew=2, ls="", zorder=2)
-    tick = Line2D([], [], color=FAINT, lw=1.5, marker="|", ms=8, mew=2, label="edge, 90 % interval")
-    return [tick] if len(inside) else []
 
 
 def plot_time_to_bottom(cells: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
@@ -125,11 +112,11 @@ def plot_time_to_bottom(cells: pd.DataFrame, *, ax: Axes | None = None) -> Figur
         arrived = rows[np.isfinite(rows["time_to_bottom_epochs"])]
         ax.plot(arrived["learning_rate"], arrived["time_to_bottom_epochs"].clip(low), color=FAINT, lw=1, zorder=1)
         shown = rows["time_to_bottom_epochs"].replace(math.inf, never).clip(low)
-        _scatter(ax, rows["learning_rate"], shown, rows["verdict"])
+        mark_verdicts(ax, rows["learning_rate"], shown, rows["verdict"])
         good = rows[rows["verdict"] == GOOD].nsmallest(1, "time_to_bottom_epochs")
         best = [(format_number(row.time_to_bottom_epochs), format_number(row.learning_rate)) for row in good.itertuples()]
         _title(ax, size, "{} epochs at {}".format(*best[0]) if best else "none is good")
-        _log_axis(ax, "y", reached if len(reached) else [never], extra={never: "never"})
+        log_axis(ax, "y", reached if len(reached) else [never], extra={never: "never"})
         ax.axhline(never, color=FAINT, lw=0.6, ls=":", zorder=0)
         ax.set_ylim(low / (never / high) ** 0.7, never * (never / high) ** 0.7)
     return figure
@@ -141,8 +128,8 @@ def plot_final_height(runs: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     figure, panels = _panels(runs, "Where the runs end (dotted: untrained)", "final height (loss)", into=ax)
     for size, ax in panels.items():
         rows = runs[runs["batch_size"] == size]
-        top = _height_axis(ax, rows["final_height"], rows["first_height"])
-        _scatter(ax, rows["learning_rate"], rows["final_height"].clip(upper=top), rows["verdict"])
+        top = height_axis(ax, rows["final_height"], rows["first_height"])
+        mark_verdicts(ax, rows["learning_rate"], rows["final_height"].clip(upper=top), rows["verdict"])
         median = rows["final_height"].clip(upper=top).groupby(rows["learning_rate"]).median()
         ax.plot(median.index, median, color=FAINT, lw=1, zorder=1)
         lowest = rows.groupby("learning_rate")["final_height"].median()
@@ -158,14 +145,14 @@ def plot_learning_curves(runs: pd.DataFrame, curves: pd.DataFrame, *, ax: Axes |
     """
     runs = runs[runs["verdict"].notna()]
     title, xlabel = "The runs on their way down (dotted: untrained)", "time trained (epochs, log scale)"
-    figure, panels = _panels(runs, title, "height (loss)", xlabel=xlabel, handles=_verdict_handles(lines=True), into=ax)
+    figure, panels = _panels(runs, title, "height (loss)", xlabel=xlabel, handles=verdict_handles(lines=True), into=ax)
     paths = split_curves(curves[curves["epoch"] > 0], "height")
     for size, ax in panels.items():
         rows = runs[runs["batch_size"] == size]
         measured = rows[rows["trial"].isin(list(paths))]
         drawn = _spread(measured, LINES)
         values = [paths[trial][1] for trial in measured["trial"]]
-        top = _height_axis(ax, np.concatenate(values) if values else np.ones(1), rows["first_height"])
+        top = height_axis(ax, np.concatenate(values) if values else np.ones(1), rows["first_height"])
         for verdict, style in STYLES.items():
             inside, left = [], []
             for trial in drawn.loc[drawn["verdict"] == verdict, "trial"]:
@@ -179,7 +166,7 @@ def plot_learning_curves(runs: pd.DataFrame, curves: pd.DataFrame, *, ax: Axes |
             mark: dict[str, Any] = {"marker": style.marker, "mec": "white", "mew": 0.5, "ms": 7, "clip_on": False, "zorder": 3}
             if left:  # a line without points would upset the layout
                 ax.plot(left, [top] * len(left), color=style.colour, ls="", **mark)
-        _log_axis(ax, "x", np.concatenate([paths[trial][0] for trial in drawn["trial"]]) if len(drawn) else np.ones(1))
+        log_axis(ax, "x", np.concatenate([paths[trial][0] for trial in drawn["trial"]]) if len(drawn) else np.ones(1))
         _title(ax, size, _counted(rows["verdict"], "run") + (f"\n{LINES} of them drawn" if len(drawn) < len(measured) else ""))
     return figure
 
@@ -206,9 +193,9 @@ def plot_loss_and_metric(cells: pd.DataFrame, *, metrics: Sequence[str] | None =
     if ax is not None and len(names) > 1:
         raise ValueError(f"ax shows one metric, name it with metrics; got {_names(names)}")
     if ax is None:
-        figure = _figure("What validation says at the end", _verdict_handles(), rows=len(sizes), columns=len(names))
+        figure = _figure("What validation says at the end", verdict_handles(), rows=len(sizes), columns=len(names))
     else:
-        figure = _use(ax, sizes, _verdict_handles())
+        figure = _use(ax, sizes, verdict_handles())
     for k, (size, name) in enumerate((size, name) for size in sizes for name in names):
         panel = ax or figure.add_subplot(len(sizes), len(names), k + 1, sharex=figure.axes[0] if k else None)
         rows = cells[cells["batch_size"] == size].sort_values("learning_rate")
@@ -216,10 +203,10 @@ def plot_loss_and_metric(cells: pd.DataFrame, *, metrics: Sequence[str] | None =
         kept = values[rows["verdict"] != DIVERGENT].dropna()
         kept = kept if len(kept) else values.dropna() if values.notna().any() else pd.Series([0.0, 1.0])
         low, high = kept.min(), kept.max()
-        if _spans(low, high):
+        if spans_decades(low, high):
             panel.set_yscale("log")
             low, high = low * (low / high) ** 0.05, high * (high / low) ** 0.1
-            _log_axis(panel, "y", np.array([low, high]))
+            log_axis(panel, "y", np.array([low, high]))
         else:
             margin = 0.08 * ((high - low) or abs(high) or 1.0)
             low, high = low - margin, high + margin
@@ -227,8 +214,8 @@ def plot_loss_and_metric(cells: pd.DataFrame, *, metrics: Sequence[str] | None =
         panel.plot(rows["learning_rate"], values.where(values.between(low, high)), color=FAINT, lw=1, zorder=1)
         good = rows["verdict"] == GOOD
         worse = low if values[good].median() > values[~good].median() else high
-        _scatter(panel, rows["learning_rate"], values.fillna(worse).clip(low, high), rows["verdict"])
-        _log_axis(panel, "x", cells["learning_rate"])
+        mark_verdicts(panel, rows["learning_rate"], values.fillna(worse).clip(low, high), rows["verdict"])
+        log_axis(panel, "x", cells["learning_rate"])
         panel.set_ylabel(name_metric(name), parse_math=False)
         _title(panel, size, "")
         panel.set_xlabel(RATE if size == sizes[-1] else "")
@@ -301,7 +288,7 @@ def plot_batch_time(batch_sizes: pd.DataFrame, *, ax: Axes | None = None) -> Fig
             place: dict[str, Any] = {"textcoords": "offset points", "xytext": (0, 6 if above else -6), "ha": "center"}
             if value == value:
                 ax.annotate(text, (size, y), **place, va="bottom" if above else "top", fontsize=9)
-    _log_axis(ax, "y", known if len(known) else [low])
+    log_axis(ax, "y", known if len(known) else [low])
     ax.set_ylim(low / reach, (never if np.isinf(seconds).any(axis=None) else high) * reach)
     arrived = rows[np.isfinite(seconds["time_to_bottom_seconds"])].nsmallest(1, "time_to_bottom_seconds")
     best = [f"{row.batch_size}, {format_number(row.time_to_bottom_seconds)} s" for row in arrived.itertuples()]
@@ -334,7 +321,7 @@ def _panels(
     handles: of the legend, the verdicts unless given; into: where the one batch size of the table is drawn instead.
     """
     sizes = sorted(table["batch_size"].unique())
-    handles = _verdict_handles() if handles is None else handles
+    handles = verdict_handles() if handles is None else handles
     panels: dict[int, Axes] = {}
     if into is not None:
         figure = _use(into, sizes, handles)
@@ -350,7 +337,7 @@ def _panels(
             ax.set(ylabel=ylabel if k % columns == 0 else "", xlabel=xlabel if k + columns >= len(sizes) else "")
     if xlabel == RATE:
         for ax in panels.values():
-            _log_axis(ax, "x", table["learning_rate"])
+            log_axis(ax, "x", table["learning_rate"])
     return figure, panels
 
 
@@ -380,64 +367,12 @@ def _legend_below(ax: Axes, handles: Sequence[Any]) -> None:
     ax.legend(handles=handles, **below, frameon=False, fontsize=9, columnspacing=1.2, handletextpad=0.4)
 
 
-def _verdict_handles(*, lines: bool = False) -> list[Line2D]:
-    """Legend entries of the verdicts, as marks or as lines."""
-    return [
-        Line2D([], [], color=s.colour, label=verdict, **({"ls": s.dash} if lines else {"ls": "", "marker": s.marker, "ms": 8}))
-        for verdict, s in STYLES.items()
-    ]
-
-
 def _names(values: Sequence[Any]) -> str:
     return ", ".join(map(str, values)) or "none"
 
 
 def _title(ax: Axes, batch_size: int, found: str) -> None:
     ax.set_title(f"batch size {batch_size}" + (f": {found}" if found else ""), fontsize=9, pad=8)  # marks stand on the edge
-
-
-def _scatter(ax: Axes, x: pd.Series[Any], y: pd.Series[Any], verdicts: pd.Series[Any], *, area: float = 50) -> list[Any]:
-    """Marks by verdict, area in square points; returns one legend entry a verdict."""
-    look: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.5, "clip_on": False, "zorder": 3}
-    marks = {verdict: verdicts == verdict for verdict in STYLES}
-    return [
-        ax.scatter(x[marks[verdict]], y[marks[verdict]], s=area, c=style.colour, marker=style.marker, label=verdict, **look)
-        for verdict, style in STYLES.items()
-    ]
-
-
-def _height_axis(ax: Axes, heights: Any, starts: pd.Series[float]) -> float:
-    """Scale the axis up to a little above the highest untrained height and return that edge; dots: their median."""
-    finite = np.asarray(heights, dtype=float)[np.isfinite(heights)]
-    starts = starts[np.isfinite(starts)]
-    start = float(starts.max() if len(starts) else finite.max(initial=1.0))
-    low = float(finite.min(initial=start))
-    if _spans(low, start):
-        ax.set_yscale("log")
-        bottom, top = low * (low / start) ** 0.05, start * (start / low) ** 0.12
-        _log_axis(ax, "y", [low, start])
-    else:
-        room = start - low or abs(start) or 1.0
-        bottom, top = low - 0.05 * room, start + 0.2 * room
-    ax.set_ylim(bottom, top)
-    ax.axhline(float(starts.median()) if len(starts) else start, color=FAINT, lw=1, ls=(0, (1, 2)), zorder=0)
-    return float(top)
-
-
-def _spans(low: float, high: float) -> bool:
-    """Whether a log scale shows these values better."""
-    return low > 0 and high / low > 10
-
-
-def _log_axis(ax: Axes, which: str, values: Any, *, extra: dict[float, str] | None = None) -> None:
-    """A log scale with at most six plainly written ticks: decades, or 1-2-5, or the values themselves if they are few."""
-    values = np.unique(np.asarray(values, dtype=float))
-    ticks = log_ticks(values[0], values[-1])
-    named = {tick: format_number(tick) for tick in ticks} | (extra or {})
-    ax.set(**{f"{which}scale": "log"})
-    axis = ax.xaxis if which == "x" else ax.yaxis
-    axis.set_ticks(list(named), labels=list(named.values()))
-    axis.set_ticks([], minor=True)
 
 
 def _counted(verdicts: pd.Series[Any], what: str) -> str:

@@ -69,7 +69,7 @@ def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Threshold
     """
     thresholds = thresholds or Thresholds()
     floors = find_floors(runs, thresholds)
-    directions = _directions(runs)
+    directions = metric_directions(runs)
     paths = {name: split_curves(curves, name) for name in ("height", "minibatch_loss", "val_loss", *directions)}
     rows = []
     for run in runs[runs["verdict"].notna()].to_dict("records"):
@@ -225,7 +225,7 @@ def score_sensitivity(runs: pd.DataFrame) -> dict[int, float]:
     return {int(size): float((group - group.min()).mean()) for size, group in medians.groupby(level=0)}
 
 
-def _directions(runs: pd.DataFrame) -> dict[str, Direction]:
+def metric_directions(runs: pd.DataFrame) -> dict[str, Direction]:
     """Which way each validation metric but the loss improves: the way it goes where the final height falls."""
     finite = runs[np.isfinite(runs["final_height"].astype(float))]
     found = {}

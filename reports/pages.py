@@ -3,20 +3,14 @@
 from __future__ import annotations
 
 import base64
-import json
 import math
-import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from functools import cache
 from hashlib import sha256
 from importlib import resources
-from io import BytesIO
 from typing import Any, NamedTuple
 
 import pandas as pd
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
-from markupsafe import Markup
-from PIL import Image
 from plotly.offline import get_plotlyjs
 
 from reports.boundaries import COVERAGE, EDGES
@@ -26,6 +20,7 @@ from reports.judgements import score_sensitivity
 from reports.page_data import pack, page_data, to_json
 from reports.recommendation import TO_DIVERGENT
 from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, format_number, name_metric
+from reports.templating import environment, flat_options, markdown_text, picture_source
 
 SCRIPT = resources.files("reports").joinpath("templates", "page.js")
 TRACEBACK_LINES = 40  # the last ones name the error and the place; the page stays small
@@ -60,7 +55,7 @@ def render_html(
     sizes = [f"curves/{size}" for size in judged.cells["batch_size"].unique()]
     script, plotly = SCRIPT.read_text(encoding="utf-8"), _plotly()
     return (
-        _environment()
+        environment()
         .get_template("report.html.jinja")
         .render(
             **context,
@@ -72,14 +67,6 @@ def render_html(
             script_hashes=f"{_hash(script)} {plotly.hashed}",
         )
     )
-
-
-def picture_source(png: bytes) -> str:
-    """A picture as a page holds it: WebP without loss, a third of the PNG's size."""
-    buffer = BytesIO()
-    with Image.open(BytesIO(png)) as image:
-        image.convert("RGB").save(buffer, "webp", lossless=True, method=2)
-    return "data:image/webp;base64," + base64.b64encode(buffer.getvalue()).decode()
 
 
 class _Library(NamedTuple):
@@ -109,8 +96,8 @@ def render_markdown(
 ) -> str:
     """The page as Markdown; pictures: relative paths by the names in ``FIGURES``."""
     context = _context(judged, title=title, configuration=configuration, command=command, walk=walk)
-    environment = _environment(finalize=_markdown_text)
-    return environment.get_template("report.md.jinja").render(**context, pictures=pictures)
+    template = environment(finalize=markdown_text).get_template("report.md.jinja")
+    return template.render(**context, pictures=pictures)
 
 
 def answers(judged: Judged) -> list[tuple[str, str, bool]]:
@@ -201,7 +188,7 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
             for row in crashed.to_dict("records")
         ],
         "tracebacks": _tracebacks(crashed),
-        "configuration": list(_flat(configuration)),
+        "configuration": list(flat_options(configuration)),
         "n_runs": len(runs),
     }
 
@@ -284,27 +271,3 @@ def _tracebacks(crashed: pd.DataFrame) -> list[tuple[str, str]]:
 
 def _time(value: float) -> str:
     return format_number(value).replace("inf", "never")
-
-
-def _flat(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
-    """Nested options as pairs, with dotted names as on a command line."""
-    for name, value in values.items():
-        if isinstance(value, Mapping) and value:
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield f"{prefix}{name}", value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-
-
-def _environment(**options: Any) -> Environment:
-    escaped = select_autoescape(enabled_extensions=("html.jinja",))
-    loader = PackageLoader("reports")
-    kept: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
-    return Environment(loader=loader, autoescape=escaped, undefined=StrictUndefined, **kept, **options)
-
-
-def _markdown_text(value: Any) -> Any:
-    """Text that means itself in Markdown, in a table too: no tags, no new columns or lines, no formulas."""
-    if isinstance(value, Markup):
-        return value
-    line = " ".join(str(value).split()).replace("&", "&amp;")
-    return re.sub(r"([\\`*\[\]<>|$~]|(?<!\w)_|_(?!\w))", r"\\\1", line)

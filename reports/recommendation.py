@@ -217,7 +217,7 @@ def price_errors(cells: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]], r
         an_epoch = use["time_to_bottom_seconds"] / use["time_to_bottom_epochs"] if use["time_to_bottom_epochs"] else math.nan
         for factor in FACTORS:
             rate = use["learning_rate"] * factor
-            verdict, epochs = _verdict_at(rate, group, edges[use["batch_size"]]), _time_at(rate, group)
+            verdict, epochs = verdict_at(rate, group, edges[use["batch_size"]]), _time_at(rate, group)
             rows.append(
                 {
                     "batch_size": use["batch_size"],
@@ -232,7 +232,8 @@ def price_errors(cells: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]], r
     return pd.DataFrame(rows, columns=list(COSTS))
 
 
-def _verdict_at(rate: float, cells: pd.DataFrame, edges: Mapping[str, Edge]) -> str | None:
+def verdict_at(rate: float, cells: pd.DataFrame, edges: Mapping[str, Edge]) -> str | None:
+    """The verdict of a learning rate: of its cell where it was tried, otherwise by the edges; None outside the range tried."""
     tried = cells["learning_rate"]
     if not tried.min() * (1 - 1e-9) <= rate <= tried.max() * (1 + 1e-9):
         return None

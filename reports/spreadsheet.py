@@ -11,20 +11,8 @@ import pandas as pd
 # What starts a formula in Excel, LibreOffice or Google Sheets (OWASP, "CSV injection"), full-width forms included; a text
 # that begins so, or that has apostrophes before, gets one more apostrophe, which reading takes away.
 FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
-TEXT = (
-    "state",
-    "verdict",
-    "reason",
-    "error",
-    "traceback",
-    "edge",
-    "note",
-    "metric",
-    "judgement",
-    "sentence",
-    "quantity",
-    "test",
-)
+TEXT = "state verdict reason error traceback edge note metric judgement sentence".split()  # columns of the report,
+TEXT += "study option baseline_verdict quantity test".split()  # and of the comparison
 
 
 def to_csv(table: pd.DataFrame) -> bytes:

@@ -16,8 +16,9 @@ from optuna_dashboard._note import note_ver_key
 
 from reports.interactive import Chart, edges_chart, map_chart, times_chart
 from reports.judged import Judged
-from reports.pages import TRACEBACK_LINES, _flat, _markdown_text, answers
+from reports.pages import TRACEBACK_LINES, answers
 from reports.style import BRACKETS, STYLES
+from reports.templating import flat_options, markdown_text
 from studies.next_run import OPTIONS, launch_command
 from studies.tables import CONFIGURATION, HOW_TRAINED, LANDSCAPE
 
@@ -95,13 +96,13 @@ def study_note(study: optuna.Study, judged: Judged, reading: str) -> str:
 
 
 def _study_note(study: optuna.Study, judged: Judged) -> Iterator[str]:
-    yield f"# {_markdown_text(study.study_name)}: which learning rates work\n"
+    yield f"# {markdown_text(study.study_name)}: which learning rates work\n"
     for sentence, note, _ in answers(judged):
-        yield f"- **{_markdown_text(sentence)}**" + (f" Note: {_markdown_text(note)}." if note else "")
+        yield f"- **{markdown_text(sentence)}**" + (f" Note: {markdown_text(note)}." if note else "")
     if judged.cells.empty:
         yield "No run has finished yet, so there is nothing to judge."
     for sentence in filter(None, (judged.overall, judged.own)):
-        yield f"\n{_markdown_text(sentence)}"
+        yield f"\n{markdown_text(sentence)}"
     if judged.trust:
         yield f"\n{BRACKETS}\n"
         passed = sum(check.passed for check in judged.trust)
@@ -109,7 +110,7 @@ def _study_note(study: optuna.Study, judged: Judged) -> Iterator[str]:
     options = study.user_attrs.get(OPTIONS)
     for check in judged.trust:
         sign = "✓ passed" if check.passed else "✗ failed"
-        line = f"- {sign} **{_markdown_text(check.name)}**: {_markdown_text(check.sentence)}."
+        line = f"- {sign} **{markdown_text(check.name)}**: {markdown_text(check.sentence)}."
         command = launch_command(study.study_name, options, check.changes) if options and check.changes else ""
         yield line + (f" Run next:\n\n{textwrap.indent(command, '      ')}\n" if command else "")
     yield ""
@@ -130,11 +131,11 @@ def trial_notes(runs: pd.DataFrame, judgements: pd.DataFrame | None = None) -> d
 
 def _trial_note(run: Mapping[str, Any], judgements: list[dict[str, Any]]) -> Iterator[str]:
     if isinstance(run["verdict"], str):
-        yield f"{STYLES[run['verdict']].sign} **{run['verdict']}**: {_markdown_text(run['reason'])}.\n"
+        yield f"{STYLES[run['verdict']].sign} **{run['verdict']}**: {markdown_text(run['reason'])}.\n"
     else:
-        yield f"{_markdown_text(run['reason'])}\n"
+        yield f"{markdown_text(run['reason'])}\n"
     for row in judgements:
-        yield f"- **{row['judgement']}**: {_markdown_text(row['sentence'])}"
+        yield f"- **{row['judgement']}**: {markdown_text(row['sentence'])}"
     if isinstance(run.get("traceback"), str):
         yield textwrap.indent("\n".join(run["traceback"].strip().splitlines()[-TRACEBACK_LINES:]), "    ")
 
@@ -159,7 +160,7 @@ def study_columns(attributes: Mapping[str, Any]) -> dict[str, str]:
     """The configuration of a study, an option each, instead of our JSON; other attributes stay."""
     kept = {name: value for name, value in attributes.items() if name not in OUR_JSON}
     trained = {f"trained, batch size {size}": how["why"] for size, how in attributes.get(HOW_TRAINED, {}).items()}
-    return kept | dict(_flat(attributes.get(CONFIGURATION, {}))) | trained
+    return kept | dict(flat_options(attributes.get(CONFIGURATION, {}))) | trained
 
 
 def _first_part(reason: str) -> str:

@@ -13,9 +13,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lightning_modules.learning_rate import NAMES, get_attribute, set_attribute
-from reports.figures import FAINT, plot_final_height
+from reports.figures import plot_final_height
 from reports.folder import write_report
 from reports.judged import Judged
+from reports.marks import FAINT
 from reports.style import format_number
 from reports.verdicts import Thresholds
 from studies.config import StudyConfig

@@ -18,7 +18,7 @@ from studies.storage import locked
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--learning-rate 0.03 10 --points 3 --batch-size 256 --seeds 1 --epochs 2".split()
-TABLES = "runs cells ranges curves boundaries recommendations costs judgements self_check".split()
+TABLES = "runs cells ranges curves boundaries recommendations costs batch_sizes judgements self_check".split()
 FILES = {"report.html", "report.md", *(f"{name}.csv" for name in TABLES)}
 
 

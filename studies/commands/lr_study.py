@@ -9,6 +9,7 @@ from collections.abc import Sequence
 COMMANDS = {  # the name of a file beside this one, which has ``main``, and what it does
     "launch": "train a study, or go on with one, and write its report",
     "report": "write the report of a stored study again, or explain the curve of one run",
+    "compare": "compare stored studies: what moved, and what exceeds the spread of the seeds",
     "dashboard": "open Optuna Dashboard on the studies of a storage",
 }
 

@@ -1,0 +1,197 @@
+"""Several studies side by side, the first the baseline: what was set, what came out, what exceeds the seeds' spread."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from reports.boundaries import fit_edges
+from reports.judged import Judged
+from reports.judgements import score_sensitivity
+from reports.recommendation import verdict_at
+from reports.seed_tests import ENDS, adjust, compare_seeds, find_metrics, measure_seeds
+from reports.style import GOOD, format_number
+from reports.templating import flat_options
+from reports.verdicts import Thresholds
+
+SAME_START = 0.1  # of the way to the floor: untrained heights further apart are taken for two different losses
+NOT_GIVEN = "not given"
+NAME_LENGTH = 29  # characters; what fits beside a picture
+
+SUMMARY = (
+    "batch_size study learning_rate low high baseline_verdict good_begins good_begins_low good_begins_high good_ends"
+    " good_ends_low good_ends_high divergence_begins divergence_begins_low divergence_begins_high time_to_bottom_epochs"
+    " time_to_bottom_steps time_to_bottom_examples time_to_bottom_seconds final_height sensitivity n_seeds"
+).split()
+TESTS = (
+    "batch_size study quantity baseline value ratio difference baseline_seeds seeds p_value adjusted_p_value test exceeds note"
+).split()
+
+
+class Comparison(NamedTuple):
+    """What several studies say together.
+
+    studies: their names, the baseline first.
+    differences: a row an option that is not the same in all: ``option``, then its value in each study.
+    summary: a row a batch size and study that tried it: what to use with its interval; ``baseline_verdict``, the verdict of
+    the baseline's recommended learning rate there, missing where it was not tried; the edges with their intervals, as
+    ``find_boundaries`` has them; then of the cell of the recommended learning rate the time to bottom, the final height and
+    the metrics (medians over seeds); ``sensitivity``; ``n_seeds`` of that batch size.
+    tests: a row a batch size, study other than the baseline, and quantity: its number in both (medians over seeds),
+    ``ratio`` or ``difference`` of study to baseline, ``p_value``, the same ``adjusted`` for the number of rows, ``test``,
+    ``exceeds``, whether the difference exceeds the seeds' spread (missing where it was not tested), ``note``.
+    notes: what the reader must know before comparing. same_heights: whether heights can be compared, or progress only.
+    thresholds: how strictly all of them were judged.
+    """
+
+    studies: tuple[str, ...]
+    differences: pd.DataFrame
+    summary: pd.DataFrame
+    tests: pd.DataFrame
+    notes: list[str]
+    same_heights: bool
+    thresholds: Thresholds
+
+
+def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[str, object]] | None = None) -> Comparison:
+    """Compare studies by name, each with the first.
+
+    For the tests each seed is judged as a study of its own, by its own floor and its own fastest learning rate: only then are
+    the seeds of a study independent. Compared are its edges (``compare_edges``) and its best over the learning rates:
+    shortest time to bottom (as logarithms), lowest final height, best metrics (``compare_means``). Seeds with the same number
+    in two studies are not paired: another architecture draws other weights from them. p values are adjusted for their number
+    (Benjamini & Hochberg 1995).
+
+    Raises ValueError for fewer than two studies, one without a finished run, and studies judged by different thresholds.
+    """
+    if len(judged) < 2:
+        raise ValueError(f"judged must hold at least two studies, got {len(judged)}")
+    for name, study in judged.items():
+        if study.cells.empty:
+            raise ValueError(f"study {name!r} must have a finished run, it has none")
+    thresholds = {study.thresholds for study in judged.values()}
+    if len(thresholds) > 1:
+        raise ValueError(f"studies must be judged by the same thresholds, got {len(thresholds)} different ones")
+    given, names, (baseline, *others) = configurations or {}, short_names(judged), judged
+    first = judged[baseline]
+    metrics = find_metrics(first, [str(configuration.get("monitor") or "") for configuration in given.values()])
+    seeds = {name: measure_seeds(study, metrics) for name, study in judged.items()}
+    rows, notes, same_heights = [], [], True
+    for name in others:
+        study, both = judged[name], f"{names[baseline]} and {names[name]}"
+        why = _why_not_heights(first, study)
+        found = compare_seeds((first, seeds[baseline]), (study, seeds[name]), list(metrics), losses=not why)
+        rows += [row | {"study": name} for row in found]
+        notes += _notes(both, first, study) + ([f"{both}: {why}"] if why else [])
+        same_heights &= not why
+    return Comparison(
+        studies=tuple(judged),
+        differences=_differences({name: given.get(name, {}) for name in judged}),
+        summary=_summary(judged),
+        tests=adjust(pd.DataFrame(rows, columns=TESTS)),
+        notes=notes,
+        same_heights=same_heights,
+        thresholds=thresholds.pop(),
+    )
+
+
+def short_names(studies: Iterable[str]) -> dict[str, str]:
+    """What each study is called in sentences and pictures: its name in one line, its middle left out where it is long.
+
+    >>> list(short_names(["digits", "a" * 40 + "1", "a" * 40 + "2" * 600, "a" * 40 + "3" * 600]).values())
+    ['digits', 'aaaaaaaaaaaaaaaa…aaaaaaaaaaa1', 'aaaaaaaaaaaaaaaa…222222222222', 'aaaaaaaaaaaaaaaa…333333333333']
+    """
+    found: dict[str, str] = {}
+    for study in studies:
+        line = "".join(c if c.isprintable() else " " for c in study).strip() or "unnamed"
+        short = line if len(line) <= NAME_LENGTH else f"{line[:16]}…{line[-12:]}"
+        found[study] = short if short not in found.values() else f"{short} ({len(found) + 1})"
+    return found
+
+
+def is_metric(column: object) -> bool:
+    """Whether a column holds the final values of a validation metric."""
+    return str(column).startswith("val_")
+
+
+def find_not_good(comparison: Comparison) -> list[str]:
+    """A sentence for each batch size and study in which the learning rate the baseline recommends is not good, or not known.
+
+    Raises ValueError when a study has no batch size in common with the baseline.
+    """
+    baseline, *others = comparison.studies
+    tables = {name: group.set_index("batch_size") for name, group in comparison.summary.groupby("study")}
+    found = []
+    for name in others:
+        shared = tables[baseline].index.intersection(tables[name].index)
+        if shared.empty:
+            raise ValueError(f"studies must have a batch size in common, {baseline!r} and {name!r} have none")
+        for size in shared:
+            rate, verdict = tables[baseline]["learning_rate"][size], tables[name]["baseline_verdict"][size]
+            if verdict == GOOD:
+                continue
+            use = f"{format_number(rate)}, recommended in {baseline!r},"
+            said = f"{use} is {verdict} in {name!r}" if isinstance(verdict, str) else f"{use} was not tried in {name!r}"
+            found.append(f"batch size {size}: " + (said if rate > 0 else f"nothing is recommended in {baseline!r}"))
+    return found
+
+
+def _differences(configurations: Mapping[str, Mapping[str, object]]) -> pd.DataFrame:
+    flat = {name: dict(flat_options(configuration)) for name, configuration in configurations.items()}
+    options = dict.fromkeys(option for options in flat.values() for option in options)
+    values = {option: [options.get(option, NOT_GIVEN) for options in flat.values()] for option in options}
+    rows = [[option, *found] for option, found in values.items() if len(set(found)) > 1]
+    return pd.DataFrame(rows, columns=["option", *flat])
+
+
+def _summary(judged: Mapping[str, Judged]) -> pd.DataFrame:
+    edges = {name: fit_edges(study.runs) for name, study in judged.items()}
+    baseline = next(iter(judged.values())).recommendations.set_index("batch_size")["learning_rate"]
+    metrics = dict.fromkeys(str(column) for study in judged.values() for column in study.cells if is_metric(column))
+    rows = []
+    for size in sorted({int(size) for study in judged.values() for size in study.cells["batch_size"]}):
+        for name, study in judged.items():
+            cells = study.cells[study.cells["batch_size"] == size]
+            if cells.empty:
+                continue
+            row: dict[str, Any] = {"batch_size": size, "study": name}
+            if size in baseline.index:
+                row["baseline_verdict"] = verdict_at(baseline[size], cells, edges[name][size])
+            bounds = study.boundaries[study.boundaries["batch_size"] == size].set_index("edge")
+            for quantity, edge in ENDS.items():
+                key = quantity.replace(" ", "_")
+                row |= {key: bounds["learning_rate"][edge]}
+                row |= {f"{key}_{end}": bounds[end][edge] for end in ("low", "high")}
+            runs = study.runs[(study.runs["batch_size"] == size) & study.runs["verdict"].notna()]
+            use = study.recommendations[study.recommendations["batch_size"] == size]
+            if len(use):
+                row |= use.iloc[0][["learning_rate", "low", "high"]].to_dict()
+                cell = cells[cells["learning_rate"] == row["learning_rate"]].iloc[0]
+                row |= {key: cell[key] for key in cells if key in SUMMARY[6:] or is_metric(key)}
+                an_epoch = float((runs["examples"] / runs["epochs"]).median())
+                row["time_to_bottom_examples"] = row["time_to_bottom_epochs"] * an_epoch
+            row |= {"sensitivity": score_sensitivity(runs)[size], "n_seeds": runs["seed"].nunique()}
+            rows.append(row)
+    return pd.DataFrame(rows, columns=[*SUMMARY, *metrics])
+
+
+def _why_not_heights(baseline: Judged, study: Judged) -> str:
+    """Why heights, and so losses, cannot be compared; "" where they can."""
+    starts = [float(s.runs["first_height"].dropna().median()) for s in (baseline, study)]
+    ways = [start - float(s.cells["final_height"].min()) for start, s in zip(starts, (baseline, study), strict=True)]
+    if not max(ways) > 0 or abs(starts[0] - starts[1]) <= SAME_START * max(ways):
+        return ""
+    return f"untrained heights differ ({' and '.join(map(format_number, starts))}), so losses are not compared, progress is"
+
+
+def _notes(both: str, baseline: Judged, study: Judged) -> list[str]:
+    shared = sorted(set(baseline.cells["batch_size"]) & set(study.cells["batch_size"]))
+    if not shared:
+        return [f"{both} have no batch size in common, so nothing is tested: each stands for itself"]
+    one, other = (s.cells.groupby("batch_size")["learning_rate"].agg(["min", "max"]).loc[shared] for s in (baseline, study))
+    if np.allclose(one, other, rtol=1e-5, atol=0):
+        return []
+    return [f"{both} tried different ranges of learning rates, on which the sensitivity depends: do not compare it"]

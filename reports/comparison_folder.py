@@ -1,0 +1,29 @@
+"""A comparison of studies as a folder: one page to open, the same in Markdown, tables as CSV, figures as PNG and SVG."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from reports.comparison import Comparison
+from reports.comparison_figures import FIGURES, draw_figures
+from reports.comparison_pages import render_html, render_markdown
+from reports.folder import write_figures, write_file
+from reports.judged import Judged
+from reports.spreadsheet import to_csv
+
+
+def write_comparison(comparison: Comparison, judged: Mapping[str, Judged], folder: str | Path) -> Path:
+    """Write a comparison of judged studies into ``folder`` (made if missing) and return the path of ``comparison.html``.
+
+    judged: what was compared, by the same names. Written are ``comparison.html``, ``comparison.md``, ``differences.csv``,
+    ``summary.csv``, ``tests.csv`` and ``figures/*.png`` and ``*.svg``, each in one step, the page last.
+    """
+    place, figures = Path(folder), draw_figures(judged, as_progress=not comparison.same_heights)
+    (place / "figures").mkdir(parents=True, exist_ok=True)
+    for name in ("differences", "summary", "tests"):
+        write_file(place / f"{name}.csv", to_csv(getattr(comparison, name)))
+    pictures = write_figures(figures, place / "figures", names=FIGURES)
+    paths = {name: f"figures/{name}.png" for name in pictures}
+    write_file(place / "comparison.md", render_markdown(comparison, paths).encode(errors="backslashreplace"))
+    return write_file(place / "comparison.html", render_html(comparison, pictures).encode(errors="backslashreplace"))

@@ -1,0 +1,92 @@
+"""What figures of one study and of several are drawn with: marks by verdict, edges, recommended learning rates, log axes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+
+from reports.boundaries import EDGES
+from reports.style import GOOD, STYLES, format_number, log_ticks
+
+PANEL = (3.8, 2.7)  # inches; two panels side by side stay legible at the width of a page
+RATE = "learning rate (log scale)"
+FAINT = "#777777"
+
+
+def mark_verdicts(ax: Axes, x: pd.Series[Any], y: pd.Series[Any], verdicts: pd.Series[Any], *, area: float = 50) -> list[Any]:
+    """Marks by verdict, area in square points; returns one legend entry a verdict."""
+    look: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.5, "clip_on": False, "zorder": 3}
+    marks = {verdict: verdicts == verdict for verdict in STYLES}
+    return [
+        ax.scatter(x[marks[verdict]], y[marks[verdict]], s=area, c=style.colour, marker=style.marker, label=verdict, **look)
+        for verdict, style in STYLES.items()
+    ]
+
+
+def verdict_handles(*, lines: bool = False) -> list[Line2D]:
+    """Legend entries of the verdicts, as marks or as lines."""
+    return [
+        Line2D([], [], color=s.colour, label=verdict, **({"ls": s.dash} if lines else {"ls": "", "marker": s.marker, "ms": 8}))
+        for verdict, s in STYLES.items()
+    ]
+
+
+def mark_recommended(ax: Axes, recommendations: pd.DataFrame, sizes: list[int], *, area: float) -> list[Any]:
+    """A ring around each recommended learning rate and a band over its interval, in the row of its batch size."""
+    ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": "black", "mew": 1.8, "ls": ""}
+    for row in recommendations.to_dict("records"):
+        y = sizes.index(row["batch_size"])
+        ax.plot([row["low"], row["high"]], [y, y], color=STYLES[GOOD].colour, lw=16, alpha=0.25, zorder=1)
+        ax.plot(row["learning_rate"], y, **ring, ms=1.5 * math.sqrt(area), zorder=4)
+    return [Line2D([], [], **ring, ms=11, label="recommended")] if len(recommendations) else []
+
+
+def mark_edges(ax: Axes, boundaries: pd.DataFrame, sizes: list[int]) -> list[Any]:
+    """A tick at each edge and a line over its 90 % interval, below the row of its batch size, in the upper verdict's colour."""
+    inside = boundaries.dropna(subset=["learning_rate"])
+    for row in inside.to_dict("records"):
+        below = 0.24 + 0.07 * list(EDGES).index(row["edge"])
+        y, colour = sizes.index(row["batch_size"]) - below, STYLES[EDGES[row["edge"]][1]].colour
+        ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.5, zorder=2, scalex=False)
+        ax.plot(row["learning_rate"], y, marker="|", color=colour, ms=7, mew=2, ls="", zorder=2)
+    tick = Line2D([], [], color=FAINT, lw=1.5, marker="|", ms=8, mew=2, label="edge, 90 % interval")
+    return [tick] if len(inside) else []
+
+
+def height_axis(ax: Axes, heights: Any, starts: pd.Series[float]) -> float:
+    """Scale the axis up to a little above the highest untrained height and return that edge; dots: their median."""
+    finite = np.asarray(heights, dtype=float)[np.isfinite(heights)]
+    starts = starts[np.isfinite(starts)]
+    start = float(starts.max() if len(starts) else finite.max(initial=1.0))
+    low = float(finite.min(initial=start))
+    if spans_decades(low, start):
+        ax.set_yscale("log")
+        bottom, top = low * (low / start) ** 0.05, start * (start / low) ** 0.12
+        log_axis(ax, "y", [low, start])
+    else:
+        room = start - low or abs(start) or 1.0
+        bottom, top = low - 0.05 * room, start + 0.2 * room
+    ax.set_ylim(bottom, top)
+    ax.axhline(float(starts.median()) if len(starts) else start, color=FAINT, lw=1, ls=(0, (1, 2)), zorder=0)
+    return float(top)
+
+
+def spans_decades(low: float, high: float) -> bool:
+    """Whether a log scale shows these values better."""
+    return low > 0 and high / low > 10
+
+
+def log_axis(ax: Axes, which: str, values: Any, *, extra: dict[float, str] | None = None) -> None:
+    """A log scale with at most six plainly written ticks: decades, or 1-2-5, or the values themselves if they are few."""
+    values = np.unique(np.asarray(values, dtype=float))
+    ticks = log_ticks(values[0], values[-1])
+    named = {tick: format_number(tick) for tick in ticks} | (extra or {})
+    ax.set(**{f"{which}scale": "log"})
+    axis = ax.xaxis if which == "x" else ax.yaxis
+    axis.set_ticks(list(named), labels=list(named.values()))
+    axis.set_ticks([], minor=True)

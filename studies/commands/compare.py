@@ -1,0 +1,125 @@
+"""Compare stored studies, the first with each other one: what moved, and what exceeds the spread of the seeds."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from studies.command_line import add_thresholds, fail_at_work, make_parser, parse
+
+NOT_GOOD = 4  # exit code of --require-good; the others are in ``studies.command_line``
+STORAGE = "outputs/studies.db"
+ENDINGS = (".db", ".sqlite", ".sqlite3")
+STUDIES = (
+    "names of studies, the first is the one the others are compared with; a file or URL among them is the storage of those"
+    f" that follow, as before.db digits after.db digits (default storage: {STORAGE})"
+)
+
+
+def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """The options."""
+    parser = make_parser(__doc__, "compare")
+    parser.add_argument("studies", nargs="+", metavar="STORAGE|NAME", help=STUDIES)
+    parser.add_argument("--labels", nargs="+", metavar="LABEL", help="what to call the studies (default: their names)")
+    parser.add_argument(
+        "--out", default="outputs", metavar="FOLDER", help="the page goes to FOLDER/compare-NAME-NAME (default: outputs)"
+    )
+    parser.add_argument(
+        "--require-good",
+        action="store_true",
+        help=f"exit with {NOT_GOOD} unless what the first recommends is good in the others, at every batch size they share",
+    )
+    add_thresholds(parser)
+    return parse(parser, argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Read the studies, judge and compare them, write the folder."""
+    options = parse_args(argv)
+    chosen = choose_studies(options["studies"])
+    labels = label_studies(chosen, options["labels"])
+    from reports import Thresholds
+    from reports.comparison import compare, find_not_good
+    from reports.comparison_answers import summarize
+    from reports.comparison_folder import write_comparison
+    from studies.config import folder_name
+    from studies.storage import load_study, require_writable
+    from studies.tables import judge_study
+
+    thresholds = Thresholds(tau=options["tau"], rho=options["rho"], target_loss=options["target_loss"])
+    studies = {label: load_study(storage, name) for label, (storage, name) in zip(labels, chosen, strict=True)}
+    folder = Path(options["out"]) / folder_name("-".join(["compare", *labels]).replace("(", "").replace(")", ""))
+    require_writable(folder, "out")
+    try:
+        judged = {label: judge_study(study, thresholds) for label, study in studies.items()}
+    except Exception as error:
+        return fail_at_work(error, str(folder))
+    comparison = compare(judged, {label: _configuration(study.user_attrs) for label, study in studies.items()})
+    failures = find_not_good(comparison) if options["require_good"] else []
+    try:
+        page = write_comparison(comparison, judged, folder)
+    except Exception as error:
+        return fail_at_work(error, str(folder))
+    print(*summarize(comparison), f"comparison: {page}", sep="\n")
+    print("".join(f"not good: {failure}\n" for failure in failures), end="", file=sys.stderr)
+    return NOT_GOOD if failures else 0
+
+
+def choose_studies(words: Sequence[str]) -> list[tuple[str, str]]:
+    """Storage and name of each study; a word is a storage when it is a URL, a file, or ends as an SQLite file does.
+
+    Raises ValueError for fewer than two studies, the same one twice, and a storage without names.
+
+    >>> choose_studies(["before.db", "digits", "wine", "after.db", "digits"])
+    [('before.db', 'digits'), ('before.db', 'wine'), ('after.db', 'digits')]
+    """
+    chosen: list[tuple[str, str]] = []
+    storage, used = STORAGE, True
+    for word in words:
+        if "://" in word or word.endswith(ENDINGS) or os.path.isfile(word):
+            if not used:
+                break
+            storage, used = word, False
+        else:
+            chosen.append((storage, word))
+            used = True
+    if not used:
+        raise ValueError(f"a storage must be followed by names of its studies, {storage!r} is not")
+    if len(chosen) < 2:
+        raise ValueError(f"studies must be at least two to compare, got {', '.join(name for _, name in chosen)}")
+    same = [study for k, study in enumerate(chosen) if _resolved(study) in map(_resolved, chosen[:k])]
+    if same:
+        raise ValueError(f"studies must differ, {same[0][1]!r} in {same[0][0]!r} was given twice")
+    return chosen
+
+
+def _resolved(study: tuple[str, str]) -> tuple[str, str]:
+    storage, name = study
+    return (storage if "://" in storage else f"sqlite:///{Path(storage).resolve()}", name)
+
+
+def label_studies(chosen: Sequence[tuple[str, str]], labels: Sequence[str] | None = None) -> list[str]:
+    """What each study is called: the labels given, or its name, with its storage where names are equal.
+
+    Raises ValueError unless there is one label a study and no two are equal.
+
+    >>> label_studies([("before.db", "digits"), ("after.db", "digits"), ("after.db", "wine")])
+    ['digits (before)', 'digits (after)', 'wine']
+    """
+    names = [name for _, name in chosen]
+    if labels is not None and len(labels) != len(chosen):
+        raise ValueError(f"labels must be one a study, got {len(labels)} for {len(chosen)} studies")
+    found = list(labels or (name if names.count(name) == 1 else f"{name} ({Path(place).stem})" for place, name in chosen))
+    twice = [label for label in found if found.count(label) > 1]
+    if twice:
+        raise ValueError(f"labels must tell the studies apart, got {twice[0]!r} twice: give --labels")
+    return found
+
+
+def _configuration(facts: dict[str, Any]) -> dict[str, Any]:
+    """What a study was set to, and whether its runs were trained together, which their seconds depend on."""
+    trained = {size: "fused" if how["members"] > 1 else "alone" for size, how in facts.get("how_trained", {}).items()}
+    return {**facts.get("configuration", {}), "trained at batch size": trained}

@@ -1,0 +1,408 @@
+"""Comparisons: what moved is said to have moved and chance is called chance, in tables, figures and pages."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from conftest import HOSTILE, four_verdicts, tables
+from scipy.stats import false_discovery_control, ttest_ind
+
+from reports.comparison import Comparison, compare, find_not_good, short_names
+from reports.comparison_answers import answers, summarize
+from reports.comparison_figures import FIGURES, draw_figures, drawable_names, plot_curves
+from reports.comparison_folder import write_comparison
+from reports.comparison_pages import render_html, render_markdown
+from reports.folder import draw_picture
+from reports.judged import Judged, judge
+from reports.seed_tests import measure_seeds
+from reports.significance import compare_edges, compare_means
+from reports.spreadsheet import read_csv
+from reports.verdicts import Thresholds
+
+GRID = tuple(0.01 * 10 ** (k / 4) for k in range(13))  # 0.01 to 10
+EDGES = (0.1, 1.0, 3.0)  # where good begins and ends, and divergence begins
+
+
+@cache
+def study(
+    edges: tuple[float, float, float] = EDGES,
+    *,
+    seeds: int = 3,
+    batch_sizes: tuple[int, ...] = (32,),
+    grid: tuple[float, ...] = GRID,
+    start: float = 2.0,
+    random: int = 0,
+    metric: str = "val_loss",
+    thresholds: Thresholds | None = None,
+) -> Judged:
+    """A judged study whose seeds have their edges 0.05 decades around the ones given, and end a little apart."""
+    rng = np.random.default_rng(random)
+    cells: dict[tuple[int, float], list[list[float]]] = {(size, rate): [] for size in batch_sizes for rate in grid}
+    for size in batch_sizes:
+        for _ in range(seeds):
+            begins, ends, diverges = np.array(edges) * 10 ** rng.normal(0, 0.05, 3)
+            for rate in grid:
+                low = abs(rng.normal(0, 0.005))
+                slow = 1.1 + 0.1 * rng.random()
+                way = [1, 0.95, 0.9, 0.85, 0.8, 0.75] if rate < begins else [1, 0.05 * slow, low, low, low, low]
+                if rate >= ends:
+                    way = [1, 0.5, 0.6, 0.45, 0.55, 0.5] if rate < diverges else [1, 4.0, 400.0, math.inf]
+                cells[size, rate].append([start * height for height in way])
+    runs, curves = tables(cells)
+    runs["val_accuracy"] = 1 - runs["val_loss"] / (2 * start)
+    return judge(runs.rename(columns={"val_loss": metric}), curves, thresholds)
+
+
+@pytest.fixture(scope="module")
+def moved() -> dict[str, Judged]:
+    """Two studies, the second with all edges ten times lower."""
+    return {"before": study(random=1), "after": study((0.01 * 1.5, 0.1, 0.3), random=2)}
+
+
+def rows(comparison: Comparison, quantity: str) -> pd.DataFrame:
+    return comparison.tests[comparison.tests["quantity"] == quantity]
+
+
+# --- what is chance ---
+
+
+def gaps_of(edges: Any, per_decade: int = 4) -> list[tuple[float, float]]:
+    """The gap of a grid from 0.001 to 100 that each edge, in decades, lies in."""
+    grid = np.arange(-3, 2.01, 1 / per_decade)
+    ends = np.concatenate([[-np.inf], grid, [np.inf]])
+    return [(float(10 ** ends[k]), float(10 ** ends[k + 1])) for k in np.searchsorted(grid, edges)]
+
+
+def share_different(times: float, *, seeds: int = 3, repeats: int = 150) -> float:
+    """How often studies whose edges are this many times apart differ at a p value of 0.05."""
+    rng, found = np.random.default_rng(0), []
+    for _ in range(repeats):
+        centre, spread = rng.uniform(-2, 1), math.exp(rng.normal(math.log(0.1), 0.7))
+        first, second = (gaps_of(rng.normal(centre + shift, spread, seeds)) for shift in (0, math.log10(times)))
+        found.append(compare_edges(first, second) <= 0.05)
+    return float(np.mean(found))
+
+
+def test_equal_edges_seldom_differ_and_moved_ones_mostly_do() -> None:
+    """Three seeds, four learning rates a decade, seeds as far apart as measured: 0.03, 0.6 and 0.9 over more repeats."""
+    assert share_different(1) <= 0.06
+    assert share_different(2) >= 0.45
+    assert share_different(4) >= 0.85
+
+
+def test_edge_p_value_is_what_drawing_from_the_prior_gives() -> None:
+    first, second = [(0.1, 0.2), (0.2, 0.4)], [(0.2, 0.4), (0.4, 0.8)]
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(-2.4, 1.4, 400_000)
+    spreads = np.exp(rng.normal(math.log(0.12), 1.2, centres.size))
+    edges = centres + spreads * rng.normal(size=(2, centres.size))
+
+    def posterior(gaps: list[tuple[float, float]]) -> Any:
+        inside = [(math.log10(low) < edge) & (edge <= math.log10(high)) for (low, high), edge in zip(gaps, edges, strict=True)]
+        return centres[inside[0] & inside[1]]
+
+    lower, higher = posterior(first), posterior(second)
+    n = min(len(lower), len(higher))
+    slow = 2 * float(np.mean(lower[:n] > rng.permutation(higher)[:n]))
+    assert n > 1_000 and compare_edges(first, second) == pytest.approx(slow, abs=0.04)
+
+
+def test_edge_p_value_has_no_side_and_is_one_for_equal_gaps() -> None:
+    first, second = [(0.1, 0.2)] * 3, [(0.3, 0.5)] * 3
+    assert compare_edges(first, second) == pytest.approx(compare_edges(second, first))
+    assert compare_edges(first, second) < 0.05
+    assert compare_edges(first, first) == pytest.approx(1)
+
+
+def test_a_wider_range_is_no_difference_by_itself() -> None:
+    beyond = [(30.0, math.inf)] * 3
+    assert compare_edges(beyond, [(53.0, 100.0)] * 3) > 0.2
+    assert compare_edges(beyond, [(17.0, 30.0), (30.0, 53.0), (17.0, 30.0)]) > 0.05
+    assert compare_edges(beyond, [(1.0, 2.0)] * 3) < 0.01
+    assert math.isnan(compare_edges(beyond, [(100.0, math.inf)] * 2))
+    assert math.isnan(compare_edges([(0.0, 0.1)] * 2, [(0.0, 0.2)] * 2))
+
+
+def test_means_are_compared_as_welch_does_where_seeds_are_as_many() -> None:
+    first, second = np.array([1.0, 1.2, 0.9]), np.array([1.5, 2.5, 1.9])
+    assert compare_means(first, second) == pytest.approx(ttest_ind(first, second, equal_var=False).pvalue)
+    assert math.isnan(compare_means(np.array([0.5, 0.5]), np.array([0.7, 0.7])))
+
+
+def test_few_seeds_that_agree_by_luck_are_not_told_from_many() -> None:
+    rng, few = np.random.default_rng(0), np.full(3, 0.98)
+    assert compare_means(few, rng.normal(0.976, 0.01, 36)) > 0.05 > compare_means(few, rng.normal(0.9, 0.01, 36))
+
+
+# --- tables ---
+
+
+def test_edges_that_moved_exceed_the_spread_and_the_ratio_is_that_of_the_edges(moved: dict[str, Judged]) -> None:
+    comparison = compare(moved)
+    for quantity, edge in [("good ends", "good to too high"), ("divergence begins", "too high to divergent")]:
+        [row] = rows(comparison, quantity).to_dict("records")
+        places = [judged.boundaries.set_index("edge")["learning_rate"][edge] for judged in moved.values()]
+        assert row["exceeds"] is True and row["ratio"] == pytest.approx(places[1] / places[0]) == pytest.approx(0.1, rel=0.4)
+
+
+def test_studies_that_differ_in_seeds_only_do_not_exceed_their_spread() -> None:
+    sizes = (8, 64)
+    comparison = compare({"one": study(batch_sizes=sizes, random=3), "two": study(batch_sizes=sizes, random=4)})
+    assert comparison.tests["exceeds"].tolist() == [False] * len(comparison.tests) and len(comparison.tests) == 14
+    assert comparison.tests["test"].ne("").all()
+    assert summarize(comparison) == [
+        "In two the learning rate recommended in one is good at every batch size.",
+        "In two no edge moved beyond the seeds' spread.",
+        "None of 14 differences tested are beyond the seeds' spread.",
+    ]
+
+
+def test_p_values_are_adjusted_over_all_rows_of_a_comparison(moved: dict[str, Judged]) -> None:
+    tests = compare({**moved, "again": study(random=5)}).tests
+    assert tests["study"].unique().tolist() == ["after", "again"]
+    expected = false_discovery_control(tests["p_value"].astype(float), method="bh")
+    assert tests["adjusted_p_value"].tolist() == pytest.approx(expected.tolist())
+    assert (tests["exceeds"] == (tests["adjusted_p_value"] <= 0.05)).all()
+
+
+def test_each_seed_is_judged_as_a_study_of_its_own() -> None:
+    judged = study(batch_sizes=(8, 64), random=6)
+    found = measure_seeds(judged, {"val_loss": -1, "val_accuracy": 1})
+    assert len(found) == 6
+    for row in found.to_dict("records"):
+        mine = judged.runs[(judged.runs["batch_size"] == row["batch_size"]) & (judged.runs["seed"] == row["seed"])]
+        alone = judge(mine, judged.curves[judged.curves["trial"].isin(mine["trial"])])
+        assert row["shortest time to bottom (epochs)"] == alone.ranges["time_to_bottom_epochs"][0]
+        assert row["lowest height (loss)"] == alone.cells["final_height"].min()
+        assert row["val_loss"] == mine["val_loss"].min() and row["val_accuracy"] == mine["val_accuracy"].max()
+        below = mine["learning_rate"][alone.runs["verdict"].to_numpy() == "too low"].max()
+        assert row["good begins"][0] == below < row["good begins"][1]
+
+
+def test_seeds_that_missed_a_learning_rate_are_left_out_of_the_tests() -> None:
+    whole = study(random=7)
+    judged = judge(whole.runs[~((whole.runs["seed"] == 1) & (whole.runs["learning_rate"] > 5))], whole.curves)
+    assert measure_seeds(judged, {})["seed"].tolist() == [0, 2]
+    tests = compare({"whole": whole, "part": judged}).tests
+    assert set(tests["baseline_seeds"]) == {3} and set(tests["seeds"]) == {2}
+
+
+def test_nothing_is_tested_with_one_seed() -> None:
+    comparison = compare({"one": study(seeds=1), "two": study(seeds=1, random=1)})
+    assert comparison.tests["exceeds"].isna().all() and comparison.tests["p_value"].isna().all()
+    assert set(comparison.tests["note"]) == {"fewer than two seeds tried every learning rate"}
+    assert "Nothing could be tested: fewer than two seeds tried every learning rate." in summarize(comparison)
+    assert "not tested: fewer than two seeds" in render_markdown(comparison, dict.fromkeys(FIGURES, "x"))
+
+
+def test_differences_are_the_options_that_differ_by_their_dotted_names() -> None:
+    judged = {"a": study(), "b": study(random=1), "c": study(random=2)}
+    model: dict[str, Any] = {"class_path": "Net", "init_args": {"width": 3}}
+    given: dict[str, Mapping[str, object]] = {
+        "a": {"model": model, "epochs": 10},
+        "b": {"model": {**model, "init_args": {"width": 3, "momentum": 0.9}}, "epochs": 10},
+    }
+    assert compare(judged, given).differences.to_numpy().tolist() == [
+        ["model.class_path", "Net", "Net", "not given"],
+        ["model.init_args.width", "3", "3", "not given"],
+        ["epochs", "10", "10", "not given"],
+        ["model.init_args.momentum", "not given", "0.9", "not given"],
+    ]
+
+
+def test_summary_repeats_what_each_study_says_alone(moved: dict[str, Judged]) -> None:
+    summary = compare(moved).summary.set_index("study")
+    for name, judged in moved.items():
+        use, cell = judged.recommendations.iloc[0], judged.cells.set_index("learning_rate").loc[summary["learning_rate"][name]]
+        for key in ("learning_rate", "low", "high"):
+            assert summary[key][name] == use[key]
+        for key in ("time_to_bottom_epochs", "time_to_bottom_steps", "final_height", "val_loss"):
+            assert summary[key][name] == cell[key]
+        assert summary["time_to_bottom_examples"][name] == pytest.approx(cell["time_to_bottom_steps"] * 32)
+        edge = judged.boundaries.set_index("edge").loc["good to too high"]
+        assert (
+            summary.loc[name, ["good_ends", "good_ends_low", "good_ends_high"]].tolist()
+            == edge[["learning_rate", "low", "high"]].tolist()
+        )
+
+
+def test_baselines_learning_rate_has_the_verdict_of_its_cell_or_by_the_edges_or_none() -> None:
+    between = tuple(rate * 1.2 for rate in GRID)
+    comparison = compare(
+        {
+            "first": study(),
+            "lower": study((0.01 * 1.5, 0.03, 3.0)),
+            "between": study(grid=between, random=1),
+            "elsewhere": study((3e-5, 3e-4, 3e-3), grid=tuple(rate / 1000 for rate in GRID)),
+        }
+    )
+    verdicts = comparison.summary.set_index("study")["baseline_verdict"]
+    assert verdicts[["first", "lower", "between"]].tolist() == ["good", "too high", "good"] and pd.isna(verdicts["elsewhere"])
+    use = f"{comparison.summary['learning_rate'][0]:.3g}"
+    assert find_not_good(comparison) == [
+        f"batch size 32: {use}, recommended in 'first', is too high in 'lower'",
+        f"batch size 32: {use}, recommended in 'first', was not tried in 'elsewhere'",
+    ]
+
+
+def nothing_good() -> Judged:
+    return judge(*tables({(32, rate): [[2.0, 1.0, math.inf]] * 3 for rate in GRID}))
+
+
+def test_baseline_that_recommends_nothing_is_good_nowhere() -> None:
+    comparison = compare({"bad": nothing_good(), "fine": study()})
+    assert find_not_good(comparison) == ["batch size 32: nothing is recommended in 'bad'"]
+    assert answers(comparison)[0].headline.endswith("in fine; no learning rate is good in bad.")
+
+
+def test_edge_outside_the_range_moved_at_least_to_its_end() -> None:
+    comparison = compare({"first": study(), "stable": study((0.1, 100, 1000))})
+    [row] = rows(comparison, "divergence begins").to_dict("records")
+    assert math.isnan(row["value"]) and row["ratio"] == pytest.approx(10 / row["baseline"]) and row["exceeds"] is True
+    assert "; divergence begins at least " in summarize(comparison)[1]
+    both = compare({"first": study((0.1, 100, 1000)), "wider": study((0.1, 100, 1000), grid=(*GRID, 20.0, 40.0))})
+    [row] = rows(both, "divergence begins").to_dict("records")
+    assert pd.isna(row["exceeds"]) and row["note"] == "outside the range tried" and math.isnan(row["ratio"])
+    assert both.notes == [
+        "first and wider tried different ranges of learning rates, on which the sensitivity depends: do not compare it"
+    ]
+
+
+def test_losses_of_other_size_are_not_compared_and_progress_is_drawn() -> None:
+    judged = {"nats": study(), "squares": study(start=100.0, random=1)}
+    comparison = compare(judged)
+    assert not comparison.same_heights and "untrained heights differ (2 and 100)" in comparison.notes[0]
+    assert not comparison.tests["quantity"].str.contains("loss").any()
+    assert "best validation accuracy" in set(comparison.tests["quantity"])
+    labels = {axes.get_ylabel() for axes in plot_curves(judged, as_progress=True).axes}
+    assert labels == {"progress"}
+    assert {axes.get_ylabel() for axes in plot_curves(judged).axes} == {"height (loss)"}
+
+
+def test_only_metrics_that_both_studies_have_are_compared() -> None:
+    comparison = compare({"a": study(), "b": study(metric="val_error")})
+    assert [name for name in comparison.tests["quantity"] if name.startswith("best")] == ["best validation accuracy"]
+    assert {"val_loss", "val_error", "val_accuracy"} <= set(comparison.summary)
+
+
+def test_studies_without_a_common_batch_size_stand_for_themselves() -> None:
+    judged = {"small": study(batch_sizes=(8,)), "large": study(batch_sizes=(64,))}
+    comparison = compare(judged)
+    assert comparison.tests.empty and len(comparison.summary) == 2
+    assert comparison.notes == ["small and large have no batch size in common, so nothing is tested: each stands for itself"]
+    assert [answer.headline[:14] for answer in answers(comparison)] == ["Batch size 8: ", "Batch size 64:"]
+    with pytest.raises(ValueError, match="studies must have a batch size in common, 'small' and 'large' have none"):
+        find_not_good(comparison)
+    page = render_html(comparison, {name: draw_picture(figure) for name, figure in draw_figures(judged).items()})
+    assert "no batch size in common" in page and "The tests" not in page
+
+
+def test_what_cannot_be_compared_is_said() -> None:
+    with pytest.raises(ValueError, match="judged must hold at least two studies, got 1"):
+        compare({"alone": study()})
+    runs, curves = four_verdicts()
+    with pytest.raises(ValueError, match="study 'new' must have a finished run, it has none"):
+        compare({"old": study(), "new": judge(runs.assign(state="RUNNING"), curves)})
+    with pytest.raises(ValueError, match="studies must be judged by the same thresholds, got 2 different ones"):
+        compare({"a": study(), "b": study(thresholds=Thresholds(tau=0.2))})
+
+
+# --- pages, figures, folder ---
+
+
+def test_the_answer_is_a_sentence_on_what_moved_and_one_a_batch_size(moved: dict[str, Judged]) -> None:
+    comparison = compare(moved)
+    kept, moved_to, counted = summarize(comparison)
+    assert kept == "In after the learning rate recommended in before is divergent at batch size 32."
+    assert moved_to.startswith("In after good begins ") and "times lower at batch size 32; good ends " in moved_to
+    assert counted.endswith("of 7 differences tested are beyond the seeds' spread.")
+    [answer] = answers(comparison)
+    uses = [f"{rate:.3g}" for rate in comparison.summary["learning_rate"]]
+    assert answer.headline == f"Batch size 32: use {uses[0]} in before, {uses[1]} in after."
+    [(name, verdict, sentence, differs)] = answer.others
+    assert (name, verdict) == ("after", "divergent") and sentence == f"in after at {uses[0]}, the learning rate of before."
+    assert differs[0].startswith("Beyond the seeds' spread: good begins") and differs[1].startswith("May be chance: ")
+
+
+def test_texts_of_users_stay_texts_in_both_pages() -> None:
+    """As names of studies, and as names and values of options."""
+    judged = dict.fromkeys(HOSTILE[::4], judge(*four_verdicts()))
+    given = {name: {text: name, "nested": {name: text}} for name, text in zip(judged, HOSTILE * 2, strict=False)}
+    given[HOSTILE[0]] |= {text: HOSTILE[-1 - k] for k, text in enumerate(HOSTILE)}
+    comparison = compare(judged, given)
+    page = render_html(comparison, {})
+    for tag in ("<script", "<img", "<svg", "<iframe", '<a href="javascript', "<b onmouse", "<details", "<textarea"):
+        assert tag not in page
+    widths: list[set[int]] = [set()]
+    for line in render_markdown(comparison, dict.fromkeys(FIGURES, "x.png")).splitlines():
+        assert "<script" not in line.replace("\\<", "")
+        if line.startswith("|"):
+            widths[-1].add(line.replace("\\|", "").count("|"))
+        elif widths[-1]:
+            widths.append(set())
+    assert len(widths) > 3 and all(len(width) == 1 for width in widths if width)
+
+
+def test_pictures_show_any_name() -> None:
+    judged = dict.fromkeys(HOSTILE, judge(*four_verdicts()))
+    names = drawable_names(judged)
+    assert len(set(names.values())) >= len(judged) - 3 and max(map(len, names.values())) <= 36
+    for name, figure in draw_figures(judged).items():
+        if name != "curves":
+            figure.savefig("/dev/null", format="png", dpi=20)
+    figure = plot_curves({"_hidden": judged[HOSTILE[0]], "$\\frac{1}{$": judged[HOSTILE[0]]})
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["_hidden", "$\\frac{1}{$"]
+
+
+def test_long_names_are_short_in_sentences_and_stay_apart() -> None:
+    names = ["a" * 600, "a" * 599 + "b", "a" * 300 + "c" + "a" * 299, "digits\n2"]
+    short = short_names(names)
+    assert len(set(short.values())) == 4 and max(map(len, short.values())) < 36 and short["digits\n2"] == "digits 2"
+    page = render_html(compare({name: study(random=k) for k, name in enumerate(names)}), {})
+    assert all(name in page for name in names[:3])
+
+
+def test_the_folder_holds_both_pages_tables_and_figures(tmp_path: Path, moved: dict[str, Judged]) -> None:
+    judged = {"=cmd|' /C calc'!A0": moved["before"], "after": moved["after"]}
+    comparison = compare(judged, {"after": {"epochs": "=1+1"}})
+    page = write_comparison(comparison, judged, tmp_path / "new" / "folder")
+    figures = {f"figures/{name}.{kind}" for name in FIGURES for kind in ("png", "svg")}
+    tables_of = {"differences.csv", "summary.csv", "tests.csv"}
+    found = {path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*") if path.is_file()}
+    assert page == tmp_path / "new" / "folder" / "comparison.html"
+    assert found == {"comparison.html", "comparison.md"} | tables_of | figures
+    text = page.with_suffix(".md").read_text(encoding="utf-8")
+    assert all(f"](figures/{name}.png)" in text for name in FIGURES)
+    assert page.with_name("differences.csv").read_text() == "option,'=cmd|' /C calc'!A0,after\nepochs,not given,'=1+1\n"
+    read = read_csv(page.with_name("tests.csv"))
+    pd.testing.assert_series_equal(read["p_value"], comparison.tests["p_value"].astype(float))
+
+
+@pytest.fixture(scope="module")
+def page_path(tmp_path_factory: pytest.TempPathFactory, moved: dict[str, Judged]) -> Path:
+    judged = {**moved, HOSTILE[0]: study(batch_sizes=(32, 64), random=9), "n" * 600: nothing_good()}
+    return write_comparison(compare(judged), judged, tmp_path_factory.mktemp("page"))
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_page_opens_from_disk_and_asks_for_nothing(browser: Any, page_path: Path, scheme: str) -> None:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": 400, "height": 800})
+    page, heard = context.new_page(), []
+    page.on("console", lambda message: heard.append(message.text))
+    page.on("pageerror", lambda error: heard.append(str(error)))
+    page.on("request", lambda asked: asked.url.startswith(("data:", page_path.as_uri())) or heard.append(asked.url))
+    page.goto(page_path.as_uri())
+    assert page.locator("img").count() == len(FIGURES) and page.locator("script").count() == 0
+    assert page.evaluate("document.documentElement.scrollWidth") == 400
+    found = Axe().run(page).response["violations"]
+    assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
+    assert [text for text in heard if "axe" not in text] == []
+    context.close()

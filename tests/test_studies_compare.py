@@ -1,0 +1,165 @@
+"""``compare_studies``: which studies are meant, what is printed and written, and the exit code a pipeline can act on."""
+
+from __future__ import annotations
+
+import math
+import re
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pytest
+from conftest import tables
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import create_trial
+
+from studies import Run
+from studies.command_line import BAD_INPUT, run
+from studies.commands.compare import NOT_GOOD, choose_studies, label_studies, main
+from studies.storage import open_storage
+from studies.tables import facts_of
+
+ROOT = Path(__file__).parents[1]
+SLOW = [2.0, 1.9, 1.8, 1.7, 1.6, 1.5]
+GOOD = [2.0, 0.1, 0.0, 0.0, 0.0, 0.0]
+HOVERS = [2.0, 1.0, 1.2, 0.9, 1.1, 1.0]
+LOST = [2.0, 9.0, 400.0, math.inf]
+FOUR = {0.01: SLOW, 0.1: GOOD, 1.0: HOVERS, 10.0: LOST}
+LOWER = {0.01: GOOD, 0.1: HOVERS, 1.0: LOST, 10.0: LOST}
+SPACE = {
+    "learning_rate": FloatDistribution(1e-3, 100, log=True),
+    "batch_size": IntDistribution(1, 999),
+    "seed": IntDistribution(0, 9),
+}
+
+
+def store(path: Path, name: str, curves: dict[float, Sequence[float]], *, size: int = 32, **configuration: Any) -> None:
+    """A study of two seeds as a launch leaves it, without training."""
+    study = optuna.create_study(study_name=name, storage=open_storage(f"sqlite:///{path}"))
+    study.set_user_attr("configuration", configuration)
+    study.set_user_attr("how_trained", {str(size): {"members": 8, "why": "8 fused, 2 times as fast as alone"}})
+    runs, points = tables({(size, rate): [heights] * 2 for rate, heights in curves.items()})
+    for row in runs.to_dict("records"):
+        found = points[points["trial"] == row["trial"]]
+        lost = row["final_height"] == math.inf
+        kept = "learning_rate batch_size seed epochs steps examples seconds first_height final_height".split()
+        facts = Run(
+            **{key: row[key] for key in kept},
+            nonfinite_at=3 if lost else None,
+            validation_examples=450,
+            value=row["final_height"],
+            metrics={} if lost else {"val_loss": row["val_loss"] + 0.01 * row["seed"]},
+            curves={"height": (found["step"].tolist(), found["value"].tolist())},
+        )
+        params = {key: row[key] for key in SPACE}
+        study.add_trial(create_trial(params=params, distributions=SPACE, value=facts.value, user_attrs=facts_of(facts)))
+
+
+@pytest.fixture(scope="module")
+def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with two storages."""
+    folder = tmp_path_factory.mktemp("stored")
+    (folder / "outputs").mkdir()
+    for path in (folder / "outputs" / "studies.db", folder / "after.db"):
+        store(path, "digits", FOUR if path.name == "studies.db" else LOWER, epochs=10 if path.name == "studies.db" else 5)
+    store(folder / "after.db", "other size", FOUR, size=64)
+    store(folder / "outputs" / "studies.db", "again", FOUR, epochs=10)
+    unfinished = optuna.create_study(study_name="empty", storage=open_storage(f"sqlite:///{folder / 'after.db'}"))
+    unfinished.set_user_attr("configuration", {})
+    return folder
+
+
+@pytest.fixture
+def folder(stored: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(stored)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return stored
+
+
+def call(*argv: str) -> int:
+    return run(lambda: main(list(argv)), "compare_studies")
+
+
+def test_page_is_written_and_the_answer_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call("digits", "after.db", "digits") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[-1] == "comparison: outputs/compare-digits studies-digits after/comparison.html"
+    assert lines[0] == "In digits (after) the learning rate recommended in digits (studies) is too high at batch size 32."
+    page = Path(lines[-1].removeprefix("comparison: "))
+    assert page.exists() and "| epochs | 10 | 5 |" in page.with_suffix(".md").read_text(encoding="utf-8")
+    assert "fused" not in page.with_name("differences.csv").read_text()  # both were
+
+
+def test_pipeline_fails_when_the_learning_rate_is_no_longer_good(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["digits", "after.db", "digits", "--labels", "main", "branch", "--require-good", "--out", "ci"]
+    assert call(*words) == NOT_GOOD == 4
+    out, err = capsys.readouterr()
+    assert err == "not good: batch size 32: 0.1, recommended in 'main', is too high in 'branch'\n"
+    assert out.endswith("comparison: ci/compare-main-branch/comparison.html\n")
+    assert call("digits", "again", "--require-good") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_studies_are_compared_without_torch(folder: Path) -> None:
+    code = (
+        "import runpy, sys\nsys.argv[:] = sys.argv[1:]\n"
+        "try: runpy.run_path(sys.argv[0], run_name='__main__')\n"
+        "except SystemExit as end: print('code', end.code, 'torch' in sys.modules)"
+    )
+    words = [str(ROOT / "scripts" / "compare_studies.py"), "digits", "again", "--rho", "1.5", "--out", "light"]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=folder, capture_output=True, text=True)
+    assert done.stdout.endswith("comparison: light/compare-digits-again/comparison.html\ncode 0 False\n"), done.stderr
+    assert "rho = 1.5" in (folder / "light/compare-digits-again/comparison.md").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("digits", "studies must be at least two to compare, got digits"),
+        ("digits digits", "studies must differ, 'digits' in 'outputs/studies.db' was given twice"),
+        ("digits ./outputs/studies.db digits", "studies must differ, 'digits' in './outputs/studies.db' was given twice"),
+        ("digits nope", "name must be a study in 'outputs/studies.db': again, digits; got 'nope'"),
+        ("digits missing.db digits", "storage 'missing.db' does not exist"),
+        ("digits again after.db", "a storage must be followed by names of its studies, 'after.db' is not"),
+        ("after.db outputs/studies.db digits again", "a storage must be followed by names of its studies, 'after.db' is not"),
+        ("digits after.db empty", "study 'empty' must have a finished run, it has none"),
+        ("digits again --labels one", "labels must be one a study, got 1 for 2 studies"),
+        ("digits again --labels one one", "labels must tell the studies apart, got 'one' twice: give --labels"),
+        ("digits again --tau 2", "tau must be above 0 and below 1, got 2.0"),
+        ("digits again --out after.db", "out must be a place that can be written"),
+        ("", "studies"),
+    ],
+)
+def test_mistakes_are_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str], words: str, sentence: str) -> None:
+    assert call(*words.split()) == BAD_INPUT
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and re.match(r"compare_studies: ", err) and sentence in err
+
+
+def test_nothing_to_require_without_a_common_batch_size(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["digits", "after.db", "other size", "--out", "sizes"]
+    assert call(*words) == 0
+    assert call(*words, "--require-good") == BAD_INPUT
+    assert "studies must have a batch size in common, 'digits' and 'other size' have none" in capsys.readouterr().err
+
+
+def test_files_and_urls_are_storages_of_the_names_that_follow(folder: Path) -> None:
+    Path("plain").write_text("a file")
+    words = ["digits", "postgresql://host/db", "a", "b", "before.sqlite3", "digits", "plain", "x" * 600]
+    assert choose_studies(words) == [
+        ("outputs/studies.db", "digits"),
+        ("postgresql://host/db", "a"),
+        ("postgresql://host/db", "b"),
+        ("before.sqlite3", "digits"),
+        ("plain", "x" * 600),
+    ]
+
+
+def test_equal_names_in_files_of_equal_names_need_labels() -> None:
+    chosen = [("a/studies.db", "digits"), ("b/studies.db", "digits")]
+    with pytest.raises(ValueError, match=r"labels must tell the studies apart, got 'digits \(studies\)' twice"):
+        label_studies(chosen)
+    assert label_studies(chosen, ["a", "b"]) == ["a", "b"]
