@@ -57,8 +57,8 @@ def test_launch_writes_the_database_and_all_files_of_the_report(launched: Path) 
     assert (launched / "outputs" / "studies.db").exists()
     report = launched / "outputs" / "digits"
     assert {path.name for path in report.iterdir()} == FILES | {"figures"}
-    assert all(path.suffix == ".png" and path.stat().st_size for path in (report / "figures").iterdir())
-    assert len(list((report / "figures").iterdir())) >= 3
+    assert all(path.suffix in (".png", ".svg") and path.stat().st_size for path in (report / "figures").iterdir())
+    assert len(list((report / "figures").glob("*.png"))) >= 3
     assert len(pd.read_csv(report / "runs.csv")) == 3
 
 
