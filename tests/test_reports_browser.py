@@ -101,8 +101,9 @@ def test_keyboard_opens_a_run_with_its_curve_and_closes_it(browser: Any, report:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_readers_with_other_needs_out(browser: Any, report: Path, scheme: str) -> None:
-    with opened(browser, report, color_scheme=scheme) as page:
+def test_nothing_keeps_readers_with_other_needs_out(browser: Any, tmp_path: Path, scheme: str) -> None:
+    small = write_report(judge(*four_verdicts()), tmp_path, title="small", configuration={"epochs": 10})
+    with opened(browser, small, color_scheme=scheme) as page:
         draw_all(page)
         page.locator("#runs tbody button").first.click()
         found = Axe().run(page).response["violations"]

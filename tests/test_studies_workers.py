@@ -55,8 +55,8 @@ def facts(study: Any) -> pd.DataFrame:
 
 
 def workers_of(process: psutil.Process) -> list[psutil.Process]:
-    """Its worker processes; the tracker that loky keeps for all pools is none."""
-    return [child for child in process.children(recursive=True) if "resource_tracker" not in " ".join(child.cmdline())]
+    """Its worker processes; the tracker that loky keeps for all pools is none, nor is a browser of other tests."""
+    return [child for child in process.children(recursive=True) if "popen_loky" in " ".join(child.cmdline())]
 
 
 def wait_until(is_true: Any, seconds: float) -> bool:
