@@ -213,7 +213,7 @@
   };
   fill();
   document.documentElement.classList.add("live");
-  await new Promise(done => setTimeout(done)); // the table can be seen and used meanwhile
+  await new Promise(done => requestAnimationFrame(() => setTimeout(done))); // the table can be seen and used meanwhile
 
   // --- charts, once they are scrolled to: plotly.js is large ----------------------------------------------------------
   const source = element("script", await unpack("plotly"));
