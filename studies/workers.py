@@ -9,7 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator
-from concurrent.futures import Future
+from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -111,8 +111,13 @@ class Processes:
         self._executor = ProcessPoolExecutor(size, initializer=_start, initargs=(packed, threads, os.getpid()))
 
     def submit(self, job: Job) -> Future[Outcome]:
-        """Hand a job to the next free worker; the future raises BrokenExecutor when its process dies."""
-        future: Future[Outcome] = self._executor.submit(_work_there, job)
+        """Hand a job to the next free worker; the future raises BrokenExecutor when a process dies, or has died."""
+        future: Future[Outcome]
+        try:
+            future = self._executor.submit(_work_there, job)
+        except BrokenExecutor as error:
+            future = Future()
+            future.set_exception(error)
         return future
 
     def close(self) -> None:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from concurrent.futures import BrokenExecutor
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from test_studies_preflight import Blobs, Net
 from test_studies_search import module, small, states
 
 from studies import FailedAlike, StudyConfig, load_study, run_study, runs_table
-from studies.workers import Failure, Here, Job, interruptible, work
+from studies.workers import Failure, Here, Job, Processes, interruptible, work
 from studies.workload import Workload
 
 ROOT = Path(__file__).parents[1]
@@ -119,6 +120,19 @@ def test_what_a_dead_worker_trained_is_trained_again(tmp_path: Path, monkeypatch
     assert Path(died).exists()
     assert states(study).count("COMPLETE") == 3 and set(states(study)) == {"COMPLETE", "FAIL"}
     assert {trial.user_attrs["error"] for trial in study.trials if trial.state.name == "FAIL"} == {"its worker process died"}
+
+
+def test_job_given_to_workers_that_are_dead_says_so_as_one_they_died_of(tmp_path: Path) -> None:
+    place = Processes(cloudpickle.dumps(StudyConfig(workers=1)), 1, 1)
+    job = Job(((0.1, 0),), 256, 1, False, tmp_path)
+    try:
+        first = place.submit(job)
+        assert wait_until(lambda: workers_of(psutil.Process()), 20)
+        workers_of(psutil.Process())[0].kill()
+        assert isinstance(first.exception(timeout=20), BrokenExecutor)
+        assert isinstance(place.submit(job).exception(timeout=20), BrokenExecutor)
+    finally:
+        place.close()
 
 
 def test_workers_that_die_again_and_again_end_the_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
