@@ -146,7 +146,10 @@ def plot_learning_curves(runs: pd.DataFrame, curves: pd.DataFrame, *, ax: Axes |
     runs = runs[runs["verdict"].notna()]
     title, xlabel = "The runs on their way down (dotted: untrained)", "time trained (epochs, log scale)"
     figure, panels = _panels(runs, title, "height (loss)", xlabel=xlabel, handles=verdict_handles(lines=True), into=ax)
-    paths = split_curves(curves[curves["epoch"] > 0], "height")
+    first = curves.loc[curves["epoch"] > 0, "epoch"].min()
+    at_once = ~np.isfinite(curves["value"]) & (curves["epoch"] == 0)  # on a log scale as early as anything can be
+    shown = curves.assign(epoch=curves["epoch"].mask(at_once, 1.0 if math.isnan(first) else first))
+    paths = split_curves(shown[shown["epoch"] > 0], "height")
     for size, ax in panels.items():
         rows = runs[runs["batch_size"] == size]
         measured = rows[rows["trial"].isin(list(paths))]
@@ -302,8 +305,8 @@ def plot_batch_time(batch_sizes: pd.DataFrame, *, ax: Axes | None = None) -> Fig
 
 
 def _metrics(cells: pd.DataFrame) -> list[str]:
-    """Validation metrics with any finite value, the loss first; at most three, the tables hold the others."""
-    named = [name for name in cells if str(name).startswith("val_") and np.isfinite(cells[name].astype(float)).any()]
+    """Validation metrics with any value, not finite ones too, the loss first; at most three, the tables hold the others."""
+    named = [name for name in cells if str(name).startswith("val_") and cells[name].notna().any()]
     return sorted(named, key=lambda name: name != "val_loss")[:3]
 
 

@@ -1,4 +1,4 @@
-"""What a run did beside its verdict: catapult, oscillation, death, slowness, overfitting, a loss and a metric that disagree."""
+"""What a run did beside its verdict: catapult, oscillation, death, slowness, overfitting, validation gone wrong."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class Walk:
 
     heights: (epochs, heights); progress: at the same times, 0 at the start and 1 at the floor; way: start minus floor,
     above 0; end: final progress; minibatches: (epochs, losses) in training mode, empty where none were kept; validation:
-    metric to (epochs, values); directions: by metric; tau as in ``Thresholds``.
+    metric to (epochs, values); directions: by metric; steps_per_epoch; tau as in ``Thresholds``.
     """
 
     heights: Curve
@@ -51,6 +51,7 @@ class Walk:
     verdict: str
     validation: Mapping[str, Curve]
     directions: Mapping[str, Direction]
+    steps_per_epoch: float
     tau: float
 
     @property
@@ -70,18 +71,28 @@ def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Threshold
     thresholds = thresholds or Thresholds()
     floors = find_floors(runs, thresholds)
     directions = metric_directions(runs)
-    paths = {name: split_curves(curves, name) for name in ("height", "minibatch_loss", "val_loss", *directions)}
+    metrics = ["val_loss", *(str(name) for name in runs if str(name).startswith("val_") and name != "val_loss")]
+    paths = {name: split_curves(curves, name) for name in ("height", "minibatch_loss", *metrics)}
     rows = []
     for run in runs[runs["verdict"].notna()].to_dict("records"):
         way = run["first_height"] - floors[run["batch_size"]]
         heights = paths["height"].get(run["trial"])
         if heights is None or not (0 < way < math.inf) or not np.isfinite(heights[1]).all():
             continue
-        validation = {name: paths[name][run["trial"]] for name in ("val_loss", *directions) if run["trial"] in paths[name]}
+        validation = {name: paths[name][run["trial"]] for name in metrics if run["trial"] in paths[name]}
         progress = (run["first_height"] - heights[1]) / way
         minibatches = paths["minibatch_loss"].get(run["trial"], (np.empty(0), np.empty(0)))
         walk = Walk(
-            heights, minibatches, progress, way, run["progress"], run["verdict"], validation, directions, thresholds.tau
+            heights=heights,
+            minibatches=minibatches,
+            progress=progress,
+            way=way,
+            end=run["progress"],
+            verdict=run["verdict"],
+            validation=validation,
+            directions=directions,
+            steps_per_epoch=run["steps"] / run["epochs"],
+            tau=thresholds.tau,
         )
         for name, look in LOOKS.items():
             if found := look(walk):
@@ -155,6 +166,17 @@ def _evaluation_lags(walk: Walk) -> Found | None:
     )
 
 
+def _validation_not_finite(walk: Walk) -> Found | None:
+    """Of the metrics that were not finite the one that was so first, the loss before others."""
+    bad = {name: epochs[~np.isfinite(values)] for name, (epochs, values) in walk.validation.items()}
+    name = min((name for name in bad if len(bad[name])), key=lambda name: bad[name][0], default=None)
+    if name is None:
+        return None
+    first, count = bad[name][0], f"{len(bad[name])} of {len(walk.validation[name][0])} validations"
+    step = round(first * walk.steps_per_epoch)
+    return step, f"{name_metric(name)} was not finite in {count}, first at step {step} (epoch {format_number(first)})"
+
+
 def _overfit(walk: Walk) -> Found | None:
     """Validation loss rose from its lowest, and its gap to the training height grew since."""
     if not (lowest := _validation_rose(walk)):
@@ -174,7 +196,7 @@ def _disagreement(walk: Walk) -> Found | None:
         return None
     for name, direction in walk.directions.items():
         values = walk.validation[name][1] if name in walk.validation else np.empty(0)
-        if len(values) != len(walk.validation["val_loss"][1]):
+        if len(values) != len(walk.validation["val_loss"][1]) or not np.isfinite(values).all():
             continue
         before, after = values[[lowest.at, -1]]
         if direction.sign * (after - before) >= RISE * walk.tau * direction.span:
@@ -196,6 +218,8 @@ def _validation_rose(walk: Walk) -> Lowest | None:
     if walk.verdict == DIVERGENT or "val_loss" not in walk.validation:
         return None
     epochs, values = walk.validation["val_loss"]
+    if not np.isfinite(values).all():
+        return None
     at = int(np.argmin(values))
     lowest = Lowest(at, float(epochs[at]), float(values[-1] - values[at]))
     return lowest if lowest.rise >= RISE * walk.tau * walk.way else None
@@ -207,6 +231,7 @@ LOOKS: dict[str, Callable[[Walk], Found | None]] = {
     "died": _died,
     "still improving": _still_improving,
     "evaluation lags": _evaluation_lags,
+    "validation not finite": _validation_not_finite,
     "overfitting": _overfit,
     "loss and metric disagree": _disagreement,
 }
@@ -230,7 +255,7 @@ def metric_directions(runs: pd.DataFrame) -> dict[str, Direction]:
     finite = runs[np.isfinite(runs["final_height"].astype(float))]
     found = {}
     for name in (str(name) for name in runs if str(name).startswith("val_") and name != "val_loss"):
-        values = finite[[name, "final_height"]].dropna().astype(float)
+        values = finite[[name, "final_height"]].astype(float).replace(math.inf, math.nan).dropna()
         if (values.nunique() > 1).all():
             correlation = values[name].rank().corr(values["final_height"].rank())
             found[name] = Direction(-1 if correlation > 0 else 1, float(np.ptp(values[name])))

@@ -79,6 +79,7 @@ JUDGEMENTS: dict[str, str] = {
     "died": "it stands still far above the bottom after steps that were too large: the network learns no more",
     "still improving": "it had not arrived when the epochs ran out, and was still on its way",
     "evaluation lags": "its loss is far lower in training mode than its height, as with batch norm in short runs",
+    "validation not finite": "validation gave infinity or no number while training went on; the verdict is by the height",
     "overfitting": "the loss on validation examples, which are not trained on, rises again while the training height falls",
     "loss and metric disagree": "validation loss got worse while another validation metric got better: know which one you want",
 }

@@ -129,6 +129,21 @@ def test_evaluation_lags_where_batches_are_learnt_and_the_height_is_not() -> Non
     assert "evaluation lags" not in of(judged(hovering, minibatch_loss=[0.8, 1.6] * 10), 1)
 
 
+def test_validation_that_is_not_finite_is_told_with_its_first_step_and_disturbs_no_other_judgement() -> None:
+    cells: Cells = {(8, 0.1): [DOWN], (8, 1.0): [[2.0, 4.0, 0.1] + [0.0] * 18]}
+    rising = [1.0, 0.5, 0.3, *np.linspace(0.31, 0.6, 17)]
+    for bad in (math.inf, math.nan, -math.inf):
+        for losses in ([*rising[:6], bad, *rising[7:]], [bad] * 20):
+            found = of(judged(cells, val_loss=losses, val_accuracy=rising), 1)
+            assert set(found) == {"catapult", "validation not finite"}
+            count, step, epoch = (1, 56, 7) if losses[0] == 1 else (20, 8, 1)
+            expected = f"validation loss was not finite in {count} of 20 validations, first at step {step} (epoch {epoch})"
+            assert found["validation not finite"] == expected
+        other = of(judged(cells, val_loss=rising, val_accuracy=[*rising[:19], bad]), 1)
+        assert set(other) == {"catapult", "validation not finite", "overfitting"}
+        assert other["validation not finite"].startswith("validation accuracy was not finite in 1 of 20")
+
+
 def test_metrics_of_a_users_own_disturb_no_judgement() -> None:
     cells: Cells = {(8, 0.1): [DOWN], (8, 1.0): [[2.0, 4.0, 0.1] + [0.0] * 18]}
     rising = [1.0, 0.5, 0.3, *np.linspace(0.31, 0.6, 17)]
