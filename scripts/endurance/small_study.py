@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import multiprocessing
 import os
 import shutil
@@ -13,6 +12,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from importlib import import_module
 from multiprocessing.context import ForkProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -63,13 +63,13 @@ def arguments(folder: Path, *options: str) -> list[str]:
     return [*OPTIONS, "--storage", str(storage_of(folder)), "--out", str(folder), *options]
 
 
-def launch(folder: Path, *options: str) -> subprocess.Popen[bytes]:
+def launch(folder: Path, *options: str, **environment: str) -> subprocess.Popen[bytes]:
     """Launch the study, or go on with it, in a process of its own, the head of a session; what it prints is in ``log.txt``."""
     command = [sys.executable, str(LAUNCH), *arguments(folder, *options)]
-    environment = os.environ | {MARK: str(folder)}
+    everything = os.environ | environment | {MARK: str(folder)}
     with (folder / "log.txt").open("ab") as log:
         return subprocess.Popen(
-            command, cwd=folder, env=environment, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
+            command, cwd=folder, env=everything, stdout=log, stderr=log, stdin=subprocess.DEVNULL, start_new_session=True
         )
 
 
@@ -184,17 +184,14 @@ def survivors(folder: Path, seconds: float = 10) -> list[psutil.Process]:
     return found
 
 
-def nothing() -> None:
-    """Neither before a launch nor after it."""
+def fork_launch(folder: Path, *options: str, before: Callable[[], object] | None = None) -> ForkProcess:
+    """The same in a fork of this process, which imports PyTorch and the rest only once; not for a process with threads.
 
-
-def fork_launch(
-    folder: Path, *options: str, before: Callable[[], object] = nothing, after: Callable[[], object] = nothing
-) -> ForkProcess:
-    """The same in a fork of this process, which has imported PyTorch already; only for a process without threads.
-
-    before, after: called in the fork, around the launch.
+    before: called in the fork first.
     """
+    import_module("lightning_modules.data")  # what a launch imports late, so that a fork need not
+    import_module("studies.dashboard")
+    import_module("studies.search")
 
     def work() -> None:
         os.setsid()
@@ -203,31 +200,22 @@ def fork_launch(
         with (folder / "log.txt").open("ab") as log:
             os.dup2(log.fileno(), 1)
             os.dup2(log.fileno(), 2)
-        before()
-        code = run(lambda: main(arguments(folder, *options)), "launch_study")
-        after()
-        sys.exit(code)
+        if before:
+            before()
+        sys.exit(run(lambda: main(arguments(folder, *options)), "launch_study"))
 
     process = multiprocessing.get_context("fork").Process(target=work)
     process.start()
     return process
 
 
-def unbroken(folder: Path, *options: str) -> float:
-    """Launch the study in a new ``folder`` and let it finish; the seconds it took.
-
-    What it imports late is imported here as well, so that later forks need not.
-    """
+def unbroken(folder: Path, *options: str, before: Callable[[], object] | None = None) -> float:
+    """Launch the study in a new ``folder`` in a fork and let it finish; the seconds it took."""
     folder.mkdir()
-    imported, began = folder / "imported.txt", time.monotonic()
-    process = fork_launch(folder, *options, after=lambda: imported.write_text("\n".join(sys.modules)))
+    process = fork_launch(folder, *options, before=before)
+    began = time.monotonic()
     process.join()
-    seconds = time.monotonic() - began
     if process.exitcode != 0:
-        raise RuntimeError(
-            f"an unbroken launch must end with code 0, got {process.exitcode}:\n{(folder / 'log.txt').read_text()}"
-        )
-    for name in imported.read_text().split("\n"):
-        with contextlib.suppress(Exception):  # names that modules gave to parts of themselves
-            importlib.import_module(name)
-    return seconds
+        log = (folder / "log.txt").read_text()
+        raise RuntimeError(f"an unbroken launch must end with code 0, got {process.exitcode}:\n{log}")
+    return time.monotonic() - began
