@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
+import logging
 import math
 import time
 import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +21,7 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.utilities.exceptions import SIGTERMException
 
+from lightning_modules.checkpoint import RunCheckpoint, checkpoint_file
 from lightning_modules.learning_rate import LearningRate, Proportions, base_rate, get_attribute, set_attribute
 from lightning_modules.loaders import PROBE_SEED, draw_probe, n_examples
 from lightning_modules.recorder import Record, Recorder, metric_name
@@ -25,6 +30,8 @@ from reports.verdicts import final_height
 from studies.sources import package_of
 from studies.trainers import build_trainer
 from studies.workload import Built, Workload
+
+logger = logging.getLogger(__name__)
 
 # Of fits beside the runs: no callback, logger or validation of the user's sees them.
 ASIDE: dict[str, Any] = {"callbacks": None, "logger": False, "limit_val_batches": 0, "enable_checkpointing": False}
@@ -68,6 +75,7 @@ def train(
     batch_size: int,
     epochs: int,
     folder: str | Path = "outputs/runs",
+    checkpoint: Path | None = None,
 ) -> list[Run]:
     """Train each member, a (learning rate, seed), on fresh weights; runs come back in the order of ``members``.
 
@@ -76,15 +84,43 @@ def train(
     of NaN do in validation. What the user's module raises otherwise is passed on.
 
     folder: where the user's loggers and checkpoints write, in a folder for each run.
+    checkpoint: a folder where each run keeps what it has reached after every epoch, in ``checkpoint_file``, and goes on from
+        what it finds there of itself; the file stays. A file that is damaged or of other settings is not used, with a warning.
+
+    Raises CheckpointNotWritten when that folder cannot be written, such as on a full disk.
     """
-    return [_train_alone(workload, rate, seed, batch_size, epochs, folder) for rate, seed in members]
+    alike: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs, "folder": folder}
+    if checkpoint is None:
+        return [_train_alone(workload, rate, seed, **alike) for rate, seed in members]
+    return [_train_kept(workload, rate, seed, checkpoint, **alike) for rate, seed in members]
 
 
-def _train_alone(workload: Workload, learning_rate: float, seed: int, batch_size: int, epochs: int, folder: str | Path) -> Run:
+def _train_alone(workload: Workload, learning_rate: float, seed: int, *, batch_size: int, **options: Any) -> Run:
     recorder = recorder_of(workload, batch_size)
     began = time.perf_counter()
-    train_recorded(workload, recorder, learning_rate, seed, batch_size=batch_size, epochs=epochs, folder=folder)
+    train_recorded(workload, recorder, learning_rate, seed, batch_size=batch_size, **options)
     return run_of(recorder.record, workload, learning_rate, batch_size, seed, time.perf_counter() - began)
+
+
+def _train_kept(
+    workload: Workload, learning_rate: float, seed: int, kept: Path, *, batch_size: int, anew: bool = False, **options: Any
+) -> Run:
+    """A run that goes on from its checkpoint in the folder ``kept``, and starts over where that cannot be, or if ``anew``."""
+    recorder = recorder_of(workload, batch_size)
+    file = checkpoint_file(kept, learning_rate, batch_size, seed)
+    versions = [version(name) for name in ("torch", "pytorch-lightning")]  # another may go on with other numbers
+    told = [workload.as_dict(), options["epochs"], batch_size, learning_rate, seed, versions]
+    digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
+    checkpoint = RunCheckpoint(file, recorder, of=digest, anew=anew)
+    given: dict[str, Any] = {"batch_size": batch_size, **options, "callbacks": [checkpoint]}
+    try:
+        train_recorded(workload, recorder, learning_rate, seed, **given, resume=file if checkpoint.resuming else None)
+    except Exception as error:
+        if not checkpoint.resuming:  # else the module has changed since, or whatever Lightning could not put back
+            raise
+        logger.warning("checkpoint %s is not used, the run starts over: %s: %s", file, type(error).__name__, error)
+        return _train_kept(workload, learning_rate, seed, kept, batch_size=batch_size, anew=True, **options)
+    return run_of(recorder.record, workload, learning_rate, batch_size, seed, checkpoint.seconds)
 
 
 def recorder_of(workload: Workload, batch_size: int, steps: Sequence[int] | None = None) -> Recorder:
@@ -103,14 +139,18 @@ def train_recorded(
     epochs: int,
     folder: str | Path,
     callbacks: Sequence[pl.Callback] = (),
+    resume: Path | None = None,
 ) -> None:
-    """Train one member as ``train`` does, what happens going to the record of ``recorder``; callbacks: called after it."""
+    """Train one member as ``train`` does, what happens going to the record of ``recorder``; callbacks: called after it.
+
+    resume: as in ``fit``.
+    """
     proportions = fixed_of(workload, batch_size).proportions
     built = workload.build(learning_rate=learning_rate, batch_size=batch_size, seed=seed)
     rate = LearningRate(learning_rate, proportions, constant=workload.constant)
     place = Path(folder) / f"bs{batch_size}_lr{learning_rate:.6g}_s{seed}"
     try:
-        fit(workload, built, seed=seed, callbacks=[rate, recorder, *callbacks], epochs=epochs, folder=place)
+        fit(workload, built, seed=seed, callbacks=[rate, recorder, *callbacks], epochs=epochs, folder=place, resume=resume)
     except Exception:
         if recorder.record.nonfinite_at is None:  # else it is what the module makes of numbers that are not finite: divergence
             raise
@@ -159,10 +199,11 @@ def fit(
     epochs: int = 1,
     folder: Path | None = None,
     replaced: Mapping[str, Any] = MappingProxyType({}),
+    resume: Path | None = None,
 ) -> pl.Trainer:
     """Fit a module that was built, everything it draws belonging to ``seed``, and return the Trainer.
 
-    replaced: Trainer options in place of the workload's.
+    replaced: Trainer options in place of the workload's. resume: a checkpoint of Lightning's to go on from.
 
     Raises KeyboardInterrupt for Ctrl-C and SIGTERM, RuntimeError when the user's code calls ``sys.exit``.
     """
@@ -177,7 +218,7 @@ def fit(
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", LEAF_SPEC, FutureWarning)
-            trainer.fit(built.model, **built.data)
+            trainer.fit(built.model, **built.data, ckpt_path=resume, weights_only=True if resume else None)
     except SystemExit as error:
         # How Lightning passes on Ctrl-C, and SIGTERM, by which Slurm and Docker stop a process.
         if isinstance(error, SIGTERMException) or isinstance(error.__context__, KeyboardInterrupt):
