@@ -6,8 +6,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import get_loader
 from yaml import YAMLError
+
+from studies.yaml_loader import load_yaml
 
 CLASSES = {  # options that name a class: where one without a dot is from, and how one may look
     "model": ("lightning_modules", "my_package.MyClass"),
@@ -15,6 +16,7 @@ CLASSES = {  # options that name a class: where one without a dot is from, and h
     "optimizer": ("torch.optim", "SGD"),
     "lr_scheduler": ("torch.optim.lr_scheduler", "StepLR"),
 }
+MOST_BYTES = 10_000_000  # of a file
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 SUBCOMMANDS = ("fit", "validate", "test", "predict")  # of LightningCLI
 REFUSED = {
@@ -26,15 +28,23 @@ REFUSED = {
 def read_options(path: str) -> dict[str, Any]:
     """What a YAML file says, of the subcommand ``fit`` where it is for several, in the form of ``normalise``.
 
-    Raises ValueError with one sentence that names the file when there is none or it is not YAML.
+    Raises ValueError with one sentence that names the file when there is none, it cannot be read or it is not plain YAML.
     """
     file = Path(path)
-    if not file.is_file():
-        raise ValueError(f"config must be a YAML file, got {'a folder' if file.is_dir() else 'no file'} at {path!r}")
     try:
-        values = get_loader("yaml")(file.read_text(encoding="utf-8"))  # where 1e-3 is a number
+        if not file.is_file():  # reading a pipe or a device may never end
+            found = "a folder" if file.is_dir() else "a pipe or device" if file.exists() else "no file"
+            raise ValueError(f"config must be a YAML file, got {found} at {path!r}")
+        with file.open("rb") as opened:
+            held = opened.read(MOST_BYTES + 1)
+    except OSError as error:
+        raise ValueError(f"config must be a YAML file that can be read, got {path!r}: {error.strerror}") from error
+    if len(held) > MOST_BYTES:
+        raise ValueError(f"config must be a YAML file of at most {MOST_BYTES // 10**6} MB, got more in {path!r}")
+    try:
+        values = load_yaml(held.decode())
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"config must be a YAML file, got {path!r}: {' '.join(str(error).split())}") from error
+        raise ValueError(f"config must be a YAML file, got {path!r}: {error}") from error
     values = {} if values is None else values
     if not isinstance(values, dict):
         raise ValueError(f"config must hold a mapping of option to value, {path!r} holds a {type(values).__name__}")
