@@ -9,6 +9,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from hashlib import sha256
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,10 @@ import numpy as np
 SAMPLERS = ("grid", "tpe", "random", "qmc")
 MODES = ("min", "max")
 FUSES = ("auto", "never")
+ENGINES = ("processes", "ray")
 MOST_WORKERS = 256
+MOST_RUNS = 1_000_000  # of a study: its plan is a list
+MOST = 10**9  # of whatever is counted
 LENGTHS = ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")  # Trainer options that say when a run ends
 PER_DECADE = 4  # learning rates a decade: neighbours differ by x1.8, finer than the factor 3 that bounds *good*
 PARTNERS = {"Regressor": "Diabetes", "Parabola": "ParabolaData", "ImageClassifier": "Digits"}  # model and its usual data
@@ -59,6 +63,12 @@ class StudyConfig:
         trials: runs in all for the free samplers; as many as the grid would have unless given.
         workers: processes that train; ``auto`` takes one a core where what is to be trained is worth their start. What is
             trained does not depend on it. The free samplers choose each run by those before, in one process.
+        engine: ``processes`` of this machine, or ``ray``: actors of a Ray cluster, which needs the extra ``ray``.
+        ray_address: of the cluster, ``HOST:PORT``, or ``auto`` for one that was started on this machine; Ray is started for
+            the study alone, on this machine, unless given.
+        num_cpus, num_gpus: of each Ray actor, 1 and 0 unless given; parts of a GPU are shared. ``workers`` is their number,
+            as many as the cluster has room for unless given.
+        checkpoint: save each run at the end of every epoch, so that one that was killed goes on from there; for long runs.
         name: the study's name in the storage; the data set's name in lower case unless given.
         storage: an SQLite file or any URL Optuna takes.
 
@@ -86,6 +96,11 @@ class StudyConfig:
     sampler: str = "grid"
     trials: int | None = None
     workers: int | str = "auto"
+    engine: str = "processes"
+    ray_address: str | None = None
+    num_cpus: float | None = None
+    num_gpus: float | None = None
+    checkpoint: bool = False
     name: str | None = None
     storage: str = "outputs/studies.db"
 
@@ -116,12 +131,13 @@ class StudyConfig:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         if self.trials is not None and self.sampler == "grid":
             raise ValueError(f"trials belongs to the samplers tpe, random and qmc; a grid trains every cell, got {self.trials}")
-        for option in ("learning_rate_name", "monitor"):
+        for option in ("learning_rate_name", "monitor", "ray_address"):
             value = getattr(self, option)
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise ValueError(f"{option} must be a name, got {value!r}")
-        if not isinstance(self.constant, bool):
-            raise ValueError(f"constant must be true or false, got {self.constant!r}")
+        for option in ("constant", "checkpoint"):
+            if not isinstance(getattr(self, option), bool):
+                raise ValueError(f"{option} must be true or false, got {getattr(self, option)!r}")
         if self.mode not in MODES:
             raise ValueError(f"mode must be min or max, got {self.mode!r}")
         if self.fuse not in FUSES:
@@ -129,6 +145,14 @@ class StudyConfig:
         workers = self.workers if self.workers == "auto" else _workers(self.workers)
         if workers not in ("auto", 1) and self.sampler != "grid":
             raise ValueError(f"workers belong to the grid: {self.sampler} chooses each run by those before, got {workers}")
+        if self.engine not in ENGINES:
+            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+        for option in ("ray_address", "num_cpus", "num_gpus"):
+            if self.engine != "ray" and getattr(self, option) is not None:
+                raise ValueError(f"{option} needs engine ray, got {getattr(self, option)!r} with engine {self.engine}")
+        num_cpus, num_gpus = _share("num_cpus", self.num_cpus), _share("num_gpus", self.num_gpus)
+        if self.engine == "ray" and find_spec("ray") is None:
+            raise ValueError("engine ray needs Ray, which is not installed: pip install 'learning-rate-studies[ray]'")
         if self.mode == "max" and self.monitor is None:
             raise ValueError("mode max needs monitor, the metric of which more is better, got none")
         model, data = class_name(self.model), class_name(self.data)
@@ -138,19 +162,26 @@ class StudyConfig:
             raise ValueError(f"name must {rule}, got {name!r}")
         if name.endswith(".self-check"):
             raise ValueError(f"name must not end with .self-check, which belongs to the self-check of a study, got {name!r}")
+        seeds, trials = count("seeds", self.seeds), None if self.trials is None else count("trials", self.trials)
         checked = {
             "trainer": trainer,
             "learning_rate": (low, high),
             "points": points,
             "per_decade": None,
             "batch_size": batch_sizes,
-            "seeds": count("seeds", self.seeds),
+            "seeds": seeds,
             "seed_everything": _first_seed(self.seed_everything),
             "epochs": count("epochs", next((e for e in (self.epochs, epochs) if e is not None), 10)),
             "workers": workers,
-            "trials": None if self.trials is None else count("trials", self.trials),
+            "num_cpus": num_cpus,
+            "num_gpus": num_gpus,
+            "trials": trials,
             "name": name,
         }
+        n_runs = trials or points * len(batch_sizes) * seeds
+        if n_runs > MOST_RUNS:
+            what = "trials" if trials else "points or per_decade, batch_size and seeds"
+            raise ValueError(f"{what} must make at most {MOST_RUNS:,} runs, got {n_runs:,}")
         for key, value in checked.items():
             object.__setattr__(self, key, value)
 
@@ -230,9 +261,11 @@ def _number(name: str, value: Any) -> float:
 
 
 def count(name: str, value: Any) -> int:
-    """A whole number of at least 1; raises ValueError with one sentence that names the option otherwise."""
+    """A whole number from 1 to ``MOST``; raises ValueError with one sentence that names the option otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
         raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+    if int(value) > MOST:
+        raise ValueError(f"{name} must be at most {MOST:,}, got {value!r}")
     return int(value)
 
 
@@ -240,6 +273,16 @@ def _workers(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= int(value) <= MOST_WORKERS:
         raise ValueError(f"workers must be auto or a whole number from 1 to {MOST_WORKERS}, got {value!r}")
     return int(value)
+
+
+def _share(name: str, value: Any) -> float | None:
+    """Of a machine's processors, for one actor: parts of one are shared, more are whole."""
+    if value is None:
+        return None
+    number = _number(name, value)
+    if number < 0 or (number > 1 and number != int(number)):
+        raise ValueError(f"{name} must be a whole number or a part of 1, got {value!r}")
+    return number
 
 
 def _first_seed(value: Any) -> int:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, wait
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -23,6 +24,7 @@ from studies.config import StudyConfig
 from studies.errors import FailedAlike
 from studies.fusing import Fusing
 from studies.memory import keep_freed_memory
+from studies.ray_actors import Actors
 from studies.tables import HOW_TRAINED, facts_of
 from studies.trainers import device_of
 from studies.training import Run
@@ -34,7 +36,9 @@ logger = logging.getLogger(__name__)
 EQUAL_FAILURES = 3  # in a row: the module is broken, more runs would only repeat it
 WORTH_WORKERS = 20.0  # seconds of training that are left: workers take about 5 to start
 OF_WORKER = 1.5e9  # bytes of memory it must find: PyTorch and Lightning take 0.6, its data and activations the rest
-DEATHS = 3  # of worker processes that end a study
+REPEATS = 2  # of a member whose worker died: that may be another's fault, as what the kernel kills when memory is short
+DIED = "its worker process died"
+DIED_AGAIN = f"{DIED} {REPEATS + 1} times: memory is short, most likely, or the module ends it"
 
 Point = dict[str, Any]  # parameters to fix: all three on a grid, the seed alone for the free samplers
 OnRun = Callable[[optuna.Study, int, int], None]
@@ -67,7 +71,8 @@ class Driver:
     _given: dict[Future[Outcome], _Given] = field(default_factory=dict)
     _failures: list[str] = field(default_factory=list)
     _too_large: float = math.inf  # the smallest batch size that did not fit into memory
-    _deaths: int = 0
+    _deaths: Counter[str] = field(default_factory=Counter)  # of workers, by the point they trained
+    _moved: bool = False  # to workers
     _shares: dict[int, int] = field(default_factory=dict)  # of a batch size's fused members that one worker trains at most
 
     def __post_init__(self) -> None:
@@ -82,7 +87,8 @@ class Driver:
             "seed": IntDistribution(0, max([point["seed"] for point in self.missing], default=0)),
         }
         self._chosen = all("learning_rate" in point for point in self.missing)  # else the sampler has yet to choose
-        self._may_fuse = self.config.fuse == "auto" and self._chosen
+        # Measured here, which says nothing about the GPUs of a cluster.
+        self._may_fuse = self.config.fuse == "auto" and self._chosen and not self.config.num_gpus
         self._place: Place = Here(self.workload)
         self._finished = self.planned - len(self.missing)
 
@@ -90,10 +96,13 @@ class Driver:
         """Train until the plan is done.
 
         Raises:
-            FailedAlike: the module failed three times in a row in the same way, or in every run; or workers died three times.
+            FailedAlike: the module failed three times in a row in the same way, or in every run. What a worker that died was
+                training is trained again, at most twice; then it failed.
             KeyboardInterrupt: Ctrl-C; what finished is kept.
         """
         keep_freed_memory()
+        if self.config.engine == "ray" and self.missing:
+            self._place, self._moved = Actors(self.config, len(self.missing)), True
         self.on_run(self.study, self._finished, self.planned)
         with interruptible(), self._closing():
             while self.missing or self._given:
@@ -101,8 +110,7 @@ class Driver:
                 while self.missing and len(self._given) < self._place.size:
                     self._hand_out()
                 for future in wait(self._given, return_when=FIRST_COMPLETED).done:
-                    if future in self._given:  # else it went down with the pool of one that died
-                        self._take_in(future)
+                    self._take_in(future)
         if self._failures and not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             raise FailedAlike(f"no run of the study finished, the last of {len(self._failures)}: {self._failures[-1]}")
 
@@ -118,7 +126,7 @@ class Driver:
 
     def _choose_place(self) -> None:
         """Move to worker processes where they are asked for, or where what is left is worth their start."""
-        if isinstance(self._place, Processes) or self._given or not self.missing:
+        if self._moved or self._given or not self.missing:
             return
         size = self._wanted_workers()
         if size < 2:
@@ -134,7 +142,7 @@ class Driver:
             self.config = replace(self.config, workers=1)
             return
         self._shares.clear()
-        self._place = Processes(packed, size, max(1, cpu_count() // size))
+        self._place, self._moved = Processes(packed, size, max(1, cpu_count() // size)), True
 
     def _wanted_workers(self) -> int:
         if self.config.workers != "auto":
@@ -157,6 +165,7 @@ class Driver:
 
     def _keep_decisions(self) -> None:
         if self._fusing.decided != self.study.user_attrs.get(HOW_TRAINED, {}):
+            sys.audit("lr_study.write", "how it is trained")
             self.study.set_user_attr(HOW_TRAINED, self._fusing.decided)
 
     def _points_of(self, batch_size: int) -> list[Point]:
@@ -177,8 +186,7 @@ class Driver:
         self.missing = [point for point in self.missing if id(point) not in taken]
         trial = None
         if at_once == 1:
-            self.study.enqueue_trial(points[0])
-            trial = self.study.ask(self._space)
+            trial = self._start_trial(points[0])
         params = points if trial is None else [trial.params]
         job = Job(
             members=tuple(_member(each) for each in params),
@@ -186,18 +194,33 @@ class Driver:
             epochs=self.config.epochs or 1,
             fused=at_once > 1,
             folder=self.folder,
+            checkpoint=self.folder.parent / "checkpoints" if self.config.checkpoint and trial is not None else None,
         )
         self._given[self._place.submit(job)] = _Given(job, points, trial)
+
+    def _start_trial(self, point: Point) -> optuna.Trial:
+        """A trial that shows as running."""
+        sys.audit("lr_study.write", "running trial")
+        if self._chosen:  # in one write: nothing waits that could be left behind
+            template = create_trial(state=TrialState.RUNNING, params=point, distributions=self._space)
+            storage = self.study._storage
+            return optuna.Trial(self.study, storage.create_new_trial(self.study._study_id, template_trial=template))
+        self.study.enqueue_trial(point)
+        return self.study.ask(self._space)
 
     def _take_in(self, future: Future[Outcome]) -> None:
         """Store what became of a job."""
         given = self._given.pop(future)
         try:
             outcome = future.result()
-        except BrokenExecutor as error:
-            self._given[future] = given
-            self._replace_workers(error)
-            return
+        except self._place.died as error:
+            keys = [str(point) for point in given.points]
+            self._deaths.update(keys)
+            if max(self._deaths[key] for key in keys) <= REPEATS:
+                self._repeat(given, error)
+                return
+            self._deaths.subtract({key: self._deaths[key] for key in keys})
+            outcome = Failure(DIED_AGAIN, "", DIED_AGAIN, out_of_memory=False)
         if not isinstance(outcome, Failure):
             self._store(given, outcome)
         elif given.trial is None:
@@ -213,12 +236,15 @@ class Driver:
         first = len(self.study.get_trials(deepcopy=False)) if given.trial is None else 0
         for run, point in zip(runs, given.points, strict=True):
             if given.trial is not None:
+                sys.audit("lr_study.write", "facts")
                 for key, value in facts_of(run).items():
                     given.trial.set_user_attr(key, value)  # first: a finished trial takes no more attributes
+                sys.audit("lr_study.write", "value")
                 self.study.tell(given.trial, run.value)
             else:
                 facts = facts_of(run, member_of=first)
                 trial = create_trial(params=point, distributions=self._space, value=run.value, user_attrs=facts)
+                sys.audit("lr_study.write", "fused trial")
                 self.study.add_trial(trial)
             self._finished += 1
             self.on_run(self.study, self._finished, self.planned)
@@ -240,23 +266,15 @@ class Driver:
         self._finished += 1
         self.on_run(self.study, self._finished, self.planned)
 
-    def _replace_workers(self, error: BrokenExecutor) -> None:
-        """A worker died, and with it the pool: what was under way is trained again by new ones."""
-        lost = list(self._given.values())
-        self._given.clear()
-        for given in lost:
-            if given.trial is not None:
-                self._fail(given.trial, "its worker process died")
-        self.missing = [point for given in lost for point in given.points] + self.missing
-        self._place.close()
-        self._place = Here(self.workload)
-        self._deaths += 1
-        if self._deaths == DEATHS:
-            sizes = sorted({given.job.batch_size for given in lost})
-            raise FailedAlike(f"{DEATHS} worker processes died, the last at batch size {sizes}: memory is short, most likely")
-        logger.warning("a worker process died (%s): what it trained is trained again", str(error).partition("\n")[0])
+    def _repeat(self, given: _Given, error: Exception) -> None:
+        """What the worker that died was training comes next."""
+        if given.trial is not None:
+            self._fail(given.trial, DIED)
+        self.missing = given.points + self.missing
+        logger.warning("%s (%s): what it trained is trained again", DIED, str(error).partition("\n")[0])
 
     def _fail(self, trial: optuna.Trial, error: str, trace: str = "") -> None:
+        sys.audit("lr_study.write", "failed trial")
         trial.set_user_attr("error", error)
         if trace:
             trial.set_user_attr("traceback", trace)
@@ -266,6 +284,7 @@ class Driver:
 def close_orphans(study: optuna.Study, error: str) -> None:
     """Fail whatever trial is waiting or running: nothing trains it, as the study is locked and its driver not at work."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
+        sys.audit("lr_study.write", "orphan")
         study._storage.set_trial_user_attr(trial._trial_id, "error", error)
         study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 

@@ -38,6 +38,7 @@ class Job:
     epochs: int
     fused: bool
     folder: Path
+    checkpoint: Path | None = None  # where its runs are saved at the end of every epoch
 
 
 @dataclass(frozen=True)
@@ -60,21 +61,23 @@ def work(workload: Workload, job: Job) -> Outcome:
             return train_fused(workload, job.members, batch_size=job.batch_size, epochs=job.epochs)
         return train(workload, job.members, batch_size=job.batch_size, epochs=job.epochs, folder=job.folder)
     except Exception as error:
-        return _failure(error)
+        return failure_of(error)
 
 
-def _failure(error: Exception) -> Failure:
+def failure_of(error: Exception) -> Failure:
+    """An exception that is being handled, in words."""
     words = f"{type(error).__name__}: {error}"
     return Failure(words, traceback.format_exc(), reason_of(error), _out_of_memory(error))
 
 
 class Place(Protocol):
-    """Somewhere jobs are trained, ``size`` of them at a time."""
+    """Somewhere jobs are trained, ``size`` of them at a time. died: what a future raises when whatever trained its job died."""
 
     size: int
+    died: tuple[type[Exception], ...]
 
     def submit(self, job: Job) -> Future[Outcome]:
-        """Start a job."""
+        """Start a job; at most ``size`` may be under way."""
 
     def close(self) -> None:
         """End whatever is under way."""
@@ -84,6 +87,7 @@ class Here:
     """This process: a job is done when ``submit`` returns."""
 
     size = 1
+    died: tuple[type[Exception], ...] = ()
 
     def __init__(self, workload: Workload) -> None:
         self._workload = workload
@@ -101,28 +105,36 @@ class Here:
 class Processes:
     """Worker processes on this machine, which live as long as the study and build its workload and data once.
 
-    Nothing of the caller's script runs again in them.
+    Each is a pool of its own, so that one that dies takes no other's job with it; its place is taken by a new one when the next
+    job is handed out. Nothing of the caller's script runs again in them.
 
     packed: a StudyConfig as ``cloudpickle`` packs it. threads: of each.
     """
 
+    died: tuple[type[Exception], ...] = (BrokenExecutor,)
+
     def __init__(self, packed: bytes, size: int, threads: int) -> None:
         self.size = size
-        self._executor = ProcessPoolExecutor(size, initializer=_start, initargs=(packed, threads, os.getpid()))
+        self._new = functools.partial(ProcessPoolExecutor, 1, initializer=_start, initargs=(packed, threads, os.getpid()))
+        self._pools = [self._new() for _ in range(size)]
+        self._last: list[Future[Outcome] | None] = [None] * size
 
     def submit(self, job: Job) -> Future[Outcome]:
-        """Hand a job to the next free worker; the future raises BrokenExecutor when a process dies, or has died."""
-        future: Future[Outcome]
+        """Hand a job to a free worker; the future raises BrokenExecutor when it dies."""
+        free = next(index for index, last in enumerate(self._last) if last is None or last.done())
         try:
-            future = self._executor.submit(_work_there, job)
-        except BrokenExecutor as error:
-            future = Future()
-            future.set_exception(error)
+            future: Future[Outcome] = self._pools[free].submit(_work_there, job)
+        except BrokenExecutor:
+            self._pools[free].shutdown(kill_workers=True)
+            self._pools[free] = self._new()
+            future = self._pools[free].submit(_work_there, job)
+        self._last[free] = future
         return future
 
     def close(self) -> None:
         """Kill the workers."""
-        self._executor.shutdown(kill_workers=True)
+        for pool in self._pools:
+            pool.shutdown(kill_workers=True)
 
 
 @contextmanager
@@ -171,7 +183,7 @@ def _work_there(job: Job) -> Outcome:
     try:
         return work(_workload(), job)
     except Exception as error:
-        return _failure(error)
+        return failure_of(error)
 
 
 def _out_of_memory(error: Any) -> bool:

@@ -6,9 +6,13 @@ import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from studies.command_line import INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
+
+if TYPE_CHECKING:
+    from reports import Thresholds
+    from studies import StudyConfig
 
 MODEL = "LightningModule, its arguments as --model.momentum 0.9, its network as --model.network ConvNet (default: by the data)"
 DATA = "LightningDataModule, its arguments as --data.root FOLDER: Digits, Diabetes, MNIST, ... (default: Digits)"
@@ -39,6 +43,10 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--sampler", "grid", "NAME", "grid trains every cell; tpe, random and qmc sample freely (default: grid)"),
     ("--trials", None, "N", "runs in all for tpe, random, qmc (default: as many as the grid has)"),
     ("--workers", "auto", "auto|N", "processes that train (default: auto, one a core where that is worth their start)"),
+    ("--engine", "processes", "processes|ray", "where runs are trained: on this machine, or by Ray on a cluster (extra ray)"),
+    ("--ray-address", None, "HOST:PORT", "Ray's cluster, auto for one started on this machine (default: one for the study alone)"),
+    ("--num-cpus", None, "N", "processors of each Ray actor (default: 1)"),
+    ("--num-gpus", None, "N", "GPUs of each Ray actor, 0.5 shares one (default: 0)"),
     ("--storage", "outputs/studies.db", "FILE", "SQLite file or database URL (default: outputs/studies.db)"),
     ("--name", None, "NAME", "name of the study (default: the data's name in lower case)"),
     ("--self-check", None, "N", "then train the recommended learning rates and their intervals' ends on N fresh seeds (3)"),
@@ -60,6 +68,8 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
         parser.add_argument(flag, type=Any, default=default, metavar=metavar, help=text, **many)
     constant = "keep the learning rate constant: the module's schedulers are left out"
     parser.add_argument("--constant", action="store_true", help=constant)
+    saved = "save each run at the end of every epoch, so that one that was killed goes on from there: for long runs"
+    parser.add_argument("--checkpoint", action="store_true", help=saved)
     parser.add_argument("--config", action="append", metavar="FILE.yaml", help=CONFIG)
     add_thresholds(parser)
     return parse(parser, argv)
@@ -74,14 +84,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     thresholds = Thresholds(**{name: options.pop(name) for name in ("tau", "rho", "target_loss")})
     out, fresh_seeds = options.pop("out"), options.pop("self_check")
+    if not isinstance(out, str) or not out.strip() or "\0" in out:
+        raise ValueError(f"out must be a folder, got {out!r}")
     if fresh_seeds is not None:
         fresh_seeds = count("self_check", fresh_seeds)
     config = StudyConfig.from_mapping(options)
     folder = Path(out) / str(config.name)
+    from studies.door import entered
 
-    # PyTorch: seconds, so only once the options make sense
+    with entered(config, folder):
+        return _study(config, folder, thresholds, fresh_seeds)
+
+
+def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seeds: int | None) -> int:
+    # PyTorch: seconds, so only once the options make sense and the study is ours
     from studies import FailedAlike, judge_study, load_study, report_study, run_study
     from studies.dashboard import mirror
+    from studies.database_url import shown
     from studies.next_run import program
     from studies.progress import Progress, print_answer
     from studies.search import run_self_check
@@ -106,7 +125,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         page = report_study(study, folder, judged)
         mirror(study, judged)
         print_answer(study.study_name, judged)
-        print(f"report: {page}\nlook closer: {shlex.join([*program('dashboard'), '--storage', config.storage])}")
+        print(f"report: {page}\nlook closer: {shlex.join([*program('dashboard'), '--storage', shown(config.storage)])}")
     except KeyboardInterrupt:
         print("interrupted: what finished is kept; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
@@ -115,7 +134,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"report of what was done, with the traceback: {page}")
         raise
     except Exception as error:
-        if not at_work:
-            raise
-        return fail_at_work(error, f"{folder} or {config.storage}")
+        return fail_at_work(error, folder=str(folder), storage=shown(config.storage), checked=at_work)
     return 0

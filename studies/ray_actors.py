@@ -1,0 +1,144 @@
+"""Ray actors as places to train: on this machine, or on every machine of a cluster. Needs the extra ``ray``."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import os
+import socket
+from concurrent.futures import Future
+from typing import Any
+
+import cloudpickle
+import torch
+
+from studies.config import StudyConfig
+from studies.memory import keep_freed_memory
+from studies.user_folder import add_current_folder
+from studies.workers import Job, Outcome, failure_of, work
+from studies.workload import Workload
+
+LOCAL = "127.0.0.1"
+ANSWER = 10.0  # seconds within which a cluster must answer
+
+
+class Actors:
+    """Ray actors, which live as long as the study and build its workload and data once; one that dies is replaced.
+
+    A cluster that runs already is used and left as it is. Without an address Ray is started on this machine, for this study
+    alone, and whoever wants to use it needs the token in ``~/.ray/auth_token``, unless ``RAY_AUTH_MODE`` says otherwise.
+
+    config: with ``ray_address``, ``num_cpus``, ``num_gpus`` and ``workers``. most: jobs there are, at most.
+
+    Raises ValueError when the study cannot be sent, the cluster cannot be reached, or an actor does not fit into it.
+    """
+
+    def __init__(self, config: StudyConfig, most: int) -> None:
+        try:
+            packed = cloudpickle.dumps(config)
+        except Exception as error:
+            raise ValueError(
+                f"engine ray needs a study that can be sent to another process, got {type(error).__name__}: {error}"
+            ) from error
+        ray, self._began = _connected(config.ray_address)
+        from ray.exceptions import RayActorError
+
+        self.died: tuple[type[Exception], ...] = (RayActorError,)
+        num_cpus, num_gpus = 1 if config.num_cpus is None else config.num_cpus, config.num_gpus or 0
+        try:
+            room = _room(ray.cluster_resources(), num_cpus, num_gpus)
+        except ValueError:
+            self._end()
+            raise
+        wanted = room if config.workers == "auto" else int(config.workers)
+        self.size = max(1, min(wanted, room, most)) if config.sampler == "grid" else 1
+        actor = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0)(_Actor)
+        self._new = functools.partial(actor.remote, packed, os.getcwd(), max(1, int(num_cpus)))
+        self._actors = [self._new() for _ in range(self.size)]
+        self._last: list[Future[Outcome] | None] = [None] * self.size
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Hand a job to a free actor; the future raises RayActorError when it dies."""
+        free = next(index for index, last in enumerate(self._last) if last is None or last.done())
+        last = self._last[free]
+        if last is not None and isinstance(last.exception(), self.died):
+            self._actors[free] = self._new()
+        future: Future[Outcome] = self._actors[free].work.remote(job).future()
+        self._last[free] = future
+        return future
+
+    def close(self) -> None:
+        """Kill the actors, and end Ray where it was started for them."""
+        import ray
+
+        for actor in self._actors:
+            ray.kill(actor)
+        self._end()
+
+    def _end(self) -> None:
+        import ray
+
+        if self._began:
+            ray.shutdown()
+
+
+class _Actor:
+    """What Ray makes on some machine: a folder of the same name is its own where there is one, as relative paths mean it."""
+
+    def __init__(self, packed: bytes, folder: str, threads: int) -> None:
+        self._packed = packed
+        if os.path.isdir(folder):
+            os.chdir(folder)
+        add_current_folder()
+        torch.set_num_threads(threads)
+        keep_freed_memory()
+
+    @functools.cached_property
+    def _workload(self) -> Workload:
+        return Workload.of_config(cloudpickle.loads(self._packed))
+
+    def work(self, job: Job) -> Outcome:
+        """Train a job; what may fail at the first one comes back in words."""
+        try:
+            return work(self._workload, job)
+        except Exception as error:
+            return failure_of(error)
+
+
+def _connected(address: str | None) -> tuple[Any, bool]:
+    """Ray, and whether it was connected here: one that the caller connected is used as it is."""
+    if address is None:
+        os.environ.setdefault("RAY_AUTH_MODE", "token")  # it would let in whoever reaches its ports
+    import ray
+
+    if ray.is_initialized():
+        return ray, False
+    if address not in (None, "auto"):
+        _require_answer(str(address))
+    here: dict[str, Any] = {"_node_ip_address": LOCAL, "include_dashboard": False} if address is None else {}
+    try:
+        ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
+    except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
+        line = " ".join(str(error).split())
+        raise ValueError(f"ray_address must be of a cluster that can be reached, got {address!r}: {line:.300}") from error
+    return ray, True
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host, int(port)), timeout=ANSWER).close()
+    except (OSError, ValueError, OverflowError) as error:
+        raise ValueError(
+            f"ray_address must be HOST:PORT of a cluster that answers, or auto, got {address!r}: {error}"
+        ) from error
+
+
+def _room(resources: dict[str, float], num_cpus: float, num_gpus: float) -> int:
+    """Actors that fit into a cluster."""
+    wanted = {"num_cpus": ("CPU", num_cpus), "num_gpus": ("GPU", num_gpus)}
+    for option, (kind, share) in wanted.items():
+        if share > resources.get(kind, 0):
+            raise ValueError(f"{option} must fit into the cluster, which has {resources.get(kind, 0):g}, got {share:g}")
+    return min([int(resources[kind] / share) for kind, share in wanted.values() if share], default=1)
