@@ -16,11 +16,12 @@ from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 from optuna.study._frozen import FrozenStudy
 from optuna_dashboard import wsgi
-from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import SQLAlchemyError
 
 from studies.copied import Copied, copy_study, draw_artifacts, fill, unread
-from studies.storage import BUSY_SECONDS, self_check_name, sqlite_path
+from studies.database_url import engine_url, not_opened, sqlite_path
+from studies.sqlite_file import read_only
+from studies.storage import BUSY_SECONDS, self_check_name
 from studies.tables import LANDSCAPE
 
 logger = logging.getLogger(__name__)
@@ -144,13 +145,11 @@ class _Pictures(FileSystemArtifactStore):
 def open_to_read(url: str) -> RDBStorage:
     """Optuna's storage behind a URL from ``check_storage``; an SQLite file is opened so that nothing can write to it."""
     path = sqlite_path(url)
-    options: dict[str, Any] = {}
+    options: dict[str, Any] = {"pool_pre_ping": True}  # a server may have been away
     if path is not None:
-        readable = URL.create("sqlite", database=path.absolute().as_uri(), query={"mode": "ro", "uri": "true"})
-        url = readable.render_as_string()
         options = {"connect_args": {"timeout": BUSY_SECONDS}}
     try:
-        return RDBStorage(url, engine_kwargs=options, skip_table_creation=True)
+        readable = engine_url(url) if path is None else read_only(path)
+        return RDBStorage(readable, engine_kwargs=options, skip_table_creation=True)
     except (SQLAlchemyError, StorageInternalError) as error:
-        what = str(path) if path else make_url(url).render_as_string(hide_password=True)
-        raise ValueError(f"storage {what!r} could not be opened: {getattr(error, 'orig', error)}") from error
+        raise not_opened(url, error) from error

@@ -13,7 +13,6 @@ from sqlalchemy.engine import URL
 HEADER = b"SQLite format 3\x00"
 TABLES = {"alembic_version", *BaseModel.metadata.tables}  # of Optuna
 SECONDS = 60  # how long to wait for a writer that has locked the file; in write-ahead mode nobody does
-VERSIONS = ("alembic_version", "version_info")  # tables of one row
 MISNUMBERED = "SELECT 1 FROM trials GROUP BY study_id HAVING max(number) >= count(*) OR count(DISTINCT number) < count(*)"
 
 
@@ -23,7 +22,7 @@ def read_only(path: Path) -> str:
 
 
 def check_database(path: Path) -> None:
-    """Raise ValueError unless the file is a whole database of this version of Optuna, or one without studies.
+    """Raise ValueError unless the file is a whole database of this version of Optuna.
 
     Values that have changed look whole from here: see ``studies.checksums``.
     """
@@ -41,40 +40,28 @@ def check_database(path: Path) -> None:
         try:
             connection.execute("BEGIN")  # one state of the file for all that follows
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            fault = "" if tables - TABLES else _fault(connection, tables)
-            complete = tables == TABLES and all(_has_rows(connection, table) for table in VERSIONS)
+            fault = _fault(connection, tables) if TABLES & tables else ""
         except sqlite3.DatabaseError as error:
-            tables, fault, complete = set(), str(error), False
-    if tables - TABLES:
+            tables, fault = TABLES, str(error)
+    if not TABLES & tables:
         raise ValueError(f"storage {str(path)!r} is a database of something else: give another file")
     if fault:
         raise _damaged(path, fault)
-    if complete:
-        _open_with_optuna(path)
+    _open_with_optuna(path)  # another version may have other tables
+    if lost := TABLES - tables:
+        raise _damaged(path, f"table {min(lost)} is missing")
 
 
 def _fault(connection: sqlite3.Connection, tables: set[str]) -> str:
-    """What is wrong with a database, "" when nothing is; about 0.1 s for 3,000 trials.
-
-    A database without studies may lack tables: the launch that made it was killed, and the next one makes the rest.
-    """
+    """What is wrong with a database, "" when nothing is; about 0.1 s for 3,000 trials."""
     if (found := connection.execute("PRAGMA integrity_check(1)").fetchone()[0]) != "ok":
         return " ".join(found.split())
     if found := connection.execute("PRAGMA foreign_key_check").fetchone():
         return f"a row of {found[0]} belongs to none of {found[2]}"
-    for table in tables:
-        for _ in connection.execute(f'SELECT * FROM "{table}"'):  # raises where text is not text
+    for table in TABLES & tables:
+        for _ in connection.execute(f"SELECT * FROM {table}"):  # raises where text is not text
             pass
-    if "trials" in tables and connection.execute(MISNUMBERED).fetchone():
-        return "trials are missing or twice there"
-    if "studies" in tables and _has_rows(connection, "studies"):
-        lost = [table for table in TABLES if table not in tables or (table in VERSIONS and not _has_rows(connection, table))]
-        return f"{min(lost)} is missing" if lost else ""
-    return ""
-
-
-def _has_rows(connection: sqlite3.Connection, table: str) -> bool:
-    return connection.execute(f'SELECT 1 FROM "{table}"').fetchone() is not None
+    return "trials are missing or twice there" if connection.execute(MISNUMBERED).fetchone() else ""
 
 
 def _open_with_optuna(path: Path) -> None:

@@ -45,14 +45,16 @@ from reports.judged import Judged, judge
 from reports.landscape import Landscape
 from reports.pages import no_command
 from reports.verdicts import Thresholds
+from studies.checksums import CHECKSUM, run_checksum, verified_trials
+from studies.checksums import CONFIGURATION as CONFIGURATION
 from studies.next_run import OPTIONS, launch_command
 from studies.storage import self_check_name
 
 if TYPE_CHECKING:  # it imports PyTorch, which reading a study does not need
     from studies.training import Run
 
-# Attributes of a study: what it is, how each batch size is trained and why, what ``studies.landscape`` found.
-CONFIGURATION, HOW_TRAINED, LANDSCAPE = "configuration", "how_trained", "landscape"
+# Attributes of a study beside its configuration: how each batch size is trained and why, what ``studies.landscape`` found.
+HOW_TRAINED, LANDSCAPE = "how_trained", "landscape"
 STATES = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
 
 
@@ -85,7 +87,8 @@ def tables_of(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
 def facts_of(run: Run, **more: Any) -> dict[str, Any]:
     """What is stored of a run, as the user attributes of its trial: plain JSON, read back by the tables.
 
-    Few attributes, as each costs Optuna's storage half a millisecond or more; ``more`` goes with the facts.
+    Few attributes, as each costs Optuna's storage half a millisecond or more; ``more`` goes with the facts, and so does the
+    checksum of them all.
     """
     facts = {
         "epochs": run.epochs,
@@ -96,12 +99,14 @@ def facts_of(run: Run, **more: Any) -> dict[str, Any]:
         "validation_examples": run.validation_examples,
         "metrics": {name: _plain(value) for name, value in run.metrics.items()},
     }
-    return {
+    attributes: dict[str, Any] = {
         "final_height": _plain(run.final_height),
         "nonfinite_at": run.nonfinite_at,
         "facts": facts | more,
         "curves": {name: [list(steps), [_plain(v) for v in values]] for name, (steps, values) in run.curves.items()},
     }
+    attributes["facts"][CHECKSUM] = run_checksum(vars(run), run.value, attributes)
+    return attributes
 
 
 def _facts(trial: FrozenTrial) -> dict[str, Any]:
@@ -155,7 +160,7 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     facts = study.user_attrs.get(CONFIGURATION) or {}
     monitor, mode = _column(facts.get("monitor") or "val_loss"), facts.get("mode") or "min"
     options: dict[str, Any] = {"monitor": monitor, "mode": mode, "own_learning_rate": study.user_attrs.get("own_learning_rate")}
-    return judge(runs_table(study), curves_table(study), thresholds, fresh=fresh_tables(study), **options)
+    return judge(*_tables(study), thresholds, fresh=fresh_tables(study), **options)
 
 
 def _column(monitor: str) -> str:
@@ -190,12 +195,25 @@ def fresh_tables(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame] | Non
     try:
         check = optuna.load_study(study_name=self_check_name(study.study_name), storage=study._storage)
     except KeyError:
+        _refuse_renamed(study)
         return None
-    return runs_table(check), curves_table(check)
+    return _tables(check)
+
+
+def _refuse_renamed(study: optuna.Study) -> None:
+    """Raise ValueError when there is a self-check of the study by another name than it has."""
+    for other in study._storage.get_all_studies():
+        if (other.user_attrs.get(CONFIGURATION) or {}).get("self_check_of") == study.study_name:
+            raise ValueError(f"study {other.study_name!r} is the self-check of {study.study_name!r}: give it its name again")
+
+
+def _tables(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    trials = _trials(study)  # once, as they are verified each time
+    return _runs_table(trials), _curves_table(trials)
 
 
 def _trials(study: optuna.Study) -> list[FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False, states=STATES) if "learning_rate" in trial.params]
+    return [trial for trial in verified_trials(study) if trial.state in STATES and "learning_rate" in trial.params]
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
