@@ -9,3 +9,7 @@ class StudyInUse(RuntimeError):
 
 class FailedAlike(RuntimeError):
     """The user's module failed in run after run in the same way; the message tells how."""
+
+
+class StorageAway(RuntimeError):
+    """The database of a study was away for longer than is waited for; the message names it."""

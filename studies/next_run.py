@@ -12,11 +12,11 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from jsonargparse import get_loader
-from sqlalchemy.engine import make_url
 from yaml import YAMLError
 
 from studies.config import StudyConfig
 from studies.config_file import CLASSES
+from studies.database_url import shown
 
 SCRIPTS = {"launch": "launch_study.py", "dashboard": "open_dashboard.py"}  # what a command is called in the folder ``scripts``
 OPTIONS = "options"  # the study's attribute that holds what StudyConfig was given
@@ -33,8 +33,8 @@ def given_options(config: StudyConfig) -> dict[str, Any]:
             values[name] = None
     changed = {name: value for name, value in values.items() if value and value != getattr(default, name, None)}
     changed |= {name: value for name in ("model", "data") if (value := values[name]) is not None}
-    if "://" in config.storage and "storage" in changed:  # it may hold a password
-        changed["storage"] = make_url(config.storage).render_as_string(hide_password=True)
+    if "storage" in changed:
+        changed["storage"] = shown(config.storage)
     plain: dict[str, Any] = json.loads(json.dumps(changed, default=str))
     return plain
 

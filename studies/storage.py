@@ -1,44 +1,30 @@
-"""Open the storage of results and lock a study: SQLite in write-ahead mode by default, any URL of Optuna's otherwise."""
+"""Open the storage of results: SQLite in write-ahead mode by default, PostgreSQL or any URL of Optuna's otherwise."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import os
-import socket
 import sqlite3
+import sys
 import tempfile
-from collections.abc import Iterator
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 import optuna
-from filelock import FileLock, Timeout
+from filelock import FileLock
+from optuna.exceptions import StorageInternalError
 from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import SQLAlchemyError
 
-from studies.errors import StudyInUse
+from studies.database_url import POSTGRES, SQLITE, engine_url, not_opened, shown, sqlite_path, storage_url
+from studies.sqlite_file import check_database
 
-SQLITE = "sqlite:///"
-SQLITE_HEADER = b"SQLite format 3\x00"
 SELF_CHECK = ".self-check"  # the end of the name of the study that holds the self-check of another
 BUSY_SECONDS = 60  # how long a writer waits for another study's write to the same file
-
-
-def storage_url(storage: str) -> str:
-    """A URL Optuna takes; a bare path means an SQLite file."""
-    if not isinstance(storage, str) or not storage.strip():
-        raise ValueError(f"storage must be an SQLite file or a URL such as postgresql://host/name, got {storage!r}")
-    if storage in ("sqlite://", SQLITE) or ":memory:" in storage:
-        raise ValueError(f"storage must be a file when it is SQLite, a database in memory would be lost, got {storage!r}")
-    return storage if "://" in storage else SQLITE + storage
-
-
-def sqlite_path(url: str) -> Path | None:
-    """The file behind an SQLite URL; None for other databases."""
-    return Path(url.removeprefix(SQLITE)) if url.startswith(SQLITE) else None
+INSTALL = "pip install 'learning-rate-studies[postgres]'"
 
 
 def require_writable(folder: Path, what: str) -> None:
@@ -61,52 +47,53 @@ def check_storage(storage: str, *, must_exist: bool = False) -> str:
     url = storage_url(storage)
     path = sqlite_path(url)
     if path is None:
-        try:
-            make_url(url).get_dialect().import_dbapi()
-        except (SQLAlchemyError, ImportError) as error:
-            kind = url.partition("://")[0]  # never the whole URL: it may hold a password
-            raise ValueError(
-                f"storage must be a database that can be reached from here, got one of kind {kind!r}: {error}"
-            ) from error
+        _check_driver(url)
         return url
     if path.is_dir():
         raise ValueError(f"storage must be a file, {str(path)!r} is a folder")
     if path.exists():
-        _check_database(path)
+        check_database(path)
     elif must_exist:
         raise ValueError(f"storage {str(path)!r} does not exist: give the file that launch_study wrote")
     if not must_exist:
         require_writable(path.parent, "storage")
+        if path.exists() and not os.access(path, os.W_OK):
+            raise ValueError(f"storage must be a file that can be written, {str(path)!r} is read-only")
     return url
 
 
-def _check_database(path: Path) -> None:
-    with path.open("rb") as file:
-        if file.read(16) != SQLITE_HEADER:
-            raise ValueError(f"storage {str(path)!r} is not an SQLite database: move it away or give another file")
-    with contextlib.closing(sqlite3.connect(f"{path.absolute().as_uri()}?mode=ro", uri=True)) as connection:
-        try:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-        except sqlite3.DatabaseError as error:
-            raise ValueError(f"storage {str(path)!r} is damaged ({error}): restore a copy or give another file") from error
-    if tables and "studies" not in tables:
-        raise ValueError(f"storage {str(path)!r} is a database of something else: give another file")
+def _check_driver(url: str) -> None:
+    kind = url.partition("://")[0]
+    try:
+        make_url(url).get_dialect().import_dbapi()
+    except (SQLAlchemyError, ImportError) as error:
+        hint = f"the driver of PostgreSQL is missing: {INSTALL}" if url.startswith(POSTGRES) else shown(str(error))
+        raise ValueError(
+            f"storage must be a database that can be reached from here, got one of kind {kind!r}: {hint}"
+        ) from error
 
 
 def open_storage(url: str) -> RDBStorage:
-    """Optuna's storage behind a checked URL; SQLite files are made if missing and put into write-ahead mode."""
+    """Optuna's storage behind a checked URL; its tables are made if missing. SQLite is put into write-ahead mode.
+
+    Raises ValueError when that fails.
+    """
     path = sqlite_path(url)
-    if path is None:
-        try:
-            return RDBStorage(url)
-        except SQLAlchemyError as error:
-            name = make_url(url).render_as_string(hide_password=True)
-            raise ValueError(f"storage {name!r} could not be opened: {getattr(error, 'orig', error)}") from error
+    sys.audit("lr_study.write", "tables")
+    try:
+        return _open_server(url) if path is None else _open_file(path)
+    except (SQLAlchemyError, StorageInternalError, sqlite3.Error) as error:
+        raise not_opened(url, error) from error
+
+
+def _open_file(path: Path) -> RDBStorage:
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):  # making the tables from two processes at once fails
+        if not path.exists():
+            _make_tables(path)
         with contextlib.closing(sqlite3.connect(path, timeout=BUSY_SECONDS)) as connection:
             connection.execute("PRAGMA journal_mode=WAL")
-        storage = RDBStorage(url, engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
+        storage = RDBStorage(engine_url(f"{SQLITE}{path}"), engine_kwargs={"connect_args": {"timeout": BUSY_SECONDS}})
 
     def relax(connection: Any, _: Any) -> None:
         connection.execute("PRAGMA synchronous=NORMAL")  # in WAL mode: safe when a process dies, a third faster
@@ -116,6 +103,29 @@ def open_storage(url: str) -> RDBStorage:
     return storage
 
 
+def _make_tables(path: Path) -> None:
+    """Under another name first: a file that is there has all its tables, whenever a process is killed or a disk is full."""
+    new = path.with_name(f"{path.name}.new")
+    for left_behind in path.parent.glob(f"{glob.escape(new.name)}*"):
+        left_behind.unlink()
+    try:
+        with contextlib.closing(sqlite3.connect(new)) as file:
+            in_memory = RDBStorage("sqlite://").engine  # then the disk is waited for once, not for each table
+            in_memory.raw_connection().driver_connection.backup(file)  # type: ignore[union-attr]
+            in_memory.dispose()
+        new.rename(path)
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def _open_server(url: str) -> RDBStorage:
+    from studies.advisory_lock import one_at_a_time
+    from studies.patience import PatientStorage
+
+    with one_at_a_time(url) if url.startswith(POSTGRES) else contextlib.nullcontext():  # as above
+        return PatientStorage(url)
+
+
 def self_check_name(name: str) -> str:
     """The name of the study that holds the self-check of ``name``."""
     return name + SELF_CHECK
@@ -123,37 +133,13 @@ def self_check_name(name: str) -> str:
 
 def load_study(storage: str, name: str) -> optuna.Study:
     """An existing study, to read. Raises ValueError naming the studies there are when it is not among them."""
-    opened = RDBStorage(check_storage(storage, must_exist=True))
+    url = check_storage(storage, must_exist=True)
+    try:
+        opened = RDBStorage(engine_url(url)) if sqlite_path(url) else open_storage(url)
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise not_opened(url, error) from error
     names = sorted(study.study_name for study in opened.get_all_studies())
     if name not in names:
         names = [known for known in names if not known.endswith(SELF_CHECK)]
-        raise ValueError(f"name must be a study in {storage!r}: {', '.join(names) or 'there are none'}; got {name!r}")
+        raise ValueError(f"name must be a study in {shown(storage)!r}: {', '.join(names) or 'there are none'}; got {name!r}")
     return optuna.load_study(study_name=name, storage=opened)
-
-
-@contextlib.contextmanager
-def locked(url: str, name: str) -> Iterator[None]:
-    """Hold the study for this process; the kernel lets go of it when the process ends, however it ends.
-
-    Raises StudyInUse when another process on this machine holds it.
-    """
-    path = sqlite_path(url)
-    elsewhere = Path(tempfile.gettempdir()) / f"learning-rate-study.{sha256(url.encode()).hexdigest()[:16]}"
-    lock_file = Path(f"{path or elsewhere}.{name}.lock")
-    holder = lock_file.with_suffix(".holder")
-    lock_file.parent.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(lock_file)
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        try:
-            who = holder.read_text()
-        except OSError:  # it has the lock and is about to say who it is, or just let go
-            who = "another process"
-        raise StudyInUse(f"study {name!r} is being worked on by {who}: wait for it, or choose another name") from None
-    try:
-        holder.write_text(f"process {os.getpid()} on {socket.gethostname()}")
-        yield
-    finally:
-        holder.unlink(missing_ok=True)
-        lock.release()

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
+from filelock import FileLock
 
 from studies import StudyInUse, load_study
-from studies.storage import check_storage, locked, open_storage, require_writable, storage_url
+from studies.database_url import storage_url
+from studies.lock import locked
+from studies.snapshot import open_to_read
+from studies.storage import check_storage, open_storage, require_writable
 
 HOLD = """import sys
-from studies.storage import locked
+from studies.lock import locked
 with locked(sys.argv[1], "mine"):
     print("held", flush=True)
     sys.stdin.read()
@@ -48,7 +54,7 @@ def _damaged(path: Path) -> None:
 
 CASES: list[tuple[Callable[[Path], None], str]] = [
     (_text, "is not an SQLite database: move it away or give another file"),
-    (_zero_bytes, "is not an SQLite database"),
+    (_zero_bytes, "is an empty file: restore a copy, or remove it and launch again"),
     (Path.mkdir, "storage must be a file, .* is a folder"),
     (_foreign, "is a database of something else: give another file"),
     (_damaged, "is damaged"),
@@ -100,7 +106,7 @@ def test_empty_storage_is_refused(storage: str) -> None:
 
 
 def test_urls_pass_and_paths_become_sqlite() -> None:
-    assert storage_url("postgresql://host/name") == "postgresql://host/name"
+    assert storage_url("mysql://host/name") == "mysql://host/name"
     assert storage_url("a/b.db") == "sqlite:///a/b.db"
 
 
@@ -149,6 +155,117 @@ def test_held_study_is_refused_with_its_holder_and_free_after_a_kill(tmp_path: P
         assert str(os.getpid()) in "".join(path.read_text() for path in tmp_path.glob("*.holder"))
     with locked(url, "mine"):
         pass
+
+
+def test_lock_is_taken_again_in_the_thread_that_has_it_and_kept_until_the_first_is_done(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    refused = []
+
+    def other_thread() -> None:
+        try:
+            with locked(url, "mine"):
+                pass
+        except StudyInUse as error:
+            refused.append(str(error))
+
+    with locked(url, "mine"):
+        with locked(url, "mine"):
+            pass
+        thread = threading.Thread(target=other_thread)
+        thread.start()
+        thread.join()
+        assert refused and f"by process {os.getpid()} on " in refused[0]
+    with locked(url, "mine"):
+        pass
+    assert list(tmp_path.glob("*.holder")) == []
+
+
+def test_holder_that_has_not_said_who_it_is_is_given_a_moment(tmp_path: Path) -> None:
+    url, holder = f"sqlite:///{tmp_path / 'studies.db'}", tmp_path / "studies.db.mine.holder"
+    refusal = pytest.raises(StudyInUse, match="by another process: wait for it")
+    with FileLock(tmp_path / "studies.db.mine.lock"):
+        with refusal, locked(url, "mine"):
+            pass
+        gone = subprocess.Popen([sys.executable, "-c", ""])
+        gone.wait()
+        holder.write_text(f"process {gone.pid} on {socket.gethostname()}")  # it was killed: the note is not the new holder's
+        with refusal, locked(url, "mine"):
+            pass
+        late = threading.Timer(0.1, holder.write_text, ["process 1 on another host"])
+        late.start()
+        with pytest.raises(StudyInUse, match="by process 1 on another host: wait for it"), locked(url, "mine"):
+            pass
+        late.join()
+
+
+ODD_NAMES = ["a%20b.db", "a{x}.db", "a{{SCHEMA_VERSION}}.db", "a?b=c.db", "a#b.db", "a b.db", "ä€.db", "a'b\"c.db", "a&b.db"]
+
+
+def test_file_of_an_odd_name_is_the_one_that_is_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, name in enumerate(ODD_NAMES):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        monkeypatch.chdir(folder)
+        url = check_storage([name, f"sqlite:///{name}", str(folder / name)][number % 3])
+        with locked(url, "mine"):
+            optuna.create_study(study_name="mine", storage=open_storage(url))
+        assert load_study(url, "mine").study_name == "mine"
+        assert [study.study_name for study in open_to_read(url).get_all_studies()] == ["mine"]
+        made = {path.name for path in folder.iterdir()}
+        assert {name} <= made <= {f"{name}{end}" for end in ("", ".lock", ".mine.lock", "-wal", "-shm")}
+
+
+def test_file_is_there_with_all_its_tables_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "studies.db"
+    url = check_storage(str(path))
+    (tmp_path / "studies.db.new").write_text("left behind by one that was killed")
+    (tmp_path / "studies.db.new-journal").write_text("and this")
+
+    def full(*_: object, **__: object) -> None:
+        assert not path.exists()
+        raise sqlite3.OperationalError("database or disk is full")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("optuna.storages._rdb.storage._VersionManager.__init__", full)
+        with pytest.raises(ValueError, match=r"storage '.*studies.db' could not be opened: database or disk is full"):
+            open_storage(url)
+    assert {entry.name for entry in tmp_path.iterdir()} <= {"studies.db.lock"}
+    assert open_storage(url).get_all_studies() == []
+    assert check_storage(str(path), must_exist=True) == url
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everything")
+def test_file_that_cannot_be_written_is_refused_to_a_launch_and_read(tmp_path: Path) -> None:
+    path = tmp_path / "studies.db"
+    optuna.create_study(study_name="mine", storage=open_storage(check_storage(str(path))))
+    path.chmod(0o444)
+    with pytest.raises(ValueError, match="storage must be a file that can be written, '.*studies.db' is read-only"):
+        check_storage(str(path))
+    assert load_study(str(path), "mine").study_name == "mine"
+
+
+def test_writes_are_announced_before_they_are_made(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'studies.db'}"
+    seen: list[tuple[str, bool]] = []
+    files = {"tables": tmp_path / "studies.db", "holder": tmp_path / "studies.db.mine.holder"}
+    listening = True
+
+    def listen(what: str, arguments: tuple[str, ...]) -> None:
+        if listening and what == "lr_study.write":
+            seen.append((arguments[0], files[arguments[0]].exists()))
+
+    sys.addaudithook(listen)  # stays for good
+    try:
+        with locked(url, "mine"):
+            open_storage(url)
+    finally:
+        listening = False
+    assert seen == [("holder", False), ("tables", False)]
+
+
+def test_lock_is_light() -> None:
+    code = "import studies.lock, sys; print(sorted({'torch', 'optuna', 'pandas', 'sqlalchemy'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 
 @pytest.mark.parametrize("storage", ["sqlite://", "sqlite:///", "sqlite:///:memory:"])
