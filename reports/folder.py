@@ -103,6 +103,8 @@ def write_file(path: Path, content: bytes) -> Path:
             os.fsync(file.fileno())
         sys.audit("lr_study.write", f"{path.name} in place")
         os.replace(beside, path)
+    except OSError as error:  # of a full disk it does not say where
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
         beside.unlink(missing_ok=True)
     _sync_folder(path.parent)

@@ -20,11 +20,13 @@ from reports.verdicts import Thresholds, classify
 from studies.tables import curves_table, runs_table
 
 JUDGING_SHARE = 0.02  # at most this share of the time goes into verdicts so far
+MOST_JUDGED = 2_000  # runs of a study that shows verdicts so far: they need the curves of all in memory
 PLAIN_SECONDS = 10.0  # between two plain lines, where there is no terminal
 
 
 class Progress:
-    """Shows finished and planned runs, time left and verdicts so far, on stderr; plain lines when that is no terminal.
+    """Shows finished and planned runs, time left and, of all but very large studies, verdicts so far, on stderr; plain lines when
+    that is no terminal.
 
     Use as a context manager and pass it to ``run_study(on_run=...)``; against: as in ``classify``.
     """
@@ -61,7 +63,7 @@ class Progress:
             if finished:
                 self._console.print(f"going on: {finished} of {planned} runs were finished before")
             return
-        if now >= self._judge_after or finished == planned:
+        if planned <= MOST_JUDGED and (now >= self._judge_after or finished == planned):
             judged = classify(runs_table(study), curves_table(study), self._thresholds, against=self._against)
             counts = judged["verdict"].value_counts()
             self._verdicts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
@@ -70,7 +72,8 @@ class Progress:
         if not self._console.is_terminal and (now - self._said > PLAIN_SECONDS or finished == planned):
             self._said = now
             left = (now - self._began) / max(finished - self._start, 1) * (planned - finished)
-            self._console.print(f"{finished}/{planned} runs, about {left:.0f} s left; {self._verdicts}", soft_wrap=True)
+            line = f"{finished}/{planned} runs, about {left:.0f} s left"
+            self._console.print("; ".join(filter(None, (line, self._verdicts))), soft_wrap=True)
 
 
 def print_answer(name: str, judged: Judged) -> None:

@@ -28,7 +28,7 @@ from optuna.storages import RDBStorage
 from studies import curves_table, runs_table
 from studies.command_line import run
 from studies.commands.launch import main
-from studies.storage import storage_url
+from studies.database_url import storage_url
 
 NAME = "small"
 N_RUNS = 24
