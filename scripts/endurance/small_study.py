@@ -58,6 +58,11 @@ def storage_of(folder: Path) -> Path:
     return folder / "studies.db"
 
 
+def report_of(folder: Path) -> Path:
+    """Where the report of the study in ``folder`` is written."""
+    return folder / NAME
+
+
 def arguments(folder: Path, *options: str) -> list[str]:
     """The command line of the study: results and report go into ``folder``; later options override ours."""
     return [*OPTIONS, "--storage", str(storage_of(folder)), "--out", str(folder), *options]
@@ -151,7 +156,7 @@ def broken_promises(folder: Path, expected: Tables) -> Counter[str]:
     runs, _ = ended = tables(storage_of(folder))
     running = _select(storage_of(folder), "SELECT trial_id FROM trials WHERE state IN ('RUNNING', 'WAITING')")
     twice, damaged = runs.index.duplicated().sum(), integrity(storage_of(folder)) != "ok"
-    beside = list((folder / NAME).rglob(".*"))
+    beside = list(report_of(folder).rglob(".*"))
     counts = (int(twice), len(running), int(damaged), len(beside), int(not equal(ended, expected)))
     return Counter(dict(zip(PROMISES, counts, strict=True)))
 
