@@ -41,7 +41,7 @@ def said(config: str, *flags: str) -> dict[str, Any]:
 
 def test_no_command_lists_them(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 2
-    assert capsys.readouterr().err == "lr-study: command must be one of launch, report, compare, dashboard, got none\n"
+    assert capsys.readouterr().err == "lr-study: command must be one of launch, report, compare, dashboard, admin, got none\n"
 
 
 def test_unknown_command_names_the_nearest(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,7 +57,7 @@ def test_help_is_light_and_names_the_command(folder: Path, arguments: list[str])
     )
     done = python(code, *arguments, cwd=folder)
     assert done.stdout.endswith("\n0 []\n"), done.stderr
-    assert done.stdout.startswith(f"usage: lr-study {arguments[0] if arguments[1:] else '{launch,report,compare,dashboard}'} [")
+    assert done.stdout.startswith(f"usage: lr-study {arguments[0] if arguments[1:] else '{launch,report,compare,dashboard,admin}'} [")
 
 
 def test_errors_name_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

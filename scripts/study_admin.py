@@ -1,0 +1,12 @@
+"""List, show, export, import and delete stored studies: the same as ``lr-study admin``."""
+
+from __future__ import annotations
+
+import sys
+
+from studies.command_line import run
+from studies.commands.admin import main as main
+from studies.commands.admin import parse_args as parse_args
+
+if __name__ == "__main__":
+    sys.exit(run(main, "study_admin"))

@@ -1,0 +1,66 @@
+"""List, show, export, import and delete the studies of a storage."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from studies.command_line import INTERRUPTED, fail_at_work, make_parser, parse
+from studies.database_url import shown
+
+STORAGE = "outputs/studies.db"
+COMMANDS = {
+    "list": "all studies: runs, what they try, last change, and who works on them",
+    "show": "one study: its runs, its configuration and its answer",
+    "export": "write a study and its self-check to one file, to carry elsewhere",
+    "import": "put the study in such a file into a storage",
+    "delete": "delete a study and its self-check",
+}
+
+
+def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
+    """The options; ``subcommand`` says what to do."""
+    parsers = {command: make_parser(text) for command, text in COMMANDS.items()}
+    for command in ("show", "export", "delete"):
+        parsers[command].add_argument("name", metavar="NAME", help="name of the study")
+    parsers["import"].add_argument("archive", metavar="FILE.zip", help="what export wrote")
+    for parser in parsers.values():
+        help_storage = f"SQLite file or database URL (default: {STORAGE})"
+        parser.add_argument("--storage", default=STORAGE, metavar="FILE", help=help_storage)
+    parsers["export"].add_argument("--out", default=None, metavar="FILE.zip", help="where (default: outputs/NAME.zip)")
+    parsers["export"].add_argument("--overwrite", action="store_true", help="replace a file that is there already")
+    parsers["import"].add_argument("--name", default=None, metavar="NEW", help="what to call it (default: as it was)")
+    parsers["delete"].add_argument("--yes", action="store_true", help="do not ask")
+    parser = make_parser(__doc__, "admin")
+    commands = parser.add_subcommands()
+    for command, text in COMMANDS.items():
+        commands.add_subcommand(command, parsers[command], help=text)
+    return parse(parser, argv)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Do what was asked for."""
+    parsed = parse_args(argv)
+    options = parsed[parsed["subcommand"]]
+    import optuna
+
+    from studies import housekeeping
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)  # each study that is made would be told
+    do: dict[str, Callable[..., None]] = {
+        "list": housekeeping.list_studies,
+        "show": housekeeping.show_study,
+        "export": housekeeping.export_to_file,
+        "import": housekeeping.import_from_file,
+        "delete": housekeeping.delete_study,
+    }
+    try:
+        do[parsed["subcommand"]](**options)
+    except KeyboardInterrupt:
+        print("interrupted: the studies are as they were", file=sys.stderr)
+        return INTERRUPTED
+    except Exception as error:
+        written, storage = str(options.get("out") or "outputs"), shown(options["storage"])
+        return fail_at_work(error, folder=written, storage=storage, checked=isinstance(error, OSError))
+    return 0
