@@ -141,7 +141,9 @@ def _options(ending: Ending) -> tuple[str, ...]:
 def main(argv: Sequence[str] | None = None) -> int:
     """End launches, launch again, print a line each; 1 when a promise was broken."""
     options = parse_args(argv)
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # what a shell starts with & would ignore it, its children too
+    for number in (signal.SIGINT, signal.SIGHUP):  # what a shell starts with & or nohup would ignore them, its children too
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, signal.SIG_DFL)
     names = random.Random(options.seed).sample(list(ENDINGS), min(options.rounds, len(ENDINGS)))
     failed = 0
     with TemporaryDirectory() as top:
