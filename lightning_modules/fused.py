@@ -25,7 +25,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 from .height import Still, same_random_numbers
 from .learning_rate import LearningRate
 from .loaders import n_examples
-from .recorder import Record
+from .recorder import Record, all_finite
 from .stacked_dropout import seed_dropout
 from .stacked_sgd import StackedScheduler, StackedSGD
 from .together import Together
@@ -137,6 +137,7 @@ class Fused(pl.LightningModule):
         self._probe = [self.transfer_batch_to_device(batch, self.device, 0) for batch in self._probe]
         for record in self.records:
             record.plan(self.trainer.num_training_batches, self.trainer.max_epochs or 1)
+        self._watched = [name for name, value in self.kept.items() if value.is_floating_point() and all_finite([value])]
         self._measure()
 
     def training_step(self, batch: dict[int, Any], batch_idx: int) -> Tensor:
@@ -239,10 +240,11 @@ class Fused(pl.LightningModule):
 
     @torch.no_grad()
     def _finite(self) -> Tensor:
-        """Whether all weights of each member are finite, shape (n_stacked,)."""
-        finite = torch.stack([weight.flatten(1).sum(1) for weight in self.stacked]).sum(0).isfinite()
+        """Whether all weights of each member are finite, and the buffers that were, shape (n_stacked,)."""
+        held = [each.unsqueeze(-1).flatten(1) for each in (*self.stacked, *(self.kept[name] for name in self._watched))]
+        finite = torch.stack([each.sum(1) for each in held]).sum(0).isfinite()
         if not finite.all():  # a sum may overflow where no weight does
-            finite = torch.stack([weight.flatten(1).isfinite().all(1) for weight in self.stacked]).all(0)
+            finite = torch.stack([each.isfinite().all(1) for each in held]).all(0)
         return finite
 
     @torch.no_grad()

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import cmath
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
 
 from .height import mean_loss, same_random_numbers
 from .loaders import has_size, n_examples
@@ -54,13 +57,15 @@ def metric_name(stage: str, name: str) -> str | None:
 class Record:
     """The facts of one run, filled in the order they happen.
 
-    Step t is the state after t updates: the height at step t and the minibatch loss at step t belong to the same weights. An
-    update is a training batch that ended in a step of the optimizer, or of several.
+    Step t is the state after t updates: the height at step t and the minibatch loss at step t belong to the same weights, and
+    what a batch leaves in weights and buffers belongs to the step after it. An update is a training batch that ended in a step
+    of the optimizer, or of several.
 
     Attributes:
         curves: metric name to list of (step, value); ``height``, ``minibatch_loss``, and every metric the module logs, under
             the name ``metric_name`` gives it. A run that turned non-finite ends its ``height`` with inf at that step.
-        nonfinite_at: the first step whose loss, weights or height were not finite; None if all were.
+        nonfinite_at: the first step whose loss, weights (buffers too, such as the averages of batch norm) or height were not
+            finite; None if all were.
         step, batches, examples: updates done, batches and examples seen.
         validation_examples: examples of the last validation, 0 when there was none.
         steps: at which the height is measured; ``plan`` sets them unless they were given.
@@ -110,6 +115,10 @@ class Record:
     def stepped(self, finite: bool) -> None:
         """An update was done; finite: whether all weights are."""
         self.step += 1
+        self.looked(finite)
+
+    def looked(self, finite: bool) -> None:
+        """The weights were looked at; finite: whether all are."""
         if not finite:
             self._stop(self.step)
 
@@ -138,6 +147,9 @@ class Record:
 class Recorder(pl.Callback):
     """Fills the ``record`` of one run and stops the run at its first non-finite loss, height or weight.
 
+    A gradient that is not finite shows in the weights after its update; one whose update is left out, as mixed precision does
+    to find its scale, is no divergence.
+
     Args:
         probe_batches: the fixed training examples the height is measured on, as batches of the module's own kind.
         steps: the steps at which to measure, ascending, starting with 0; ``probe_steps`` of the fit unless given.
@@ -160,19 +172,21 @@ class Recorder(pl.Callback):
         self._monitor, self._mode = monitor, mode
         self._updates = 0  # of all optimizers
         self._any_loss = False  # since the last update
-        self._parameters: list[torch.Tensor] = []
+        self._watched: list[tuple[nn.Module, str]] = []
         self._validation_names: set[str] = set()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Measure the height before the first step."""
-        self._parameters = list(pl_module.parameters())
-        self._plan(trainer, trainer.num_training_batches)
+        """Measure the height before the first step; a run that goes on from a checkpoint has done so."""
         with same_random_numbers():  # the module's transfer hooks may draw augmentations: the same ones in every run
             self._probe_batches = [to_device(trainer, pl_module, batch) for batch in self._probe_batches]
-        self._measure(trainer, pl_module)
+        if not self.record.curves["height"]:
+            self._plan(trainer, trainer.num_training_batches)
+            self._measure(trainer, pl_module)  # makes layers that are made at first use
+        self._watched = to_watch(pl_module)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
-        """Check the size of the first batch."""
+        """Look at what hooks since the last batch left of the weights, and check the size of the first batch."""
+        self._look(trainer)
         if self.record.batches == 0 and self._batch_size is not None and not has_size(batch, self._batch_size):
             owner = trainer.fit_loop._data_source.instance
             raise ValueError(_wrong_size(self._batch_size, n_examples(batch), trainer.num_training_batches, owner))
@@ -189,13 +203,14 @@ class Recorder(pl.Callback):
         if updated:  # else gradients accumulate
             moved, self._any_loss = self._any_loss, False
             if moved:  # else the module skipped every batch of this update
-                self.record.stepped(all_finite(self._parameters))
+                self.record.stepped(self._is_finite())
                 if self.record.is_due:
                     self._measure(trainer, pl_module)
         trainer.should_stop |= self.record.nonfinite_at is not None
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the examples of each validation anew, and listen which metrics it logs."""
+        self._look(trainer)
         self.record.validation_examples = 0
         log = pl_module.log
 
@@ -236,9 +251,20 @@ class Recorder(pl.Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the last height where the run ended early, and keep the last training metrics."""
+        self._look(trainer)
         self._keep(trainer, "train")
         if self.record.nonfinite_at is None and self.record.curves["height"][-1][0] < self.record.step:
             self._measure(trainer, pl_module)
+
+    def progress(self) -> dict[str, Any]:
+        """How far it is, in types that are safe to read back; between two epochs."""
+        record = vars(self.record) | {"steps": sorted(self.record.steps)}
+        return {"record": record, "updates": self._updates, "validation_names": sorted(self._validation_names)}
+
+    def go_on_from(self, progress: Mapping[str, Any]) -> None:
+        """Take up what ``progress`` gave."""
+        vars(self.record).update(progress["record"], steps=frozenset(progress["record"]["steps"]))
+        self._updates, self._validation_names = progress["updates"], set(progress["validation_names"])
 
     def _plan(self, trainer: pl.Trainer, batches_per_epoch: float) -> None:
         self.record.plan(batches_per_epoch, trainer.max_epochs or 1, accumulated=trainer.accumulate_grad_batches)
@@ -248,6 +274,14 @@ class Recorder(pl.Callback):
         validation = {name for name in metrics if SUFFIX.sub("", name) in self._validation_names}
         for name in sorted(validation if stage == "val" else set(metrics) - validation):
             self.record.keep(stage, name, float(metrics[name]))
+
+    def _look(self, trainer: pl.Trainer) -> None:
+        self.record.looked(self._is_finite())
+        trainer.should_stop |= self.record.nonfinite_at is not None
+
+    def _is_finite(self) -> bool:
+        found = (getattr(part, name, None) for part, name in self._watched)
+        return all_finite([each for each in found if isinstance(each, torch.Tensor)])
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.record.measured(mean_loss(pl_module, self._probe_batches, monitor=self._monitor, mode=self._mode))
@@ -269,8 +303,29 @@ def _wrong_size(wanted: int, found: int, batches: float, owner: Any) -> str:
     )
 
 
+def to_watch(module: nn.Module) -> list[tuple[nn.Module, str]]:
+    """Where in a module is what must stay finite: weights that are trained, and all else that is finite now, as no mask is.
+
+    Places and not tensors: a module may put another tensor there.
+    """
+    return [
+        (part, name)
+        for part in module.modules()
+        for name, held in (*part.named_parameters(recurse=False), *part.named_buffers(recurse=False))
+        if _holds_numbers(held) and (held.requires_grad or all_finite([held]))
+    ]
+
+
+def _holds_numbers(held: torch.Tensor) -> bool:
+    """Whether a tensor has values, that are no integers and can be added up."""
+    return not is_lazy(held) and held.layout is torch.strided and (held.is_floating_point() or held.is_complex())
+
+
 @torch.no_grad()
 def all_finite(tensors: Sequence[torch.Tensor]) -> bool:
     """Whether every number is finite: their sum tells in a tenth of the time, and only a sum that is not is looked into."""
-    total = sum((t.sum() for t in tensors), start=torch.zeros(()))
-    return bool(total.isfinite()) or all(bool(t.isfinite().all()) for t in tensors)
+    # cmath: of one number isfinite takes PyTorch longer than all of the sums of a small network
+    if not tensors:
+        return True
+    total = torch.stack([t.sum().to(tensors[0].device) for t in tensors]).sum()
+    return cmath.isfinite(total.item()) or all(bool(t.isfinite().all()) for t in tensors)

@@ -206,6 +206,51 @@ def test_one_weight_that_is_not_finite_is_seen_and_huge_finite_ones_are_not_mist
     assert not all_finite([torch.tensor([math.inf]), torch.tensor([-math.inf])])
 
 
+class Holding(ImageClassifier):
+    """Holds what no loss looks at: a mask, as attention has, a frozen and a trained weight, and an average of its own."""
+
+    def __init__(self, spoil: str = "", k: int = 3) -> None:
+        super().__init__(linear(), learning_rate=0.1)
+        self.spoil, self.k = spoil, k
+        self.register_buffer("mask", torch.full((3, 3), -math.inf).triu(1))
+        self.register_buffer("average", torch.tensor(1.0))
+        self.register_buffer("complex", torch.ones(2, dtype=torch.complex64))
+        self.register_buffer("graph", torch.eye(3).to_sparse(), persistent=False)
+        self.frozen = nn.Parameter(torch.full((2,), math.nan), requires_grad=False)
+        self.spare = nn.Parameter(torch.tensor(math.nan if spoil == "made" else 1.0))
+
+    def on_train_batch_end(self, *args: Any) -> None:
+        if self.global_step == self.k:
+            with torch.no_grad():
+                if self.spoil in ("spare", "average", "complex"):
+                    getattr(self, self.spoil).fill_(math.nan)
+                if self.spoil == "data":
+                    self.spare.data = torch.tensor(math.inf)
+                if self.spoil == "replaced":
+                    self.average = torch.tensor(-math.inf)
+                if self.spoil == "removed":
+                    del self.average
+
+
+@pytest.mark.parametrize("spoil", ["spare", "average", "complex", "data", "replaced"])
+@pytest.mark.parametrize("k", [1, 5, 7, 10])
+def test_what_a_hook_spoils_between_batches_is_found_at_its_step_and_before_the_validation_after_it(spoil: str, k: int) -> None:
+    recorder = fit(Holding(spoil, k), [0, 2, 10])
+    assert recorder.record.nonfinite_at == k and recorder.record.step <= k + 1
+    assert recorder.record.curves["height"][-1] == (k, math.inf)
+    assert all(step < k for step, _ in recorder.record.curves.get("val_accuracy", []))
+
+
+def test_a_weight_that_is_made_not_finite_is_found_at_step_0() -> None:
+    recorder = fit(Holding("made"), [0, 10])
+    assert recorder.record.nonfinite_at == 0 and recorder.record.curves["height"] == [(0, math.inf)]
+
+
+@pytest.mark.parametrize("spoil", ["", "removed"])
+def test_masks_and_frozen_weights_that_never_were_finite_are_no_divergence(spoil: str) -> None:
+    assert fit(Holding(spoil), [0, 10]).record.nonfinite_at is None
+
+
 N, SMALL = 24, 4  # examples and batch size of what follows: six batches an epoch
 
 
