@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,7 @@ from loky import cpu_count
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import TrialState, create_trial
 
+from lightning_modules.checkpoint import checkpoint_file
 from studies.config import StudyConfig
 from studies.errors import FailedAlike
 from studies.fusing import Fusing
@@ -114,7 +115,7 @@ class Driver:
         if self._failures and not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
             raise FailedAlike(f"no run of the study finished, the last of {len(self._failures)}: {self._failures[-1]}")
 
-    @contextmanager
+    @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:
         """However it ends, no worker goes on, no trial is left running, and what was decided is kept."""
         try:
@@ -247,6 +248,7 @@ class Driver:
                 sys.audit("lr_study.write", "fused trial")
                 self.study.add_trial(trial)
             self._finished += 1
+            self._forget(given.job)
             self.on_run(self.study, self._finished, self.planned)
 
     def _store_failure(self, job: Job, trial: optuna.Trial, failure: Failure) -> None:
@@ -260,11 +262,20 @@ class Driver:
             return
         self._failures.append(failure.error)
         self._fail(trial, failure.error, failure.traceback)
+        self._forget(job)
         logger.warning("trial %d failed: %s", trial.number, failure.error)
         if Counter(self._failures[-EQUAL_FAILURES:])[failure.error] == EQUAL_FAILURES:
             raise FailedAlike(f"{EQUAL_FAILURES} runs in a row failed alike, so the study stopped: {failure.error}")
         self._finished += 1
         self.on_run(self.study, self._finished, self.planned)
+
+    def _forget(self, job: Job) -> None:
+        """What was told is stored: its checkpoint is of no use any more."""
+        if job.checkpoint is not None:
+            (rate, seed) = job.members[0]
+            checkpoint_file(job.checkpoint, rate, job.batch_size, seed).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # not empty: others are under way
+                job.checkpoint.rmdir()
 
     def _repeat(self, given: _Given, error: Exception) -> None:
         """What the worker that died was training comes next."""

@@ -25,8 +25,8 @@ PLAIN_SECONDS = 10.0  # between two plain lines, where there is no terminal
 
 
 class Progress:
-    """Shows finished and planned runs, time left and, of all but very large studies, verdicts so far, on stderr; plain lines when
-    that is no terminal.
+    """Shows finished and planned runs, time left and verdicts so far, these not of very large studies, on stderr; plain lines
+    when that is no terminal.
 
     Use as a context manager and pass it to ``run_study(on_run=...)``; against: as in ``classify``.
     """

@@ -15,10 +15,9 @@ import torch
 from studies.config import StudyConfig
 from studies.memory import keep_freed_memory
 from studies.user_folder import add_current_folder
-from studies.workers import Job, Outcome, failure_of, work
+from studies.workers import Job, Outcome, work
 from studies.workload import Workload
 
-LOCAL = "127.0.0.1"
 ANSWER = 10.0  # seconds within which a cluster must answer
 
 
@@ -98,11 +97,8 @@ class _Actor:
         return Workload.of_config(cloudpickle.loads(self._packed))
 
     def work(self, job: Job) -> Outcome:
-        """Train a job; what may fail at the first one comes back in words."""
-        try:
-            return work(self._workload, job)
-        except Exception as error:
-            return failure_of(error)
+        """Train a job."""
+        return work(lambda: self._workload, job)
 
 
 def _connected(address: str | None) -> tuple[Any, bool]:
@@ -115,7 +111,7 @@ def _connected(address: str | None) -> tuple[Any, bool]:
         return ray, False
     if address not in (None, "auto"):
         _require_answer(str(address))
-    here: dict[str, Any] = {"_node_ip_address": LOCAL, "include_dashboard": False} if address is None else {}
+    here: dict[str, Any] = {"include_dashboard": False} if address is None else {}
     try:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +20,7 @@ import cloudpickle
 import torch
 from loky import ProcessPoolExecutor
 
+from lightning_modules.checkpoint import CheckpointNotWritten
 from studies.fusing import Member, reason_of, train_fused
 from studies.memory import keep_freed_memory
 from studies.training import Run, train
@@ -54,18 +55,25 @@ class Failure:
 Outcome = list[Run] | Failure
 
 
-def work(workload: Workload, job: Job) -> Outcome:
-    """Train the members of a job; what the user's code raises comes back as words. KeyboardInterrupt is passed on."""
+def work(workload: Callable[[], Workload], job: Job) -> Outcome:
+    """Train the members of a job; what the user's code raises comes back as words.
+
+    workload: builds it, or has it.
+
+    Raises CheckpointNotWritten, which is not the module's fault; KeyboardInterrupt is passed on.
+    """
+    how: dict[str, Any] = {"batch_size": job.batch_size, "epochs": job.epochs}
     try:
         if job.fused:
-            return train_fused(workload, job.members, batch_size=job.batch_size, epochs=job.epochs)
-        return train(workload, job.members, batch_size=job.batch_size, epochs=job.epochs, folder=job.folder)
+            return train_fused(workload(), job.members, **how)
+        return train(workload(), job.members, **how, folder=job.folder, checkpoint=job.checkpoint)
+    except CheckpointNotWritten:
+        raise
     except Exception as error:
-        return failure_of(error)
+        return _failure(error)
 
 
-def failure_of(error: Exception) -> Failure:
-    """An exception that is being handled, in words."""
+def _failure(error: Exception) -> Failure:
     words = f"{type(error).__name__}: {error}"
     return Failure(words, traceback.format_exc(), reason_of(error), _out_of_memory(error))
 
@@ -95,7 +103,7 @@ class Here:
     def submit(self, job: Job) -> Future[Outcome]:
         """Train."""
         future: Future[Outcome] = Future()
-        future.set_result(work(self._workload, job))
+        future.set_result(work(lambda: self._workload, job))
         return future
 
     def close(self) -> None:
@@ -123,11 +131,11 @@ class Processes:
         """Hand a job to a free worker; the future raises BrokenExecutor when it dies."""
         free = next(index for index, last in enumerate(self._last) if last is None or last.done())
         try:
-            future: Future[Outcome] = self._pools[free].submit(_work_there, job)
+            future: Future[Outcome] = self._pools[free].submit(work, _workload, job)
         except BrokenExecutor:
             self._pools[free].shutdown(kill_workers=True)
             self._pools[free] = self._new()
-            future = self._pools[free].submit(_work_there, job)
+            future = self._pools[free].submit(work, _workload, job)
         self._last[free] = future
         return future
 
@@ -177,13 +185,6 @@ def _end_with(driver: int) -> None:
     while os.getppid() == driver:
         time.sleep(PARENT_CHECK)
     os._exit(1)
-
-
-def _work_there(job: Job) -> Outcome:
-    try:
-        return work(_workload(), job)
-    except Exception as error:
-        return failure_of(error)
 
 
 def _out_of_memory(error: Any) -> bool:

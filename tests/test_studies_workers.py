@@ -239,7 +239,7 @@ def test_what_a_job_raises_comes_back_in_words(tmp_path: Path, monkeypatch: pyte
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
     monkeypatch.setattr("studies.workers.train", broken)
-    failure = work(Workload.of(Net, Blobs), Job(((0.1, 0),), 8, 1, False, tmp_path))
+    failure = work(lambda: Workload.of(Net, Blobs), Job(((0.1, 0),), 8, 1, False, tmp_path))
     assert isinstance(failure, Failure) and failure.out_of_memory
     assert failure.error.startswith("RuntimeError: DefaultCPUAllocator") and "Traceback" in failure.traceback
 
