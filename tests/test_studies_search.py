@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
@@ -21,7 +22,8 @@ from optuna.trial import TrialState
 
 from reports import classify_cells
 from studies import FailedAlike, StudyConfig, StudyInUse, curves_table, load_study, run_study, runs_table
-from studies.storage import locked, storage_url
+from studies.database_url import storage_url
+from studies.lock import locked
 
 ROOT = Path(__file__).parents[1]
 HEAD = "import os, sys\nfrom lightning_modules import ImageClassifier\ncounts = {'steps': -2}\nclass Model(ImageClassifier):\n"
@@ -110,7 +112,7 @@ def test_other_settings_are_refused_with_the_difference(
 
 
 def test_study_of_something_else_is_refused(tmp_path: Path) -> None:
-    optuna.create_study(study_name="digits", storage=f"sqlite:///{tmp_path / 'studies.db'}")
+    optuna.create_study(study_name="digits", storage=f"sqlite:///{tmp_path / 'studies.db'}").ask()
     with pytest.raises(ValueError, match="name must be new or a study of this project, 'digits' was made by something else"):
         run_study(small(tmp_path))
 
@@ -125,9 +127,10 @@ def test_second_launch_is_refused_naming_the_process(tmp_path: Path) -> None:
     config = small(tmp_path)
     with (
         locked(storage_url(config.storage), "digits"),
+        ThreadPoolExecutor(1) as other_thread,
         pytest.raises(StudyInUse, match=f"study 'digits' is being worked on by process {os.getpid()} on"),
     ):
-        run_study(config)
+        other_thread.submit(run_study, config).result()
 
 
 def _complete(path: Path) -> int:
