@@ -78,7 +78,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         found = tables(storage_of(there))
         same = len(found[0]) == N_RUNS and equal(found, tables(storage_of(alone)))
     for name, outcome in tried.items():
-        print(f"stranger {name}: exit code {outcome.returncode}, {' '.join(outcome.stderr.split())[:300]}")
+        print(f"stranger {name}: exit code {outcome.returncode}, {outcome.stderr.strip().splitlines()[-1:]}")
     print(
         f"study: exit code {done.returncode}, trained on {len(hosts.found)} hosts, "
         f"tables {'equal' if same else 'DIFFER FROM'} those of a study trained in one process"
