@@ -190,11 +190,13 @@ def _lock_name(name: str) -> str:
 def _worked_on_by(url: str, name: str) -> str:
     """Who holds a study, "" when nobody does. Of an SQLite file by the note beside it: a launch meanwhile is not in the way."""
     if sqlite_path(url) is not None:
-        note = _beside(url, name, "holder")
-        who = note.read_text() if note.exists() else ""
+        try:
+            who = _beside(url, name, "holder").read_text()
+        except OSError:
+            return ""
         said = re.fullmatch(r"process (\d+) on (.+)", who)
         killed = said and said[2] == socket.gethostname() and not psutil.pid_exists(int(said[1]))
-        return "" if killed else who
+        return "" if killed else printable(who)
     try:
         with locked(url, _lock_name(name)):
             return ""

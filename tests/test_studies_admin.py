@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import sys
 import warnings
@@ -513,6 +514,21 @@ def test_study_that_is_worked_on_is_not_deleted(copied: Path, capsys: pytest.Cap
         assert call("delete", "digits", "--storage", str(copied), "--yes") == IN_USE
         assert f"study '{part}' is being worked on by process {pid} on " in capsys.readouterr().err
     assert len(load_study(str(copied), "digits").trials) == 3
+
+
+def test_name_that_is_worked_on_is_not_imported_to(given: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    storage = str(tmp_path / "studies.db")
+    with held(f"sqlite:///{storage}", "digits") as pid:
+        assert call("import", str(given / "digits.zip"), "--storage", storage) == IN_USE
+    assert f"study 'digits' is being worked on by process {pid} on " in capsys.readouterr().err
+
+
+def test_damaged_study_is_not_exported(copied: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with contextlib.closing(sqlite3.connect(copied)) as connection, connection:
+        connection.execute("UPDATE trial_params SET param_value = 0.04 WHERE param_name = 'learning_rate' AND trial_id = 1")
+    assert call("export", "digits", "--storage", str(copied), "--out", str(tmp_path / "x.zip")) == BAD_INPUT
+    assert "is damaged (trial 0 does not match its checksum)" in capsys.readouterr().err
+    assert not (tmp_path / "x.zip").exists()
 
 
 @pytest.mark.usefixtures("terminal")
