@@ -297,7 +297,7 @@ def compare_speed(options: dict[str, Any]) -> None:
     """Time all ways in turn; print Markdown tables and write them, and a row a turn as CSV."""
     import pandas as pd
 
-    from studies.storage import require_writable
+    from studies.places import require_writable
 
     repeats, root = count("repeats", options["repeats"]), options["data_root"]
     for name, known in (("works", WORKS), ("ways", WAYS)):
@@ -461,7 +461,7 @@ def compare_answers(options: dict[str, Any]) -> None:
         if name not in CASES:
             raise ValueError(f"cases must be of {', '.join(CASES)}, got {name!r}")
     if options["csv"] is not None:
-        from studies.storage import require_writable
+        from studies.places import require_writable
 
         require_writable(Path(options["csv"]).parent, "csv")
     rows = pd.concat([suggestions(name, CASES[name], n_fresh) for name in options["cases"]], ignore_index=True)
@@ -552,7 +552,7 @@ def measure_reports(options: dict[str, Any]) -> None:
     if options["part"] is not None and options["folder"] is None:
         raise ValueError(f"folder must be given where one part is done alone, got none for {options['part']!r}")
     if options["folder"] is not None:
-        from studies.storage import require_writable
+        from studies.places import require_writable
 
         require_writable(Path(options["folder"]), "folder")
     if options["part"] is not None:

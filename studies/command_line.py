@@ -7,20 +7,24 @@ import re
 import sys
 import traceback
 from argparse import HelpFormatter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from jsonargparse import ArgumentError, ArgumentParser, get_loader
+from jsonargparse import ArgumentError, ArgumentParser, set_loader
 from yaml import YAMLError
 
 from studies.config import nearest
 from studies.config_file import CLASSES, merge, normalise, read_options, require_classes
-from studies.errors import FailedAlike, StudyInUse
+from studies.errors import FailedAlike, StorageAway, StudyInUse
 from studies.user_folder import add_current_folder
+from studies.yaml_loader import MOST_DEEP, load_yaml
 
 NOT_OPTIONS = ("help", "print_config", "print_shtab", "subcommand")
 DOTTED = (*CLASSES, "trainer")
+PLAIN_YAML = "plain yaml"  # our loader, by the name that a parser knows it by
+GO_ON = "what finished is kept, and the same command goes on from there"
+MOST_SAID = 2_000  # characters of a sentence; what came may be a whole file
 FAILED = 1  # exit codes: the module failed, or we did,
 BAD_INPUT = 2  # the caller's mistake,
 IN_USE = 3  # another process has the study,
@@ -33,8 +37,14 @@ def make_parser(description: str | None = None, command: str = "") -> ArgumentPa
     command: of ``lr-study``, which its help names when it was called so.
     """
     name = f"lr-study {command}" if Path(sys.argv[0]).stem == "lr-study" else None
+    set_loader(PLAIN_YAML, load_yaml, (YAMLError,))
     return ArgumentParser(
-        prog=name, description=description, exit_on_error=False, allow_abbrev=False, formatter_class=HelpFormatter
+        prog=name,
+        description=description,
+        exit_on_error=False,
+        allow_abbrev=False,
+        formatter_class=HelpFormatter,
+        parser_mode=PLAIN_YAML,
     )
 
 
@@ -67,9 +77,11 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
             del flags["config"]
             said = functools.reduce(merge, [*map(read_options, files), normalise(flags)])
             require_classes(said)
-            options = parser.parse_object({key: value for key, value in said.items() if key not in DOTTED}).as_dict()
+            _require_known(said, parser)
+            typed = {action.dest for action in parser._actions if getattr(action, "_typehint", Any) is not Any}
+            options = parser.parse_object({key: value for key, value in said.items() if key in typed}).as_dict()
             del options["config"]
-            options |= {key: said[key] for key in DOTTED if key in said}  # the parser would import them and add defaults
+            options |= {key: value for key, value in said.items() if key not in typed}
     except ArgumentError as error:
         raise ValueError(_sentence(str(error), parser)) from error
     for path, value in dotted:
@@ -92,23 +104,49 @@ def run(main: Callable[[], int], name: str) -> int:
         code, sentence = BAD_INPUT, " ".join(str(error).split())
     except RuntimeError as error:
         code, sentence = IN_USE if isinstance(error, StudyInUse) else FAILED, str(error)
-    print(f"{name}: {sentence}", file=sys.stderr)
+    print(f"{name}: {_shown(sentence)}", file=sys.stderr)
     return code
 
 
-def fail_at_work(error: Exception, places: str) -> int:
-    """The exit code of an error met after all checks of what a person gave: no mistake of theirs, so it keeps its traceback.
+def _shown(sentence: str) -> str:
+    """A sentence that a terminal shows as it is: what came with it may be long, or hold characters that move the cursor."""
+    short = sentence if len(sentence) <= MOST_SAID else f"{sentence[:MOST_SAID]}..."
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in short)
+
+
+def fail_at_work(error: Exception, *, folder: str, storage: str, checked: bool = True) -> int:
+    """The exit code of an error met at work, which is no mistake of the person's and keeps its traceback.
 
     What has its sentence is raised instead: a study in use, a module that fails alike in run after run, and a file or database
-    that could not be written, such as on a full disk. places: where we write, for an error that does not say.
+    that could not be written, such as on a full disk.
+
+    Args:
+        error: what was raised.
+        folder: where we write files, for an error that does not say.
+        storage: the database, which its errors do not say.
+        checked: whether what a person gave had passed all checks; where not, the error is raised for ``run`` to tell.
     """
-    if isinstance(error, (StudyInUse, FailedAlike)):
+    if isinstance(error, (StudyInUse, FailedAlike, StorageAway)):
+        raise error
+    full = _database_failure(error)
+    if full is not None:
+        raise RuntimeError(f"storage {storage!r} could not be read or written: {full}; {GO_ON}") from error
+    if not checked:
         raise error
     if isinstance(error, OSError):
-        where = "" if error.filename else f" (in {places})"
-        raise RuntimeError(f"{error}{where}") from error
+        where = "" if error.filename else f" (in {folder} or {storage})"
+        raise RuntimeError(f"{error}{where}; {GO_ON}") from error
     traceback.print_exception(error)
     return FAILED
+
+
+def _database_failure(error: BaseException | None) -> BaseException | None:
+    """What a database said when it could not do its work, where an error of SQLAlchemy or Optuna stands for that."""
+    from sqlalchemy.exc import OperationalError
+
+    while error is not None and not isinstance(error, OperationalError):
+        error = error.__cause__
+    return error and error.orig
 
 
 def _split(argv: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]:
@@ -130,13 +168,17 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]
         if not keys or owner.replace("-", "_") not in DOTTED:
             plain.append("--" + ".".join([owner.replace("_", "-"), *keys]) + equals + given)
             continue
+        if len(keys) > MOST_DEEP:
+            raise ValueError(f"--{owner} must be followed by at most {MOST_DEEP} names, got {len(keys)}")
         text = given if equals else next(arguments, None)
         if text is None:
             raise ValueError(f"{flag} must be followed by a value, got none")
         try:
-            value = get_loader("yaml")(text)  # as in the configuration file, where 1e-3 is a number
+            value = load_yaml(text)  # as in the configuration file, where 1e-3 is a number
         except YAMLError as error:
-            raise ValueError(f"{flag} must be followed by a YAML value such as 0.9 or [128,64], got {text!r}") from error
+            raise ValueError(
+                f"{flag} must be followed by a YAML value such as 0.9 or [128,64], got {text!r}: {error}"
+            ) from error
         dotted.append(([owner.replace("-", "_"), *(key for key in keys if key != "init_args")], value))
     return plain, dotted
 
@@ -158,10 +200,23 @@ def _sentence(message: str, parser: ArgumentParser) -> str:
     unknown = re.match(r"Option '([^']+)' is not accepted|unrecognized arguments: --([\w.-]+)", line)
     if not unknown:
         return line
-    key = (unknown[1] or unknown[2]).replace("-", "_")
+    return _unknown((unknown[1] or unknown[2]).replace("-", "_"), parser)
+
+
+def _require_known(options: Mapping[Any, Any], parser: ArgumentParser) -> None:
+    """Raise ValueError for an option of a file that the parser does not have; it would pass over one that holds nothing."""
+    for key in options:
+        if key not in _known(parser):
+            raise ValueError(_unknown(key, parser))
+
+
+def _unknown(key: Any, parser: ArgumentParser) -> str:
+    return f"option {key!r} is not known{nearest(str(key), _known(parser))}"
+
+
+def _known(parser: ArgumentParser) -> list[str]:
     parsers = [
         parser,
         *(sub for action in parser._actions for sub in (getattr(action, "_name_parser_map", None) or {}).values()),
     ]
-    known = [str(action.dest) for each in parsers for action in each._actions if action.dest not in NOT_OPTIONS]
-    return f"option {key!r} is not known{nearest(key, known)}"
+    return [str(action.dest) for each in parsers for action in each._actions if action.dest not in NOT_OPTIONS]

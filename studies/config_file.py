@@ -84,9 +84,11 @@ def merge(low: Mapping[str, Any], high: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def require_classes(options: Mapping[str, Any]) -> None:
-    """Raise ValueError for arguments without a class, as LightningCLI writes them where the script fixes the class."""
+    """Raise ValueError for what names no class, such as arguments alone: LightningCLI writes them where the class is fixed."""
     for key, (_, example) in CLASSES.items():
-        value = options.get(key)
+        value = options.get(key, example)
+        if not isinstance(value, (str, Mapping)):
+            raise ValueError(f"{key} must be a class such as {example}, or class_path and init_args, got {value!r}")
         if isinstance(value, Mapping) and _is_bare(value):
             raise ValueError(
                 f"{key} must name its class: the file gives arguments alone ({', '.join(map(str, value))}), as LightningCLI "

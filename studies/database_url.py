@@ -11,7 +11,7 @@ POSTGRES = "postgresql+psycopg://"  # psycopg 3; without a driver in its name SQ
 
 def storage_url(storage: str) -> str:
     """The URL of a storage; a bare path means an SQLite file."""
-    if not isinstance(storage, str) or not storage.strip():
+    if not isinstance(storage, str) or not storage.strip() or "\0" in storage:
         raise ValueError(f"storage must be an SQLite file or a URL such as postgresql://host/name, got {storage!r}")
     if storage in ("sqlite://", SQLITE) or ":memory:" in storage:
         raise ValueError(f"storage must be a file when it is SQLite, a database in memory would be lost, got {storage!r}")

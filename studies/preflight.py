@@ -17,6 +17,7 @@ from torch import Tensor
 from lightning_modules.learning_rate import LearningRate
 from lightning_modules.recorder import Recorder, metric_name
 from lightning_modules.user_code import is_ours, last_line_of, where
+from studies.trainers import build_trainer
 from studies.training import ASIDE, fit, fixed_of
 from studies.workload import Workload
 
@@ -41,6 +42,8 @@ def preflight(workload: Workload, *, learning_rates: Sequence[float], batch_size
     Raises ValueError for whatever would spoil every run of the study: no differentiable loss, weights that do not move, a
     learning rate or batch size without effect, a metric to monitor that is not logged, and what the user's code raises.
     """
+    replaced = {name: value for name, value in workload.trainer.items() if name in ONE_BATCH and name != "logger"}
+    build_trainer(replaced, epochs=1)  # which one batch is tried without
     rate = math.sqrt(min(learning_rates) * max(learning_rates))
     largest, smallest = max(batch_sizes), min(batch_sizes)
     with _in_one_sentence():

@@ -16,11 +16,15 @@ from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
 from reports.self_check import rates_to_check
+from studies.checksums import verified_trials, write_configuration
 from studies.config import StudyConfig
+from studies.door import check_door
 from studies.driver import Driver, OnRun, close_orphans
+from studies.lock import locked
 from studies.next_run import OPTIONS, given_options
+from studies.places import check_storage
 from studies.preflight import preflight
-from studies.storage import check_storage, locked, open_storage, require_writable, self_check_name
+from studies.storage import open_storage, self_check_name
 from studies.tables import CONFIGURATION
 from studies.training import fixed_of
 from studies.workload import Workload
@@ -45,9 +49,7 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
     """
     assert config.name is not None
     workload = Workload.of_config(config)
-    url = check_storage(config.storage)
-    if out is not None:
-        require_writable(Path(out), "out")
+    url = check_door(config, out)
     preflight(workload, learning_rates=config.learning_rate, batch_sizes=_batch_sizes(config), seed=config.seed_values[0])
     with locked(url, config.name):
         study = _open_study(url, config.name, configuration(config, workload))
@@ -124,21 +126,21 @@ def _open_study(url: str, name: str, wanted: dict[str, Any]) -> optuna.Study:
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = open_storage(url)
     known = {summary.study_name for summary in storage.get_all_studies()}
+    direction: Literal["maximize", "minimize"] = "maximize" if wanted.get("mode") == "max" else "minimize"
     if name not in known:
-        direction: Literal["maximize", "minimize"] = "maximize" if wanted.get("mode") == "max" else "minimize"
         study = optuna.create_study(study_name=name, storage=storage, pruner=NopPruner(), direction=direction)
-        study.set_user_attr(CONFIGURATION, wanted)
+        write_configuration(study, wanted)
         return study
     study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
-    stored = study.user_attrs.get(CONFIGURATION)
+    nothing = not verified_trials(study) and not study.user_attrs and study.direction.name == direction.upper()
+    stored = study.user_attrs.get(CONFIGURATION, wanted if nothing else None)  # killed before its configuration was written
     if stored is None:
         raise ValueError(f"name must be new or a study of this project, {name!r} was made by something else")
     grown = stored | {"seeds": wanted["seeds"]} if wanted["seeds"] > stored["seeds"] else stored
     if grown != wanted:
         differences = _differences(stored, wanted)
         raise ValueError(f"study {name!r} exists with other settings ({differences}): give another name")
-    if grown != stored:
-        study.set_user_attr(CONFIGURATION, wanted)
+    write_configuration(study, wanted)
     close_orphans(study, "the process ended before the run did")
     return study
 

@@ -105,7 +105,7 @@ def full_spec(kind: str, spec: Spec | None, known: Sequence[str], *, default: st
     path = default if given.get("class_path") is None else given["class_path"]
     if path in known:
         path = f"lightning_modules.{path}"
-    if not isinstance(path, str) or "." not in path:
+    if not isinstance(path, str) or "." not in path or path.startswith("."):
         names = f"one of {', '.join(known)} or " if known else ""
         raise ValueError(f"{kind} must be {names}an import path such as my_package.MyClass, got {path!r}")
     return {"class_path": path, "init_args": copy.deepcopy(dict(given.get("init_args") or {}))}
@@ -120,17 +120,20 @@ def load_class(kind: str, path: str) -> type:
         raise ValueError(f"{kind} {path!r} could not be imported: {error}") from error
     if not isinstance(found, type):
         raise ValueError(f"{kind} must be a class, {path!r} is {type(found).__name__}")
+    try:
+        inspect.signature(found)
+    except ValueError as error:  # of one that is written in C
+        raise ValueError(f"{kind} must be a class whose arguments are known, {path!r} is built in") from error
     return found
 
 
 def check_arguments(kind: str, spec: Mapping[str, Any]) -> None:
     """Raise ValueError for an argument the class of a spec does not have."""
     parameters = inspect.signature(load_class(kind, spec["class_path"])).parameters
-    if any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values()):
-        return
+    takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for name in spec["init_args"]:
-        if name not in parameters:
-            raise ValueError(f"{kind} {class_name(spec)} has no argument {name!r}{nearest(name, list(parameters))}")
+        if not isinstance(name, str) or not (takes_any or name in parameters):
+            raise ValueError(f"{kind} {class_name(spec)} has no argument {name!r}{nearest(str(name), list(parameters))}")
 
 
 def package_of(kind: type, base_name: str = "LightningModule") -> str:

@@ -14,7 +14,7 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-from studies.config import LENGTHS, nearest
+from studies.config import LENGTHS, count, nearest
 from studies.sources import PACKAGES, Source, full_spec, load_class, spec_source
 
 # Everything Lightning does by default that costs time or disk and gives a short run nothing.
@@ -40,16 +40,20 @@ def check_trainer(options: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {}
     for name, value in options.items():
         if name not in parameters:
-            raise ValueError(f"trainer has no option {name!r}{nearest(name, list(parameters))}")
+            raise ValueError(f"trainer has no option {name!r}{nearest(str(name), list(parameters))}")
         if value is None or value == parameters[name].default or (name, value) == ("max_steps", -1):
             continue
         if name in REFUSED and value:
             raise ValueError(f"trainer.{name} cannot be set: {REFUSED[name]}")
         chosen[name] = value
-    for name in ("callbacks", "logger"):
+    if "accumulate_grad_batches" in chosen:
+        chosen["accumulate_grad_batches"] = count("trainer.accumulate_grad_batches", chosen["accumulate_grad_batches"])
+    for name, base in (("callbacks", "Callback"), ("logger", "Logger")):
         for spec in _listed(chosen.get(name)):
             if isinstance(spec, (str, Mapping)):
                 _spec(name, spec)
+            elif not _is(spec, base) and spec is not True:
+                raise ValueError(f"trainer.{name} must be a {base}, its import path or spec, got {spec!r}")
     return chosen
 
 

@@ -277,9 +277,16 @@ def _torch_spec(kind: str, spec: Spec | None, package: str) -> dict[str, Any] | 
 
 def _configure(model: pl.LightningModule, optimizer: dict[str, Any], lr_scheduler: dict[str, Any] | None) -> Any:
     """What ``configure_optimizers`` returns under LightningCLI."""
-    made = load_class("optimizer", optimizer["class_path"])(model.parameters(), **optimizer["init_args"])
+    made = _made("optimizer", optimizer, model.parameters())
     if lr_scheduler is None:
         return made
-    scheduler = load_class("lr_scheduler", lr_scheduler["class_path"])(made, **lr_scheduler["init_args"])
+    scheduler = _made("lr_scheduler", lr_scheduler, made)
     monitor = {"monitor": scheduler.monitor} if hasattr(scheduler, "monitor") else {}
     return {"optimizer": made, "lr_scheduler": {"scheduler": scheduler, **monitor}}
+
+
+def _made(kind: str, spec: Mapping[str, Any], first: Any) -> Any:
+    try:
+        return load_class(kind, spec["class_path"])(first, **spec["init_args"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{kind} {class_name(spec)} was refused: {error}") from error

@@ -10,6 +10,7 @@ from yaml.constructor import ConstructorError
 
 MOST_DEEP = 50  # lists and mappings inside each other; a configuration has about ten
 MOST_REPEATED = 10_000  # values that aliases may add: ten lines of aliases can stand for billions
+MERGE = "tag:yaml.org,2002:merge"
 TIMESTAMP = "tag:yaml.org,2002:timestamp"  # a date is no value of any option, so it is text
 
 
@@ -103,6 +104,9 @@ def _require_keys_once(node: yaml.Node, seen: set[int]) -> None:
             if said in lines:
                 raise _refusal(f"key {key.value!r} stands twice, first in line {lines[said]}, again", key)
             lines[said] = key.start_mark.line + 1
+        for key, value in node.value:  # more PyYAML 6.0.4 mixes up, without a word
+            if key.tag == MERGE and (not isinstance(value, yaml.MappingNode) or MERGE in [k.tag for k, _ in value.value]):
+                raise _refusal("a merge key (<<) must name one mapping, which has none itself,", key)
         inside = [part for pair in node.value for part in pair]
     for part in inside:
         _require_keys_once(part, seen)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 
@@ -14,7 +17,7 @@ import pytest
 
 import studies
 from studies.command_line import BAD_INPUT, FAILED, IN_USE, run
-from studies.storage import locked
+from studies.lock import locked
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--learning-rate 0.03 10 --points 3 --batch-size 256 --seeds 1 --epochs 2".split()
@@ -34,6 +37,16 @@ def script(name: str) -> ModuleType:
 def call(name: str, *argv: str) -> int:
     module = script(name)
     return run(lambda: module.main(list(argv)), name)
+
+
+@contextlib.contextmanager
+def held(name: str) -> Iterator[None]:
+    """Another thread holds the study; this one could take it again."""
+    with ThreadPoolExecutor(1) as thread:
+        lock = locked("sqlite:///outputs/studies.db", name)
+        thread.submit(lock.__enter__).result()
+        yield
+        thread.submit(lock.__exit__, None, None, None).result()
 
 
 @pytest.fixture(autouse=True)
@@ -100,7 +113,7 @@ def test_launch_of_a_held_study_has_its_own_exit_code(
     launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(launched)
-    with locked("sqlite:///outputs/studies.db", "digits"):
+    with held("digits"):
         assert call("launch_study", *SMALL) == IN_USE
     assert capsys.readouterr().err.startswith("launch_study: study 'digits' is being worked on by process ")
 
@@ -392,8 +405,8 @@ def test_error_of_ours_between_two_runs_keeps_its_traceback(
 @pytest.mark.parametrize(
     ("error", "sentence"),
     [
-        (OSError(28, "No space left on device"), "No space left on device (in outputs/digits or outputs/studies.db)"),
-        (OSError(28, "No space left on device", "outputs/x.csv"), "No space left on device: 'outputs/x.csv'"),
+        (OSError(28, "No space left on device"), "No space left on device (in outputs/digits or outputs/studies.db);"),
+        (OSError(28, "No space left on device", "outputs/x.csv"), "No space left on device: 'outputs/x.csv';"),
     ],
     ids=["nameless", "named"],
 )
@@ -406,7 +419,8 @@ def test_full_disk_is_one_sentence_that_names_the_place(
     monkeypatch.chdir(launched)
     monkeypatch.setattr("studies.tables.write_report", full)
     assert call("launch_study", *SMALL) == FAILED
-    assert capsys.readouterr().err.endswith(f"\nlaunch_study: [Errno 28] {sentence}\n")
+    kept = "what finished is kept, and the same command goes on from there"
+    assert capsys.readouterr().err.endswith(f"\nlaunch_study: [Errno 28] {sentence} {kept}\n")
 
 
 def test_module_that_fails_alike_is_one_sentence(
@@ -428,7 +442,7 @@ def test_self_check_that_is_held_has_the_exit_code_of_a_study_in_use(
     launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(launched)
-    with locked("sqlite:///outputs/studies.db", "digits.self-check"):
+    with held("digits.self-check"):
         assert call("launch_study", *SMALL, "--self-check", "2") == IN_USE
     assert "launch_study: study 'digits.self-check' is being worked on by process " in capsys.readouterr().err
 

@@ -18,8 +18,9 @@ from filelock import FileLock
 from studies import StudyInUse, load_study
 from studies.database_url import storage_url
 from studies.lock import locked
+from studies.places import check_storage, require_writable
 from studies.snapshot import open_to_read
-from studies.storage import check_storage, open_storage, require_writable
+from studies.storage import open_storage
 
 HOLD = """import sys
 from studies.lock import locked

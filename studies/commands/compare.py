@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.command_line import add_thresholds, fail_at_work, make_parser, parse
+from studies.database_url import shown
 
 NOT_GOOD = 4  # exit code of --require-good; the others are in ``studies.command_line``
 STORAGE = "outputs/studies.db"
@@ -42,27 +43,32 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = choose_studies(options["studies"])
     labels = label_studies(chosen, options["labels"])
     from reports import Thresholds
-    from reports.comparison import compare, find_not_good
-    from reports.comparison_answers import summarize
-    from reports.comparison_folder import write_comparison
     from studies.config import folder_name
-    from studies.storage import load_study, require_writable
-    from studies.tables import judge_study
+    from studies.places import require_writable
+    from studies.storage import load_study
 
     thresholds = Thresholds(tau=options["tau"], rho=options["rho"], target_loss=options["target_loss"])
     studies = {label: load_study(storage, name) for label, (storage, name) in zip(labels, chosen, strict=True)}
     folder = Path(options["out"]) / folder_name("-".join(["compare", *labels]).replace("(", "").replace(")", ""))
     require_writable(folder, "out")
+
+    # figures: seconds, so only once the places are known
+    from reports.comparison import compare, find_not_good
+    from reports.comparison_answers import summarize
+    from reports.comparison_folder import write_comparison
+    from studies.tables import judge_study
+
+    storages = ", ".join(dict.fromkeys(shown(storage) for storage, _ in chosen))
     try:
         judged = {label: judge_study(study, thresholds) for label, study in studies.items()}
     except Exception as error:
-        return fail_at_work(error, str(folder))
+        return fail_at_work(error, folder=str(folder), storage=storages)
     comparison = compare(judged, {label: _configuration(study.user_attrs) for label, study in studies.items()})
     failures = find_not_good(comparison) if options["require_good"] else []
     try:
         page = write_comparison(comparison, judged, folder)
     except Exception as error:
-        return fail_at_work(error, str(folder))
+        return fail_at_work(error, folder=str(folder), storage=storages)
     print(*summarize(comparison), f"comparison: {page}", sep="\n")
     print("".join(f"not good: {failure}\n" for failure in failures), end="", file=sys.stderr)
     return NOT_GOOD if failures else 0
@@ -87,12 +93,12 @@ def choose_studies(words: Sequence[str]) -> list[tuple[str, str]]:
             chosen.append((storage, word))
             used = True
     if not used:
-        raise ValueError(f"a storage must be followed by names of its studies, {storage!r} is not")
+        raise ValueError(f"a storage must be followed by names of its studies, {shown(storage)!r} is not")
     if len(chosen) < 2:
         raise ValueError(f"studies must be at least two to compare, got {', '.join(name for _, name in chosen)}")
     same = [study for k, study in enumerate(chosen) if _resolved(study) in map(_resolved, chosen[:k])]
     if same:
-        raise ValueError(f"studies must differ, {same[0][1]!r} in {same[0][0]!r} was given twice")
+        raise ValueError(f"studies must differ, {same[0][1]!r} in {shown(same[0][0])!r} was given twice")
     return chosen
 
 
@@ -112,7 +118,8 @@ def label_studies(chosen: Sequence[tuple[str, str]], labels: Sequence[str] | Non
     names = [name for _, name in chosen]
     if labels is not None and len(labels) != len(chosen):
         raise ValueError(f"labels must be one a study, got {len(labels)} for {len(chosen)} studies")
-    found = list(labels or (name if names.count(name) == 1 else f"{name} ({Path(place).stem})" for place, name in chosen))
+    short = {place: Path(place.partition("?")[0]).stem for place, _ in chosen}  # of a URL the database
+    found = list(labels or (name if names.count(name) == 1 else f"{name} ({short[place]})" for place, name in chosen))
     twice = [label for label in found if found.count(label) > 1]
     if twice:
         raise ValueError(f"labels must tell the studies apart, got {twice[0]!r} twice: give --labels")

@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 0 <= options["port"] <= 65535:
         raise ValueError(f"port must be between 0 and 65535, got {options['port']}")
     from studies.local_server import listen, never_empty, refuse_strangers
-    from studies.storage import check_storage
+    from studies.places import check_storage
 
     url = check_storage(options["storage"], must_exist=True)
     with listen(options["port"]) as server, _until_ended():

@@ -48,15 +48,20 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"loss_column belongs to --run FILE.csv, got {options['loss_column']!r} alone")
     from reports import Thresholds
     from studies.config import count, folder_name
-    from studies.progress import print_answer
-    from studies.storage import load_study, require_writable
-    from studies.tables import judge_study, report_study
+    from studies.database_url import shown
+    from studies.places import require_writable
+    from studies.storage import load_study
 
     thresholds = Thresholds(tau=options["tau"], rho=options["rho"], target_loss=options["target_loss"])
     batch_size = None if landscape in (None, AUTO) else count("landscape", landscape)
     study = load_study(options["storage"], options["name"])
     folder = Path(options["out"]) / folder_name(options["name"])
     require_writable(folder, "out")
+
+    # figures: seconds, so only once the places are known
+    from studies.progress import print_answer
+    from studies.tables import judge_study, report_study
+
     at_work = landscape is None
 
     def begin(cost: str) -> None:  # first called when the study was checked and is about to be trained again
@@ -80,7 +85,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted: the study and its report are as they were", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        if not at_work:
-            raise
-        return fail_at_work(error, str(folder))
+        return fail_at_work(error, folder=str(folder), storage=shown(options["storage"]), checked=at_work)
     return 0
