@@ -36,6 +36,11 @@ def run_checksum(params: Mapping[str, Any], value: float | None, attributes: Map
     return _crc([numbers, read])
 
 
+def failure(params: Mapping[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """The attributes of a trial that failed, its error among them, with their checksum."""
+    return {**attributes, CHECKSUM: run_checksum(params, None, attributes)}
+
+
 def write_configuration(study: optuna.Study, wanted: Mapping[str, Any]) -> None:
     """Store what a study is; its checksum first, beside that of what it was, so that one is right whenever this is killed."""
     stored, known = study.user_attrs.get(CONFIGURATION), _known(study)
@@ -58,7 +63,7 @@ def verified_trials(study: optuna.Study) -> list[FrozenTrial]:
     except (SQLAlchemyError, StorageInternalError, StorageAway):  # which says nothing of what is stored
         raise
     except Exception as error:  # whatever Optuna comes upon in what it did not write
-        fault = f"it cannot be read, {type(error).__name__}: {error}"
+        fault = f"it cannot be read, {type(error).__name__}: {' '.join(str(error).split())}"
     if fault:
         engine = getattr(getattr(study._storage, "_backend", None), "engine", None)
         place = f" in {engine.url.database!r}" if engine else ""

@@ -12,6 +12,7 @@ from sqlalchemy.engine import URL
 
 HEADER = b"SQLite format 3\x00"
 TABLES = {"alembic_version", *BaseModel.metadata.tables}  # of Optuna
+VERSIONS = {"alembic_version", "version_info"}  # a row each, which Optuna would write if it were not there
 SECONDS = 60  # how long to wait for a writer that has locked the file; in write-ahead mode nobody does
 MISNUMBERED = "SELECT 1 FROM trials GROUP BY study_id HAVING max(number) >= count(*) OR count(DISTINCT number) < count(*)"
 
@@ -41,7 +42,7 @@ def check_database(path: Path) -> None:
             connection.execute("BEGIN")  # one state of the file for all that follows
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             fault = _fault(connection, tables) if TABLES & tables else ""
-        except sqlite3.DatabaseError as error:
+        except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             tables, fault = TABLES, str(error)
     if not TABLES & tables:
         raise ValueError(f"storage {str(path)!r} is a database of something else: give another file")
@@ -61,6 +62,9 @@ def _fault(connection: sqlite3.Connection, tables: set[str]) -> str:
     for table in TABLES & tables:
         for _ in connection.execute(f"SELECT * FROM {table}"):  # raises where text is not text
             pass
+    for table in VERSIONS & tables:
+        if connection.execute(f"SELECT 1 FROM {table}").fetchone() is None:
+            return f"{table} is empty"
     return "trials are missing or twice there" if connection.execute(MISNUMBERED).fetchone() else ""
 
 
@@ -74,7 +78,7 @@ def _open_with_optuna(path: Path) -> None:
     except RuntimeError as error:  # its sentence says which command upgrades the file
         raise ValueError(f"storage {str(path)!r} is of another version of Optuna: {error}") from error
     except Exception as error:  # whatever Optuna comes upon in what it did not write
-        raise _damaged(path, f"{type(error).__name__}: {error}") from error
+        raise _damaged(path, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
 def _damaged(path: Path, fault: str) -> ValueError:
