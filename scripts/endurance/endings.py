@@ -29,14 +29,14 @@ from lightning_modules import Parabola
 
 class Culprit(Parabola):
     def training_step(self, batch, batch_idx):
-        if 2 < self.learning_rate < 5:  # neither the lowest nor the highest, which are tried before anything is trained
+        if 2 < self.learning_rate < 5 and len(batch[0]) == 4:  # not what is tried before anything is trained: lowest and highest
             exec(os.environ.get("CULPRIT", ""))
         time.sleep(float(os.environ.get("PAUSE", "0")))
         return super().training_step(batch, batch_idx)
 """
 PAUSE = "0.03"  # seconds a step: a study of 240 steps can be met in its middle
 STORED = 3  # runs, when a signal is sent
-PATIENCE = 120.0  # seconds an ending may take, the start of the launch and of its workers included
+PATIENCE = 600.0  # seconds, for what takes some twenty: two runs end three workers each, which start anew
 
 Send = Callable[[subprocess.Popen[bytes]], None]
 
