@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 
@@ -17,6 +18,7 @@ import pytest
 from sqlalchemy import event
 from yaml import YAMLError
 
+from lightning_modules.checkpoint import CheckpointNotWritten
 from studies import StudyConfig, run_study
 from studies.command_line import FAILED, fail_at_work, run
 from studies.commands.launch import main, parse_args
@@ -252,6 +254,26 @@ def _refused(write: Callable[[], object], reason: str, capsys: pytest.CaptureFix
             f"launch: storage 'outputs/studies.db' could not be read or written: {reason};"
             " what finished is kept, and the same command goes on from there\n"
         )
+
+
+def test_full_disk_and_checkpoint_that_was_not_written_name_their_place(capsys: pytest.CaptureFixture[str]) -> None:
+    def work(write: Callable[[], object]) -> int:
+        try:
+            write()
+        except OSError as error:
+            return fail_at_work(error, folder="outputs/mine", storage="outputs/studies.db")
+        return 0
+
+    def not_written() -> None:
+        raise CheckpointNotWritten(28, "No space left on device", "outputs/mine/checkpoints/0.ckpt")
+
+    for write, place in (
+        (lambda: Path("/dev/full").write_text("x"), "No space left on device (in outputs/mine or outputs/studies.db);"),
+        (not_written, "No space left on device: 'outputs/mine/checkpoints/0.ckpt';"),
+    ):
+        assert run(partial(work, write), "launch") == FAILED
+        said = capsys.readouterr().err
+        assert said == f"launch: [Errno 28] {place} what finished is kept, and the same command goes on from there\n"
 
 
 def test_mistake_in_our_sql_keeps_its_traceback(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

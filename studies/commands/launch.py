@@ -44,7 +44,7 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--trials", None, "N", "runs in all for tpe, random, qmc (default: as many as the grid has)"),
     ("--workers", "auto", "auto|N", "processes that train (default: auto, one a core where that is worth their start)"),
     ("--engine", "processes", "processes|ray", "where runs are trained: on this machine, or by Ray on a cluster (extra ray)"),
-    ("--ray-address", None, "HOST:PORT", "Ray's cluster, auto for one started on this machine (default: one for the study alone)"),
+    ("--ray-address", None, "HOST:PORT", "Ray's cluster, auto for one on this machine (default: one for the study alone)"),
     ("--num-cpus", None, "N", "processors of each Ray actor (default: 1)"),
     ("--num-gpus", None, "N", "GPUs of each Ray actor, 0.5 shares one (default: 0)"),
     ("--storage", "outputs/studies.db", "FILE", "SQLite file or database URL (default: outputs/studies.db)"),
@@ -78,11 +78,10 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing, print the answer, write the report."""
     options = parse_args(argv)
-    from reports import Thresholds
     from studies import StudyConfig
     from studies.config import count
 
-    thresholds = Thresholds(**{name: options.pop(name) for name in ("tau", "rho", "target_loss")})
+    chosen = {name: options.pop(name) for name in ("tau", "rho", "target_loss")}
     out, fresh_seeds = options.pop("out"), options.pop("self_check")
     if not isinstance(out, str) or not out.strip() or "\0" in out:
         raise ValueError(f"out must be a folder, got {out!r}")
@@ -93,7 +92,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from studies.door import entered
 
     with entered(config, folder):
-        return _study(config, folder, thresholds, fresh_seeds)
+        from reports import Thresholds  # pandas
+
+        return _study(config, folder, Thresholds(**chosen), fresh_seeds)
 
 
 def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seeds: int | None) -> int:
