@@ -231,7 +231,9 @@ class Fused(pl.LightningModule):
             for index, batch in enumerate(self._probe):
                 losses, logged = self._vectorised("training_step", batch, index, None, "same")
                 values = self._sign * logged[self._monitor] if self._monitor in logged else losses
-                totals += values * n_examples(batch)
+                totals = totals + values * n_examples(
+                    batch
+                )  # not in place: double where the losses are, which single overflows
                 count += n_examples(batch)
         heights = (totals / count).tolist()
         for place, member in enumerate(self.alive):

@@ -29,7 +29,9 @@ class StackedSGD(Optimizer):
         for k, group in enumerate(self.param_groups):
             group |= {name: value for name, value in self.members[0].param_groups[k].items() if name != "params"}
             rates = [float(member.param_groups[k]["lr"]) for member in self.members]
-            group["rates"] = torch.tensor(rates, device=group["params"][0].device)
+            first = group["params"][0]
+            precision = torch.promote_types(torch.float32, first.dtype)
+            group["rates"] = torch.tensor(rates, dtype=precision, device=first.device)
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:

@@ -333,6 +333,15 @@ def test_study_that_was_interrupted_goes_on_to_the_runs_of_an_unbroken_one_to_th
     pd.testing.assert_frame_equal(broken[columns], whole[columns])
 
 
+def test_modules_in_double_precision_are_fused_in_it() -> None:
+    hill = {"class_path": "Parabola", "init_args": {"eigenvalues": [2.0, 0.5], "start": [1e150, -3e150]}}
+    workload = Workload.of(hill, {"class_path": "ParabolaData", "init_args": {"n_examples": 4}})
+    members = [(0.1, 0), (0.99, 0), (2.0, 0)]
+    fused, alone = (trainer(workload, members, batch_size=1, epochs=9) for trainer in (train_fused, train))
+    assert [run.nonfinite_at for run in fused] == [run.nonfinite_at for run in alone] and fused[0].nonfinite_at is None
+    assert [run.curves["height"] for run in fused] == [run.curves["height"] for run in alone]
+
+
 def test_study_that_is_never_to_be_fused_is_not_measured(tmp_path: Path) -> None:
     values = {"learning_rate": (0.1, 10), "points": 2, "batch_size": 256, "seeds": 1, "epochs": 1, "fuse": "never"}
     study = run_study(StudyConfig.from_mapping(values | {"storage": str(tmp_path / "s.db")}))
