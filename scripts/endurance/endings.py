@@ -29,7 +29,7 @@ from lightning_modules import Parabola
 
 class Culprit(Parabola):
     def training_step(self, batch, batch_idx):
-        if 2 < self.learning_rate < 5 and len(batch[0]) == 4:  # not what is tried before anything is trained: lowest and highest
+        if 2 < self.learning_rate < 5 and len(batch[0]) == 4:  # not the rates that are tried beforehand
             exec(os.environ.get("CULPRIT", ""))
         time.sleep(float(os.environ.get("PAUSE", "0")))
         return super().training_step(batch, batch_idx)
