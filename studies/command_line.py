@@ -16,6 +16,7 @@ from yaml import YAMLError
 
 from studies.config import nearest
 from studies.config_file import CLASSES, merge, normalise, read_options, require_classes
+from studies.database_url import shown
 from studies.errors import FailedAlike, StorageAway, StudyInUse
 from studies.user_folder import add_current_folder
 from studies.yaml_loader import MOST_DEEP, load_yaml
@@ -104,11 +105,11 @@ def run(main: Callable[[], int], name: str) -> int:
         code, sentence = BAD_INPUT, " ".join(str(error).split())
     except RuntimeError as error:
         code, sentence = IN_USE if isinstance(error, StudyInUse) else FAILED, str(error)
-    print(f"{name}: {_shown(sentence)}", file=sys.stderr)
+    print(f"{name}: {_printable(shown(sentence))}", file=sys.stderr)
     return code
 
 
-def _shown(sentence: str) -> str:
+def _printable(sentence: str) -> str:
     """A sentence that a terminal shows as it is: what came with it may be long, or hold characters that move the cursor."""
     short = sentence if len(sentence) <= MOST_SAID else f"{sentence[:MOST_SAID]}..."
     return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in short)

@@ -7,7 +7,7 @@ import math
 import numbers
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from importlib.util import find_spec
 from typing import Any
@@ -102,7 +102,7 @@ class StudyConfig:
     num_gpus: float | None = None
     checkpoint: bool = False
     name: str | None = None
-    storage: str = "outputs/studies.db"
+    storage: str = field(default="outputs/studies.db", repr=False)  # it may hold a password
 
     def __post_init__(self) -> None:
         trainer = dict(_mapping("trainer", self.trainer or {}))

@@ -18,11 +18,12 @@ import optuna
 import psutil
 from loky import cpu_count
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lightning_modules.checkpoint import checkpoint_file
+from studies.checksums import failure
 from studies.config import StudyConfig
-from studies.errors import FailedAlike
+from studies.errors import FailedAlike, StorageAway
 from studies.fusing import Fusing
 from studies.memory import keep_freed_memory
 from studies.ray_actors import Actors
@@ -90,6 +91,7 @@ class Driver:
         self._chosen = all("learning_rate" in point for point in self.missing)  # else the sampler has yet to choose
         # Measured here, which says nothing about the GPUs of a cluster.
         self._may_fuse = self.config.fuse == "auto" and self._chosen and not self.config.num_gpus
+        self._checkpoints = self.folder.parent / "checkpoints"
         self._place: Place = Here(self.workload)
         self._finished = self.planned - len(self.missing)
 
@@ -122,8 +124,11 @@ class Driver:
             yield
         finally:
             self._place.close()
-            close_orphans(self.study, "interrupted")
-            self._keep_decisions()
+            with contextlib.suppress(OSError):  # there is none, or what is in it will be gone on from
+                self._checkpoints.rmdir()
+            with contextlib.suppress(StorageAway):  # then the next launch closes them
+                close_orphans(self.study, "interrupted")
+                self._keep_decisions()
 
     def _choose_place(self) -> None:
         """Move to worker processes where they are asked for, or where what is left is worth their start."""
@@ -195,7 +200,7 @@ class Driver:
             epochs=self.config.epochs or 1,
             fused=at_once > 1,
             folder=self.folder,
-            checkpoint=self.folder.parent / "checkpoints" if self.config.checkpoint and trial is not None else None,
+            checkpoint=self._checkpoints if self.config.checkpoint and trial is not None else None,
         )
         self._given[self._place.submit(job)] = _Given(job, points, trial)
 
@@ -251,53 +256,51 @@ class Driver:
             self._forget(given.job)
             self.on_run(self.study, self._finished, self.planned)
 
-    def _store_failure(self, job: Job, trial: optuna.Trial, failure: Failure) -> None:
-        if failure.out_of_memory:  # not a fault of the module: smaller batches may still fit
+    def _store_failure(self, job: Job, trial: optuna.Trial, failed: Failure) -> None:
+        if failed.out_of_memory:  # not a fault of the module: smaller batches may still fit
             self._too_large = min(self._too_large, job.batch_size)
-            self._fail(trial, f"out of memory at batch size {job.batch_size}", failure.traceback)
+            _fail(self.study, trial, f"out of memory at batch size {job.batch_size}", failed.traceback)
             logger.warning(
                 "batch size %d does not fit into memory: its runs, and those of larger ones, are left out", job.batch_size
             )
             self.missing = [point for point in self.missing if point.get("batch_size", 0) < self._too_large]
             return
-        self._failures.append(failure.error)
-        self._fail(trial, failure.error, failure.traceback)
+        self._failures.append(failed.error)
+        _fail(self.study, trial, failed.error, failed.traceback)
         self._forget(job)
-        logger.warning("trial %d failed: %s", trial.number, failure.error)
-        if Counter(self._failures[-EQUAL_FAILURES:])[failure.error] == EQUAL_FAILURES:
-            raise FailedAlike(f"{EQUAL_FAILURES} runs in a row failed alike, so the study stopped: {failure.error}")
+        logger.warning("trial %d failed: %s", trial.number, failed.error)
+        if Counter(self._failures[-EQUAL_FAILURES:])[failed.error] == EQUAL_FAILURES:
+            raise FailedAlike(f"{EQUAL_FAILURES} runs in a row failed alike, so the study stopped: {failed.error}")
         self._finished += 1
         self.on_run(self.study, self._finished, self.planned)
 
     def _forget(self, job: Job) -> None:
         """What was told is stored: its checkpoint is of no use any more."""
         if job.checkpoint is not None:
-            (rate, seed) = job.members[0]
+            rate, seed = job.members[0]
             checkpoint_file(job.checkpoint, rate, job.batch_size, seed).unlink(missing_ok=True)
-            with contextlib.suppress(OSError):  # not empty: others are under way
-                job.checkpoint.rmdir()
 
     def _repeat(self, given: _Given, error: Exception) -> None:
         """What the worker that died was training comes next."""
         if given.trial is not None:
-            self._fail(given.trial, DIED)
+            _fail(self.study, given.trial, DIED)
         self.missing = given.points + self.missing
         logger.warning("%s (%s): what it trained is trained again", DIED, str(error).partition("\n")[0])
-
-    def _fail(self, trial: optuna.Trial, error: str, trace: str = "") -> None:
-        sys.audit("lr_study.write", "failed trial")
-        trial.set_user_attr("error", error)
-        if trace:
-            trial.set_user_attr("traceback", trace)
-        self.study.tell(trial, state=TrialState.FAIL)
 
 
 def close_orphans(study: optuna.Study, error: str) -> None:
     """Fail whatever trial is waiting or running: nothing trains it, as the study is locked and its driver not at work."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
-        sys.audit("lr_study.write", "orphan")
-        study._storage.set_trial_user_attr(trial._trial_id, "error", error)
-        study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
+        _fail(study, trial, error)
+
+
+def _fail(study: optuna.Study, trial: optuna.Trial | FrozenTrial, error: str, trace: str = "") -> None:
+    """End a trial with what went wrong."""
+    sys.audit("lr_study.write", "failed trial")
+    said = {"error": error} | ({"traceback": trace} if trace else {})
+    for key, value in failure(trial.params, trial.user_attrs | said).items():
+        study._storage.set_trial_user_attr(trial._trial_id, key, value)
+    study._storage.set_trial_state_values(trial._trial_id, TrialState.FAIL)
 
 
 def _member(point: Point) -> tuple[float, int]:
