@@ -18,12 +18,13 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from test_studies_preflight import INPUTS, LABELS
+from test_studies_search import module, small, states
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_modules.checkpoint import KEY, CheckpointNotWritten, checkpoint_file
-from studies import Workload, train
+from studies import Workload, run_study, train
 from studies.training import Run
 
 EPOCHS = 5
@@ -322,3 +323,21 @@ def test_killed_processes_leave_a_run_that_ends_as_the_unbroken_one() -> None:
     done = subprocess.run([sys.executable, script, "--rounds", "3", "--seed", "1"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert re.match(r"\d+ kills of \d runs of 40 epochs: 0 differ from the unbroken run", done.stdout)
+
+
+def test_study_goes_on_inside_the_run_that_was_interrupted_and_leaves_no_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped = str(tmp_path / "stopped")
+    line = (
+        f"if counts['steps'] == 23 and not os.path.exists({stopped!r}): open({stopped!r}, 'w').close(); raise KeyboardInterrupt"
+    )
+    model = module(tmp_path, monkeypatch, "interrupted", line)
+    config = small(tmp_path, model=model, learning_rate=(1, 1), points=1, epochs=5, workers=1, checkpoint=True)
+    out = tmp_path / "out"
+    with pytest.raises(KeyboardInterrupt):
+        run_study(config, out=out)
+    assert [path.name for path in (out / "checkpoints").iterdir()] == ["bs256_lr1.0_s0.ckpt"]
+    study = run_study(config, out=out)
+    assert not (out / "checkpoints").exists() and states(study) == ["FAIL", "COMPLETE"]
+    assert sys.modules["interrupted"].counts["steps"] == 23 + 2 + 5  # two of the preflight and the epoch that was broken off
