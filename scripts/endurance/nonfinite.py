@@ -206,8 +206,8 @@ class Outcome(NamedTuple):
 
 def look(case: Case, study: optuna.Study, folder: Path) -> Outcome:
     """Write the report of a study into ``folder`` and look everywhere."""
-    report_study(study, folder)
     trials, judged = study.get_trials(), judge_study(study)
+    report_study(study, folder, judged)
     broken = [trial for trial in trials if breaks(trial.params["seed"])]
     if case.what == "validation":
         steps = {first_bad(judged.curves, trial.number, "val_loss") for trial in broken}
