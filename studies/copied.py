@@ -24,13 +24,14 @@ from reports.folder import draw_pictures
 from reports.judged import Judged
 from reports.landscape import Landscape, animate_landscape
 from reports.verdicts import classify
+from studies.checksums import ATTRIBUTES, CHECKSUM
 from studies.dashboard import others_note, save_charts, study_columns, study_note, trial_columns, trial_notes
 from studies.storage import SELF_CHECK
 from studies.tables import CONFIGURATION, curves_table, judge_study, runs_table
 
 logger = logging.getLogger(__name__)
 
-OUR_FACTS = ("facts", "curves", "final_height", "nonfinite_at", "error", "traceback")  # attributes the columns are made from
+OUR_FACTS = (*ATTRIBUTES, CHECKSUM)  # attributes the columns are made from
 NOTES = 500  # runs with a note: the dashboard searches all notes for each one, which takes 6 s a page for 2,000
 POINTS = 20_000  # of all learning curves of a study together: what a browser draws at once
 TOP = 2.0  # untrained heights; above that a run has left the valley, and would press all others to the bottom of the plot
