@@ -49,7 +49,8 @@ MOST_BYTES = 8 << 30  # of all members unpacked: a hundred times what 10,000 run
 MOST_LINE = 64 << 20  # bytes of a trial, or of all attributes of a study
 BLOCK = 1 << 20
 IMPORTING = "importing:"  # before the name of a study whose import has not ended: no launch can give that name
-DAMAGED = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError)  # what ``zipfile`` raises for bytes that are no ZIP
+# What ``zipfile`` raises of bytes that are no ZIP.
+DAMAGED = (BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError)
 NOT_OURS = (KeyError, TypeError, ValueError, AttributeError, OverflowError, RecursionError)  # JSON that holds something else
 TRIAL_ID = re.compile(r"(?<=^dashboard:)\d+(?=:)")  # in the names of attributes that hold the notes of trials
 
@@ -256,7 +257,7 @@ def readable(path: str) -> Iterator[None]:
 
 @contextmanager
 def open_archive(path: str) -> Iterator[Archive]:
-    """A file that ``export_study`` wrote, checked against its checksums; only its text is read, to nothing is it unpacked.
+    """A file that ``export_study`` wrote, checked against its checksums; nothing is unpacked to disk.
 
     Raises ValueError, with one sentence, for a file that is missing, damaged, too large, or something else.
     """
