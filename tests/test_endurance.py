@@ -94,6 +94,12 @@ def test_soak_tells_what_processes_hold_as_a_study_grows(script: Any, capsys: py
     assert re.search(r"60 runs, 1 workers: \w+ grew most, by [\d.]+ % after the first 20 \(5 % allowed\)", printed)
 
 
+def test_soak_fails_when_more_has_grown_than_is_allowed(script: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    soak = script("soak")
+    monkeypatch.setattr(soak, "ALLOWED", -1.0)  # what has not grown at all is too much
+    assert soak.main("--trials 20 --workers 1 --every 5 --after 5".split()) == 1
+
+
 def test_soak_sees_memory_files_and_threads_that_are_not_let_go(script: Any, tmp_path: Path) -> None:
     soak = script("soak")
     watch, study, held, stop = soak.Watch(10), optuna.create_study(), [], threading.Event()
