@@ -2,7 +2,7 @@
 
 Write points are the audit events ``lr_study.write``, which name what is about to be written, and before and after each commit
 to the database, named by the call of Optuna's storage that makes it. Of each name the first, the middle and the last
-occurrence are killed at. Further options are those of a launch, such as --checkpoint true.
+occurrence are killed at. Further options are those of a launch, such as --checkpoint.
 """
 
 from __future__ import annotations
