@@ -9,7 +9,7 @@ from pathlib import Path
 
 from studies.config import StudyConfig
 from studies.database_url import sqlite_path
-from studies.lock import locked
+from studies.lock import lock_files, locked
 from studies.places import check_storage, require_writable
 
 UNSAFE = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
@@ -45,8 +45,8 @@ def entered(config: StudyConfig, out: str | Path) -> Iterator[None]:
             yield
         finally:
             if path is not None and not path.exists():
-                Path(f"{path}.{config.name}.lock").unlink(missing_ok=True)
-                Path(f"{path}.{config.name}.holder").unlink(missing_ok=True)
+                for file in lock_files(url, config.name):
+                    file.unlink(missing_ok=True)
                 with contextlib.suppress(OSError):  # somebody else has put something there
                     for folder in new:
                         folder.rmdir()

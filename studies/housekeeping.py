@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import re
-import socket
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import optuna
-import psutil
 from optuna.storages import RDBStorage
 from optuna.study._frozen import FrozenStudy
 from rich.console import Console
@@ -23,7 +20,7 @@ from studies.config import StudyConfig, folder_name, nearest
 from studies.database_url import shown, sqlite_path
 from studies.errors import StudyInUse
 from studies.inventory import Runs, count_runs, plan_of, split_name
-from studies.lock import locked
+from studies.lock import lock_files, locked, noted
 from studies.places import check_storage, require_writable
 from studies.progress import print_answer
 from studies.snapshot import open_to_read
@@ -114,7 +111,7 @@ def delete_study(name: str, storage: str, yes: bool) -> None:
         remove(open_storage(url), [*names, *(IMPORTING + each for each in names)])
         if sqlite_path(url) is not None:
             for each in names:
-                _beside(url, each, "lock").unlink(missing_ok=True)
+                lock_files(url, _lock_name(each))[0].unlink(missing_ok=True)
     print(f"deleted: {printable(name)}")
 
 
@@ -190,20 +187,9 @@ def _lock_name(name: str) -> str:
 def _worked_on_by(url: str, name: str) -> str:
     """Who holds a study, "" when nobody does. Of an SQLite file by the note beside it: a launch meanwhile is not in the way."""
     if sqlite_path(url) is not None:
-        try:
-            who = _beside(url, name, "holder").read_text()
-        except OSError:
-            return ""
-        said = re.fullmatch(r"process (\d+) on (.+)", who)
-        killed = said and said[2] == socket.gethostname() and not psutil.pid_exists(int(said[1]))
-        return "" if killed else printable(who)
+        return printable(noted(lock_files(url, _lock_name(name))[1]) or "")
     try:
         with locked(url, _lock_name(name)):
             return ""
     except StudyInUse as error:
         return str(error).partition("worked on by ")[2].partition(":")[0]
-
-
-def _beside(url: str, name: str, kind: str) -> Path:
-    """A file that ``studies.lock`` keeps beside an SQLite file: the ``lock`` of a study, or the note of its ``holder``."""
-    return Path(f"{sqlite_path(url)}.{_lock_name(name)}.{kind}")

@@ -63,11 +63,26 @@ def in_use(name: str, who: str | None) -> StudyInUse:
     return StudyInUse(f"study {name!r} is being worked on by {who or 'another process'}: wait for it, or choose another name")
 
 
-@contextlib.contextmanager
-def _by_file(url: str, name: str) -> Iterator[None]:
+def lock_files(url: str, name: str) -> tuple[Path, Path]:
+    """The file that is locked for a study outside PostgreSQL, and the note beside it of who holds it."""
     elsewhere = Path(tempfile.gettempdir()) / f"learning-rate-study.{sha256(shown(url).encode()).hexdigest()[:16]}"
     lock_file = Path(f"{sqlite_path(url) or elsewhere}.{name}.lock")
-    holder = lock_file.with_suffix(".holder")
+    return lock_file, lock_file.with_suffix(".holder")
+
+
+def noted(holder: Path) -> str | None:
+    """Who holds a lock by what it wrote; None where there is no note, or of a process that was killed."""
+    with contextlib.suppress(OSError):
+        who = holder.read_text()
+        said = re.fullmatch(r"process (\d+) on (.+)", who)
+        if said and (said[2] != socket.gethostname() or psutil.pid_exists(int(said[1]))):
+            return who
+    return None
+
+
+@contextlib.contextmanager
+def _by_file(url: str, name: str) -> Iterator[None]:
+    lock_file, holder = lock_files(url, name)
     lock_file.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(lock_file)
     try:
@@ -87,15 +102,10 @@ def _by_file(url: str, name: str) -> Iterator[None]:
 
 
 def _named(holder: Path) -> str | None:
-    """Who holds a lock by what it wrote; None when it does not say so for a while, or let go."""
+    """Who holds a lock; None when it does not say so for a while, or let go."""
     until = time.monotonic() + UNNAMED_SECONDS
     while time.monotonic() < until:
-        with contextlib.suppress(OSError):
-            who = holder.read_text()
-            said = re.fullmatch(r"process (\d+) on (.+)", who)
-            if said and (
-                said[2] != socket.gethostname() or psutil.pid_exists(int(said[1]))
-            ):  # else killed: the next is about to
-                return who
+        if who := noted(holder):
+            return who
         time.sleep(0.02)
     return None

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 from rich.table import Table
+from rich.text import Text
 
 from reports.boundaries import EDGES
 from reports.judged import Judged
@@ -78,9 +79,8 @@ class Progress:
 
 def print_answer(name: str, judged: Judged) -> None:
     """Print the answer on stdout: a row a batch size with what to use and the three edges, then what to know about it."""
-    table = Table(
-        title=f"Learning rates of {name!r}", caption="below an edge: where it lies on another seed, nine times in ten"
-    )
+    title = Text(f"Learning rates of {name!r}", style="table.title")
+    table = Table(title=title, caption="below an edge: where it lies on another seed, nine times in ten")
     for heading in ("batch\nsize", "use\ngood on new seeds", *(edge.replace(" to ", "\nto ") for edge in EDGES)):
         table.add_column(heading, justify="right", no_wrap=True)
     uses = judged.recommendations.set_index("batch_size").to_dict("index")

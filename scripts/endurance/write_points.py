@@ -58,13 +58,13 @@ def watch(reached: Callable[[Point], object]) -> None:
 
 
 def _storage_call() -> str:
-    """The public method of Optuna's storage that is at work."""
+    """The outermost method of Optuna's storage that is at work; those with an underscore are called by its cache."""
     frame, name = sys._getframe(), "?"
     while frame.f_back:
         frame = frame.f_back
         code = frame.f_code
-        if code.co_filename.endswith("_rdb/storage.py") and not code.co_name.startswith("_"):
-            name = code.co_name
+        if code.co_filename.endswith("_rdb/storage.py"):
+            name = code.co_name.lstrip("_")
     return name
 
 
