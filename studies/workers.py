@@ -6,7 +6,6 @@ import functools
 import os
 import signal
 import threading
-import time
 import traceback
 from collections.abc import Callable, Iterator
 from concurrent.futures import BrokenExecutor, Future
@@ -25,9 +24,8 @@ from studies.fusing import Member, reason_of, train_fused
 from studies.memory import keep_freed_memory
 from studies.training import Run, train
 from studies.user_folder import add_current_folder
+from studies.worker_start import start
 from studies.workload import Workload
-
-PARENT_CHECK = 1.0  # seconds between two looks of a worker whether its driver is still there
 
 
 @dataclass(frozen=True)
@@ -123,7 +121,7 @@ class Processes:
 
     def __init__(self, packed: bytes, size: int, threads: int) -> None:
         self.size = size
-        self._new = functools.partial(ProcessPoolExecutor, 1, initializer=_start, initargs=(packed, threads, os.getpid()))
+        self._new = functools.partial(ProcessPoolExecutor, 1, initializer=start, initargs=(packed, threads, os.getpid()))
         self._pools = [self._new() for _ in range(size)]
         self._last: list[Future[Outcome] | None] = [None] * size
 
@@ -165,12 +163,10 @@ def interruptible() -> Iterator[None]:
 _packed = b""
 
 
-def _start(packed: bytes, threads: int, driver: int) -> None:
+def begin(packed: bytes, threads: int) -> None:
     """What a worker does once; what may fail is left to its first job, which can say so."""
     global _packed
     _packed = packed
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the driver ends the workers
-    threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
     torch.set_num_threads(threads)
     keep_freed_memory()
     add_current_folder()
@@ -179,12 +175,6 @@ def _start(packed: bytes, threads: int, driver: int) -> None:
 @functools.cache
 def _workload() -> Workload:
     return Workload.of_config(cloudpickle.loads(_packed))
-
-
-def _end_with(driver: int) -> None:
-    while os.getppid() == driver:
-        time.sleep(PARENT_CHECK)
-    os._exit(1)
 
 
 def _out_of_memory(error: Any) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import math
 from pathlib import Path
 
@@ -103,7 +104,7 @@ def test_a_failed_write_leaves_the_earlier_page_and_no_scraps(tmp_path: Path, mo
     before, names = page.read_bytes(), files(tmp_path)
 
     def full(source: Path, target: Path) -> None:
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(reports.folder.os, "replace", full)
     with pytest.raises(OSError, match="no space left"):

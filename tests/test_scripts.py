@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -421,6 +422,24 @@ def test_full_disk_is_one_sentence_that_names_the_place(
     assert call("launch_study", *SMALL) == FAILED
     kept = "what finished is kept, and the same command goes on from there"
     assert capsys.readouterr().err.endswith(f"\nlaunch_study: [Errno 28] {sentence} {kept}\n")
+
+
+def test_study_whose_runs_did_not_all_finish_says_so_in_its_exit_code_and_its_command_tries_them_again(
+    place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from studies.training import train
+
+    def broken(workload: Any, members: Any, **how: Any) -> Any:
+        if members[0][0] == 10:
+            raise RuntimeError("of the module")
+        return train(workload, members, **how)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("studies.workers.train", broken)
+        assert call("launch_study", *SMALL, "--fuse", "never", "--workers", "1") == FAILED
+    said = capsys.readouterr().err
+    assert said.endswith("1 of 3 runs did not finish: the report says why, and the same command tries them again\n")
+    assert call("launch_study", *SMALL, "--fuse", "never", "--workers", "1") == 0
 
 
 def test_module_that_fails_alike_is_one_sentence(

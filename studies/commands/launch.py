@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studies.command_line import INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
+from studies.command_line import FAILED, INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
 
 if TYPE_CHECKING:
     from reports import Thresholds
@@ -136,4 +136,9 @@ def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seed
         raise
     except Exception as error:
         return fail_at_work(error, folder=str(folder), storage=shown(config.storage), checked=at_work)
+    left = config.n_runs - int((judged.runs["state"] == "COMPLETE").sum())
+    if left > 0:
+        runs = f"{left} of {config.n_runs} runs did not finish"
+        print(f"{runs}: the report says why, and the same command tries them again", file=sys.stderr)
+        return FAILED
     return 0
