@@ -57,7 +57,8 @@ def test_help_is_light_and_names_the_command(folder: Path, arguments: list[str])
     )
     done = python(code, *arguments, cwd=folder)
     assert done.stdout.endswith("\n0 []\n"), done.stderr
-    assert done.stdout.startswith(f"usage: lr-study {arguments[0] if arguments[1:] else '{launch,report,compare,dashboard,admin}'} [")
+    command = arguments[0] if arguments[1:] else "{launch,report,compare,dashboard,admin}"
+    assert done.stdout.startswith(f"usage: lr-study {command} [")
 
 
 def test_errors_name_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
