@@ -231,9 +231,7 @@ class Fused(pl.LightningModule):
             for index, batch in enumerate(self._probe):
                 losses, logged = self._vectorised("training_step", batch, index, None, "same")
                 values = self._sign * logged[self._monitor] if self._monitor in logged else losses
-                totals = totals + values * n_examples(
-                    batch
-                )  # not in place: double where the losses are, which single overflows
+                totals = totals + values * n_examples(batch)  # not in place: double where the losses are, single overflows
                 count += n_examples(batch)
         heights = (totals / count).tolist()
         for place, member in enumerate(self.alive):
