@@ -12,6 +12,7 @@ from typing import Any
 from urllib.error import URLError
 
 import numpy as np
+import psutil
 import pytest
 import pytorch_lightning as pl
 import torch
