@@ -1,7 +1,8 @@
 """SIGKILL of the driver, of a worker, or of both at random moments: what was stored stays, and a study ends as if unbroken.
 
 A study is launched, killed and launched again until it is complete, then the next one is begun, until there were enough kills.
-Every fourth study has two workers.
+Half of the moments are anywhere in a launch, half are while it trains: those are a small part of its time. Every third study
+has two workers.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import random
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from multiprocessing.context import ForkProcess
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -40,7 +42,9 @@ LOST, DAMAGED, LEFT, FAILED = (
     "processes left 10 s after a kill",
     "launches that failed unkilled",
 )
-WORKERS_EVERY = 4  # studies: they take five seconds to start
+WORKERS_EVERY = 3  # studies: they take five seconds to start
+MOST_RUNS = 6  # that are stored before a moment of training
+JITTER = 0.1  # seconds after the last of them, at most: a run takes about half of that
 WORKER_KILLS = 2  # of one launch at most: a run that takes three workers with it is given up, as it should be
 
 
@@ -74,8 +78,8 @@ class Kills:
         """Launch and kill; what is stored now, and whether the launch came to its end."""
         process = fork_launch(folder, "--workers", str(workers))
         at_start, worker_kills = len(known), 0
-        while self.rounds:
-            process.join(self.random.uniform(0, seconds))
+        while self.rounds and at_start < N_RUNS:  # else its report was broken once, which is enough
+            self._wait(process, folder, seconds)
             if not process.is_alive():
                 break
             whom = self.random.choice(("driver", "worker", "both"))
@@ -106,6 +110,16 @@ class Kills:
             self.faults[FAILED] += 1
             print((folder / "log.txt").read_text()[-2000:], file=sys.stderr)
         return known, True
+
+    def _wait(self, process: ForkProcess, folder: Path, seconds: float) -> None:
+        """Wait for the next moment."""
+        if self.random.random() < 0.5:
+            process.join(self.random.uniform(0, seconds))
+            return
+        wanted = len(stored(storage_of(folder))) + self.random.randint(0, MOST_RUNS)
+        while process.is_alive() and len(stored(storage_of(folder))) < min(wanted, N_RUNS):
+            process.join(0.01)
+        process.join(self.random.uniform(0, JITTER))
 
     def _still_there(self, known: Stored, storage: Path) -> Stored:
         """What is stored now, by which the results lost are counted."""
