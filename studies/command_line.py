@@ -127,8 +127,8 @@ def fail_at_work(error: Exception, *, folder: str, storage: str, checked: bool =
         storage: the database, which its errors do not say.
         checked: whether what a person gave had passed all checks; where not, the error is raised for ``run`` to tell.
     """
-    if isinstance(error, (StudyInUse, FailedAlike, StorageAway)):
-        raise error
+    if isinstance(error, (StudyInUse, FailedAlike, StorageAway)) or (isinstance(error, ValueError) and not checked):
+        raise error  # a ValueError is the sentence of a check, such as that of a password
     full = _database_failure(error)
     if full is not None:
         raise RuntimeError(f"storage {storage!r} could not be read or written: {full}; {GO_ON}") from error

@@ -24,7 +24,7 @@ from optuna.trial import TrialState, create_trial
 
 from studies import StudyInUse, load_study
 from studies.command_line import run
-from studies.commands import compare, launch, report
+from studies.commands import admin, compare, launch, report
 from studies.database_url import shown, storage_url
 from studies.errors import StorageAway
 from studies.lock import locked
@@ -389,3 +389,11 @@ def test_stopped_server_loses_nothing_of_a_study(
         "0 acknowledged lost, 0 twice, 0 left running, 0 missing, tables equal to the unbroken study's"
         in capsys.readouterr().out
     )
+
+
+def test_wrong_password_is_bad_input(url: str, capsys: pytest.CaptureFixture[str]) -> None:
+    wrong = url.replace(ENCODED, "wrong")
+    assert run(lambda: admin.main(["list", "--storage", wrong]), "study_admin") == 2
+    said = capsys.readouterr().err
+    assert said.startswith("study_admin: storage 'postgresql+psycopg://me:***@")
+    assert "could not be opened: " in said and "password authentication failed" in said and "wrong" not in said

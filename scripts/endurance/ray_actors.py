@@ -18,7 +18,9 @@ from lightning_modules import Parabola
 from studies import StudyConfig, runs_table
 from studies.search import run_study
 
-PAUSE = 0.5  # seconds that a step of 4 waits: a run is short beside the time between two kills, and costs no processor
+PAUSE = 0.5  # seconds that a step waits: a run is short beside the time between two kills, and costs no processor
+RUN = 9 * PAUSE  # seconds of a run of 4 steps: the height is measured by steps, too
+POINTS = 6
 
 
 class Slow(Parabola):
@@ -46,13 +48,12 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the study twice, with and without kills, and compare."""
     options = parse_args(argv)
-    per_run = 4 * PAUSE
-    seeds = max(2, round(2 * options.seconds / per_run / 6))
+    seeds = max(2, round(2 * options.seconds / RUN / POINTS))
     with TemporaryDirectory() as folder:
         common = {
             "data": {"class_path": "ParabolaData", "init_args": {"n_examples": 32, "noise": 1}},
             "learning_rate": (0.03, 10.0),
-            "points": 6,
+            "points": POINTS,
             "batch_size": 16,
             "seeds": seeds,
             "epochs": 2,
