@@ -127,7 +127,7 @@ def test_worker_that_died_is_replaced_and_the_others_go_on(tmp_path: Path) -> No
     place = Processes(cloudpickle.dumps(StudyConfig(workers=2)), 2, 1)
     job = Job(((0.1, 0),), 256, 1, False, tmp_path)
     try:
-        first, second = place.submit(job), place.submit(replace(job, epochs=1000))
+        first, second = place.submit(job), place.submit(replace(job, epochs=1_000_000))
         first.result(timeout=60)
         idle = next(worker for worker in workers_of(psutil.Process()) if worker.pid == first_pid(place))
         idle.kill()
