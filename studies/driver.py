@@ -25,12 +25,13 @@ from studies.checksums import failure
 from studies.config import StudyConfig
 from studies.errors import FailedAlike, StorageAway
 from studies.fusing import Fusing
+from studies.interrupts import interruptible, uninterrupted
 from studies.memory import keep_freed_memory
 from studies.ray_actors import Actors
 from studies.tables import HOW_TRAINED, facts_of
 from studies.trainers import device_of
 from studies.training import Run
-from studies.workers import Failure, Here, Job, Outcome, Place, Processes, interruptible
+from studies.workers import Failure, Here, Job, Outcome, Place, Processes
 from studies.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -106,8 +107,8 @@ class Driver:
         keep_freed_memory()
         if self.config.engine == "ray" and self.missing:
             self._place, self._moved = Actors(self.config, len(self.missing)), True
-        self.on_run(self.study, self._finished, self.planned)
         with interruptible(), self._closing():
+            self.on_run(self.study, self._finished, self.planned)
             while self.missing or self._given:
                 self._choose_place()
                 while self.missing and len(self._given) < self._place.size:
@@ -169,6 +170,7 @@ class Driver:
             self._fusing.decide([_member(point) for point in self._points_of(batch_size)], batch_size=batch_size)
             self._keep_decisions()
 
+    @uninterrupted()
     def _keep_decisions(self) -> None:
         if self._fusing.decided != self.study.user_attrs.get(HOW_TRAINED, {}):
             sys.audit("lr_study.write", "how it is trained")
@@ -204,6 +206,7 @@ class Driver:
         )
         self._given[self._place.submit(job)] = _Given(job, points, trial)
 
+    @uninterrupted()
     def _start_trial(self, point: Point) -> optuna.Trial:
         """A trial that shows as running."""
         sys.audit("lr_study.write", "running trial")
@@ -242,19 +245,27 @@ class Driver:
         first = len(self.study.get_trials(deepcopy=False)) if given.trial is None else 0
         for run, point in zip(runs, given.points, strict=True):
             if given.trial is not None:
-                sys.audit("lr_study.write", "facts")
-                for key, value in facts_of(run).items():
-                    given.trial.set_user_attr(key, value)  # first: a finished trial takes no more attributes
-                sys.audit("lr_study.write", "value")
-                self.study.tell(given.trial, run.value)
+                self._tell(given.trial, run)
             else:
-                facts = facts_of(run, member_of=first)
-                trial = create_trial(params=point, distributions=self._space, value=run.value, user_attrs=facts)
-                sys.audit("lr_study.write", "fused trial")
-                self.study.add_trial(trial)
+                self._add_fused(point, run, member_of=first)
             self._finished += 1
             self._forget(given.job)
             self.on_run(self.study, self._finished, self.planned)
+
+    @uninterrupted()
+    def _tell(self, trial: optuna.Trial, run: Run) -> None:
+        sys.audit("lr_study.write", "facts")
+        for key, value in facts_of(run).items():
+            trial.set_user_attr(key, value)  # first: a finished trial takes no more attributes
+        sys.audit("lr_study.write", "value")
+        self.study.tell(trial, run.value)
+
+    @uninterrupted()
+    def _add_fused(self, point: Point, run: Run, *, member_of: int) -> None:
+        facts = facts_of(run, member_of=member_of)
+        trial = create_trial(params=point, distributions=self._space, value=run.value, user_attrs=facts)
+        sys.audit("lr_study.write", "fused trial")
+        self.study.add_trial(trial)
 
     def _store_failure(self, job: Job, trial: optuna.Trial, failed: Failure) -> None:
         if failed.out_of_memory:  # not a fault of the module: smaller batches may still fit
@@ -288,12 +299,14 @@ class Driver:
         logger.warning("%s (%s): what it trained is trained again", DIED, str(error).partition("\n")[0])
 
 
+@uninterrupted()
 def close_orphans(study: optuna.Study, error: str) -> None:
     """Fail whatever trial is waiting or running: nothing trains it, as the study is locked and its driver not at work."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.WAITING, TrialState.RUNNING)):
         _fail(study, trial, error)
 
 
+@uninterrupted()
 def _fail(study: optuna.Study, trial: optuna.Trial | FrozenTrial, error: str, trace: str = "") -> None:
     """End a trial with what went wrong."""
     sys.audit("lr_study.write", "failed trial")

@@ -20,6 +20,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from studies.advisory_lock import LIBPQ, renew_locks
 from studies.database_url import POSTGRES, engine_url, reason_of, shown
 from studies.errors import StorageAway
+from studies.interrupts import interrupt_if_wanted
 
 logger = logging.getLogger(__name__)
 
@@ -82,6 +83,7 @@ class PatientStorage(RDBStorage):
             raise StorageAway(f"storage {shown(self.url)!r} is away, what it acknowledged is kept: {reason}") from error
         try:
             time.sleep(pause)
+            interrupt_if_wanted()
         except KeyboardInterrupt:
             self._patience = 0.0  # nobody waits any more, to close trials that run neither
             raise

@@ -15,14 +15,14 @@ import torch
 from studies.config import StudyConfig
 from studies.memory import keep_freed_memory
 from studies.user_folder import add_current_folder
-from studies.workers import Job, Outcome, work
+from studies.workers import Job, Outcome, Workers, work
 from studies.workload import Workload
 
 ANSWER = 10.0  # seconds within which a cluster must answer
 
 
-class Actors:
-    """Ray actors, which live as long as the study and build its workload and data once; one that dies is replaced.
+class Actors(Workers):
+    """Ray actors, on this machine or a cluster.
 
     A cluster that runs already is used and left as it is. Without an address Ray is started on this machine, for this study
     alone, and whoever wants to use it needs the token in ``~/.ray/auth_token``, unless ``RAY_AUTH_MODE`` says otherwise.
@@ -39,46 +39,37 @@ class Actors:
             raise ValueError(
                 f"engine ray needs a study that can be sent to another process, got {type(error).__name__}: {error}"
             ) from error
-        ray, self._began = _connected(config.ray_address)
-        from ray.exceptions import RayActorError
-
-        self.died: tuple[type[Exception], ...] = (RayActorError,)
+        self._ray, self._began = _connected(config.ray_address)
+        self.died = (self._ray.exceptions.RayActorError,)
         num_cpus, num_gpus = 1 if config.num_cpus is None else config.num_cpus, config.num_gpus or 0
         try:
-            room = _room(ray.cluster_resources(), num_cpus, num_gpus)
+            room = _room(self._ray.cluster_resources(), num_cpus, num_gpus)
         except ValueError:
             self._end()
             raise
         wanted = room if config.workers == "auto" else int(config.workers)
-        self.size = max(1, min(wanted, room, most)) if config.sampler == "grid" else 1
-        actor = ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0)(_Actor)
-        self._new = functools.partial(actor.remote, packed, os.getcwd(), max(1, int(num_cpus)))
-        self._actors = [self._new() for _ in range(self.size)]
-        self._last: list[Future[Outcome] | None] = [None] * self.size
-
-    def submit(self, job: Job) -> Future[Outcome]:
-        """Hand a job to a free actor; the future raises RayActorError when it dies."""
-        free = next(index for index, last in enumerate(self._last) if last is None or last.done())
-        last = self._last[free]
-        if last is not None and isinstance(last.exception(), self.died):
-            self._actors[free] = self._new()
-        future: Future[Outcome] = self._actors[free].work.remote(job).future()
-        self._last[free] = future
-        return future
+        actor = self._ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0)(_Actor)
+        self._make = functools.partial(actor.remote, packed, os.getcwd(), max(1, int(num_cpus)))
+        super().__init__(max(1, min(wanted, room, most)) if config.sampler == "grid" else 1)
 
     def close(self) -> None:
         """Kill the actors, and end Ray where it was started for them."""
-        import ray
-
-        for actor in self._actors:
-            ray.kill(actor)
+        super().close()
         self._end()
 
     def _end(self) -> None:
-        import ray
-
         if self._began:
-            ray.shutdown()
+            self._ray.shutdown()
+
+    def _new(self) -> Any:
+        return self._make()
+
+    def _hand(self, worker: Any, job: Job) -> Future[Outcome]:
+        future: Future[Outcome] = worker.work.remote(job).future()
+        return future
+
+    def _kill(self, worker: Any) -> None:
+        self._ray.kill(worker)
 
 
 class _Actor:

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import functools
 import os
-import signal
-import threading
 import traceback
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any, Protocol
 
 import cloudpickle
@@ -108,11 +105,58 @@ class Here:
         """Nothing is under way."""
 
 
-class Processes:
-    """Worker processes on this machine, which live as long as the study and build its workload and data once.
+class Workers(ABC):
+    """Workers outside this process, which live as long as the study and build its workload and data once.
 
-    Each is a pool of its own, so that one that dies takes no other's job with it; its place is taken by a new one when the next
-    job is handed out. Nothing of the caller's script runs again in them.
+    Each trains one job at a time, so one that dies takes no other's job with it; its place is taken by a new one when the next
+    job is handed out.
+    """
+
+    died: tuple[type[Exception], ...]
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self._workers = [self._new() for _ in range(size)]
+        self._last: list[Future[Outcome] | None] = [None] * size
+
+    def submit(self, job: Job) -> Future[Outcome]:
+        """Hand a job to a free worker; the future raises one of ``died`` when that dies."""
+        free = next(index for index, last in enumerate(self._last) if last is None or last.done())
+        last = self._last[free]
+        if last is not None and isinstance(last.exception(), self.died):
+            self._replace(free)
+        try:
+            future = self._hand(self._workers[free], job)
+        except self.died:  # while it had nothing to do
+            self._replace(free)
+            future = self._hand(self._workers[free], job)
+        self._last[free] = future
+        return future
+
+    def close(self) -> None:
+        """Kill the workers."""
+        for worker in self._workers:
+            self._kill(worker)
+
+    def _replace(self, index: int) -> None:
+        self._kill(self._workers[index])
+        self._workers[index] = self._new()
+
+    @abstractmethod
+    def _new(self) -> Any:
+        """A worker that is starting."""
+
+    @abstractmethod
+    def _hand(self, worker: Any, job: Job) -> Future[Outcome]:
+        """Have it train a job."""
+
+    @abstractmethod
+    def _kill(self, worker: Any) -> None:
+        """End it; it may be dead."""
+
+
+class Processes(Workers):
+    """Worker processes on this machine, each a pool of one. Nothing of the caller's script runs again in them.
 
     packed: a StudyConfig as ``cloudpickle`` packs it. threads: of each.
     """
@@ -120,44 +164,18 @@ class Processes:
     died: tuple[type[Exception], ...] = (BrokenExecutor,)
 
     def __init__(self, packed: bytes, size: int, threads: int) -> None:
-        self.size = size
-        self._new = functools.partial(ProcessPoolExecutor, 1, initializer=start, initargs=(packed, threads, os.getpid()))
-        self._pools = [self._new() for _ in range(size)]
-        self._last: list[Future[Outcome] | None] = [None] * size
+        self._arguments = (packed, threads, os.getpid())
+        super().__init__(size)
 
-    def submit(self, job: Job) -> Future[Outcome]:
-        """Hand a job to a free worker; the future raises BrokenExecutor when it dies."""
-        free = next(index for index, last in enumerate(self._last) if last is None or last.done())
-        try:
-            future: Future[Outcome] = self._pools[free].submit(work, _workload, job)
-        except BrokenExecutor:
-            self._pools[free].shutdown(kill_workers=True)
-            self._pools[free] = self._new()
-            future = self._pools[free].submit(work, _workload, job)
-        self._last[free] = future
+    def _new(self) -> ProcessPoolExecutor:
+        return ProcessPoolExecutor(1, initializer=start, initargs=self._arguments)
+
+    def _hand(self, worker: ProcessPoolExecutor, job: Job) -> Future[Outcome]:
+        future: Future[Outcome] = worker.submit(work, _workload, job)
         return future
 
-    def close(self) -> None:
-        """Kill the workers."""
-        for pool in self._pools:
-            pool.shutdown(kill_workers=True)
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """SIGTERM, by which Slurm and Docker stop a process, is a KeyboardInterrupt here, so that the workers are ended too."""
-
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
-
-    if threading.current_thread() is not threading.main_thread():  # Python sets handlers nowhere else
-        yield
-        return
-    before = signal.signal(signal.SIGTERM, interrupt)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    def _kill(self, worker: ProcessPoolExecutor) -> None:
+        worker.shutdown(kill_workers=True)
 
 
 _packed = b""

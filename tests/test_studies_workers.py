@@ -23,7 +23,7 @@ from test_studies_preflight import Blobs, Net
 from test_studies_search import module, small, states
 
 from studies import FailedAlike, StudyConfig, load_study, run_study, runs_table
-from studies.workers import Failure, Here, Job, Processes, interruptible, work
+from studies.workers import Failure, Here, Job, Processes, work
 from studies.workload import Workload
 
 ROOT = Path(__file__).parents[1]
@@ -142,7 +142,7 @@ def test_worker_that_died_is_replaced_and_the_others_go_on(tmp_path: Path) -> No
 
 
 def first_pid(place: Processes) -> int:
-    return next(iter(place._pools[0]._processes))
+    return next(iter(place._workers[0]._processes))
 
 
 def test_member_whose_workers_die_is_tried_three_times_and_the_others_are_trained(
@@ -242,14 +242,6 @@ def test_what_a_job_raises_comes_back_in_words(tmp_path: Path, monkeypatch: pyte
     failure = work(lambda: Workload.of(Net, Blobs), Job(((0.1, 0),), 8, 1, False, tmp_path))
     assert isinstance(failure, Failure) and failure.out_of_memory
     assert failure.error.startswith("RuntimeError: DefaultCPUAllocator") and "Traceback" in failure.traceback
-
-
-def test_handler_of_sigterm_is_given_back() -> None:
-    before = signal.getsignal(signal.SIGTERM)
-    with pytest.raises(KeyboardInterrupt), interruptible():
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1)
-    assert signal.getsignal(signal.SIGTERM) is before
 
 
 @pytest.mark.parametrize("workers", [0, -1, 1.5, "many", True, 1000, None])
