@@ -221,6 +221,7 @@ def test_no_worker_outlives_its_driver(number: signal.Signals, tmp_path: Path) -
         assert wait_until(lambda: driver.stdout and driver.stdout.readline() == b"1\n", 60)  # both workers train
         workers = workers_of(process)
         assert len(workers) == 2
+        time.sleep(0.3)  # both are in the midst of a run, which takes a second
         if number == signal.SIGINT:  # a terminal sends it to every process
             os.killpg(driver.pid, number)
         else:

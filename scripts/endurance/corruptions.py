@@ -212,7 +212,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_args(argv)
     rng, outcomes = random.Random(options.seed), Counter[str]()
     optuna.logging.set_verbosity(optuna.logging.WARNING)
-    logging.getLogger().setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory() as folder:
         home, clean, logged = Path(folder) / "home", Path(folder) / "clean.db", Path(folder) / "logged.db"
         home.mkdir()
@@ -250,4 +249,5 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    logging.getLogger().setLevel(logging.ERROR)  # what a broken study logs is not the point
     sys.exit(main())
