@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM interrupt a study anywhere but in the midst of a write, which would leave the storage locked."""
+"""Ctrl-C and SIGTERM interrupt a study anywhere but in the midst of a write, which the database would have to clean up after."""
 
 from __future__ import annotations
 
