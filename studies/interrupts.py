@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM interrupt a study anywhere but in the midst of a write, which the database would have to clean up after."""
+"""Ctrl-C and SIGTERM interrupt a study anywhere but in the midst of a write, which would be left to the database to undo."""
 
 from __future__ import annotations
 
