@@ -18,7 +18,7 @@ from reports.judged import Judged
 from reports.pages import describe_edge
 from reports.style import VERDICTS, format_number
 from reports.verdicts import Thresholds, classify
-from studies.tables import curves_table, runs_table
+from studies.tables import runs_and_curves
 
 JUDGING_SHARE = 0.02  # at most this share of the time goes into verdicts so far
 MOST_JUDGED = 2_000  # runs of a study that shows verdicts so far: they need the curves of all in memory
@@ -65,7 +65,7 @@ class Progress:
                 self._console.print(f"going on: {finished} of {planned} runs were finished before")
             return
         if planned <= MOST_JUDGED and (now >= self._judge_after or finished == planned):
-            judged = classify(runs_table(study), curves_table(study), self._thresholds, against=self._against)
+            judged = classify(*runs_and_curves(study), self._thresholds, against=self._against)
             counts = judged["verdict"].value_counts()
             self._verdicts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
             self._judge_after = time.monotonic() + (time.monotonic() - now) / JUDGING_SHARE

@@ -42,7 +42,7 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
         on_run: called as ``on_run(study, finished, planned)`` at the start and after every run.
 
     Raises:
-        ValueError: bad input, before anything is made or trained.
+        ValueError: bad input, before anything is trained.
         StudyInUse: another process works on this study.
         FailedAlike: the module failed three times in a row in the same way, or in every run.
         KeyboardInterrupt: Ctrl-C; what finished is kept, the same call goes on.

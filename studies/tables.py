@@ -160,7 +160,7 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     facts = study.user_attrs.get(CONFIGURATION) or {}
     monitor, mode = _column(facts.get("monitor") or "val_loss"), facts.get("mode") or "min"
     options: dict[str, Any] = {"monitor": monitor, "mode": mode, "own_learning_rate": study.user_attrs.get("own_learning_rate")}
-    return judge(*_tables(study), thresholds, fresh=fresh_tables(study), **options)
+    return judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
 
 
 def _column(monitor: str) -> str:
@@ -197,7 +197,7 @@ def fresh_tables(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame] | Non
     except KeyError:
         _refuse_renamed(study)
         return None
-    return _tables(check)
+    return runs_and_curves(check)
 
 
 def _refuse_renamed(study: optuna.Study) -> None:
@@ -207,7 +207,8 @@ def _refuse_renamed(study: optuna.Study) -> None:
             raise ValueError(f"study {other.study_name!r} is the self-check of {study.study_name!r}: give it its name again")
 
 
-def _tables(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+def runs_and_curves(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """``runs_table`` and ``curves_table`` of one moment."""
     trials = _trials(study)  # once, as they are verified each time
     return _runs_table(trials), _curves_table(trials)
 

@@ -121,7 +121,7 @@ def study(url: str) -> optuna.Study:
 
 
 def backend(study: optuna.Study) -> PatientStorage:
-    found = study._storage._backend  # type: ignore[attr-defined]
+    found = study._storage._backend
     assert isinstance(found, PatientStorage)
     return found
 

@@ -16,8 +16,6 @@ from test_studies_workers import facts
 
 from studies import StudyConfig, run_study, runs_table
 
-pytestmark = pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning", "ignore::ResourceWarning")
-
 
 def actors() -> list[psutil.Process]:
     """The actor processes of this test's own Ray."""

@@ -33,7 +33,7 @@ class Slow(Parabola):
     def training_step(self, batch: object, batch_idx: int) -> object:
         """Wait, then the parabola's own."""
         time.sleep(self.pause)
-        return super().training_step(batch, batch_idx)  # type: ignore[arg-type]
+        return super().training_step(batch, batch_idx)
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
