@@ -5,18 +5,21 @@ from __future__ import annotations
 import csv
 import re
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
-# What starts a formula in Excel, LibreOffice or Google Sheets (OWASP, "CSV injection"), full-width forms included; a text
-# that begins so, or that has apostrophes before, gets one more apostrophe, which reading takes away.
-FORMULA = re.compile(r"'*[=+\-@\t\r\n＝＋－＠]")
+# What starts a formula in Excel, LibreOffice or Google Sheets (OWASP, "CSV injection"), full-width forms included. A cell is
+# what begins a text, and what follows a semicolon, tab or line in it to a spreadsheet whose separator is not the comma. Where
+# one begins so, or has apostrophes before, it gets one more apostrophe, which reading takes away.
+FORMULA = re.compile(r"^(?='*[=+\-@\t\r\n＝＋－＠])|(?<=[;\t\r\n])(?='*[=+\-@＝＋－＠])")
+GUARDED = re.compile(FORMULA.pattern.replace("(?='*", "'(?='*"))
 TEXT = "state verdict reason error traceback edge note metric judgement sentence".split()  # columns of the report,
 TEXT += "study option baseline_verdict quantity test".split()  # and of the comparison
 
 
 def to_csv(table: pd.DataFrame) -> bytes:
-    """The table as CSV in UTF-8; text that a spreadsheet would run as a formula begins with an apostrophe.
+    """The table as CSV in UTF-8; what a spreadsheet would run as a formula has an apostrophe before it.
 
     Numbers are written as they are. Characters that UTF-8 cannot hold are written as their escapes.
     """
@@ -33,8 +36,14 @@ def to_csv(table: pd.DataFrame) -> bytes:
 
 
 def read_csv(path: str | Path) -> pd.DataFrame:
-    """A table of a report's folder as it was before it was written."""
-    read = pd.read_csv(path, keep_default_na=False, na_values=[""], dtype=dict.fromkeys(TEXT, str), lineterminator="\n")
+    """A table of a report's folder as it was before it was written; a text of no characters is missing."""
+    as_written: dict[str, Any] = {
+        "keep_default_na": False,
+        "na_values": [""],
+        "skip_blank_lines": False,
+        "lineterminator": "\n",
+    }
+    read = pd.read_csv(path, dtype=dict.fromkeys(TEXT, str), **as_written)
     for name, column in read.items():
         if column.dtype.kind == "O":
             read[name] = column.map(_bare, na_action="ignore")
@@ -42,8 +51,8 @@ def read_csv(path: str | Path) -> pd.DataFrame:
 
 
 def _guarded(value: object) -> object:
-    return f"'{value}" if isinstance(value, str) and FORMULA.match(value) else value
+    return FORMULA.sub("'", value) if isinstance(value, str) else value
 
 
 def _bare(value: object) -> object:
-    return value[1:] if isinstance(value, str) and value.startswith("'") and FORMULA.match(value) else value
+    return GUARDED.sub("", value) if isinstance(value, str) else value

@@ -34,11 +34,23 @@ def test_no_text_starts_a_formula_and_it_comes_back(text: str, tmp_path: Path) -
     pd.testing.assert_frame_equal(read_csv(tmp_path / "a.csv"), table, check_dtype=False)
 
 
-@given(st.lists(st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1), min_size=1))
+ANY = st.text(alphabet=st.characters(exclude_categories=["Cs"], exclude_characters="\0"), min_size=1)
+
+
+@given(st.lists(ANY | st.text(alphabet="'=-;\t\r\n a", min_size=1), min_size=1))
 def test_any_text_comes_back(tmp_path_factory: pytest.TempPathFactory, texts: list[str]) -> None:
     path = tmp_path_factory.mktemp("any") / "a.csv"
     path.write_bytes(to_csv(pd.DataFrame({"error": texts})))
     assert read_csv(path)["error"].tolist() == texts
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "\n", "\r"])
+@pytest.mark.parametrize("text", ["=1+1", "'=1", "＝1"])
+def test_no_formula_starts_where_another_separator_ends_a_cell(separator: str, text: str) -> None:
+    """As in Excel where the comma is for decimals; quotes do not help there, as they stand in the middle of a cell."""
+    said = f"ValueError: x{separator}{text}"
+    cell = to_csv(pd.DataFrame({"trial": [3], "error": [said]})).decode().partition(f"x{separator}")[2]
+    assert cell.startswith(f"'{text}")
 
 
 def test_numbers_are_written_as_they_are() -> None:
