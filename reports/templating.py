@@ -14,6 +14,11 @@ from markupsafe import Markup
 from PIL import Image
 
 
+# What Markdown reads as more than itself: anywhere, where a word begins or ends, and at the start of a line.
+SIGNS = re.compile(r"[\\`*\[\]<>|$~]|(?<![^\W_])_|_(?![^\W_])|(?<!\S)#|^[-+](?=\s)|^-(?=-+$)|^=(?==*$)")
+NUMBER = re.compile(r"^(\d{1,9})([.)])(?!\S)")  # of an item of a list
+
+
 def environment(**options: Any) -> Environment:
     """Where templates come from; text is escaped in those for HTML, options are jinja2's."""
     escaped = select_autoescape(enabled_extensions=("html.jinja",))
@@ -23,11 +28,14 @@ def environment(**options: Any) -> Environment:
 
 
 def markdown_text(value: Any) -> Any:
-    """Text that means itself in Markdown, in a table too: no tags, no new columns or lines, no formulas."""
+    """Text that means itself in Markdown, in a table and at the start of a line too.
+
+    No tags, links, headings, lists, formulas, new columns or lines.
+    """
     if isinstance(value, Markup):
         return value
     line = " ".join(str(value).split()).replace("&", "&amp;")
-    return re.sub(r"([\\`*\[\]<>|$~]|(?<!\w)_|_(?!\w))", r"\\\1", line)
+    return NUMBER.sub(r"\1\\\2", SIGNS.sub(r"\\\g<0>", line))
 
 
 def flat_options(values: Mapping[str, object], prefix: str = "") -> Iterator[tuple[str, str]]:
