@@ -14,7 +14,7 @@ from typing import Any
 from jsonargparse import get_loader
 from yaml import YAMLError
 
-from studies.config import StudyConfig
+from studies.config import StudyConfig, folder_name
 from studies.config_file import CLASSES
 from studies.database_url import shown
 
@@ -43,7 +43,8 @@ def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, 
     """A line for a shell: the launch with the options of a study and some of them changed.
 
     Where a change makes it another study it gets another name. A new range keeps the density of learning rates, and a new
-    density the range. More seeds or a finer grid of a study that was sampled freely is a grid.
+    density the range. More seeds or a finer grid of a study that was sampled freely is a grid. "" where an option holds a line
+    or another character that is not to be pasted.
 
     >>> launch_command("wine", {"model": {"init_args": {"momentum": 0.9}}}, {"epochs": 30}).partition("lr-study ")[2]
     'launch --model.momentum 0.9 --epochs 30 --name wine-longer'
@@ -58,8 +59,9 @@ def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, 
     if "sampler" in wanted and {"seeds", "per_decade"} & set(changes):  # a free sampler tries each learning rate once
         suffix, wanted = "grid", {key: value for key, value in wanted.items() if key not in ("sampler", "trials")}
     wanted |= changes
-    flags = [*_flags(wanted), "--name", name if suffix is None else f"{name}-{suffix}"]
-    return shlex.join([*program("launch"), *flags])
+    known = folder_name(name)  # which is the name, unless other tools gave one that a launch would refuse
+    line = shlex.join([*program("launch"), *_flags(wanted), "--name", known if suffix is None else f"{known}-{suffix}"])
+    return line if line.isprintable() else ""
 
 
 def program(command: str) -> list[str]:
@@ -101,8 +103,8 @@ def _dotted(flag: str, spec: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _as_yaml(value: Any) -> str:
-    """A value as its flag reads it: text that would be read as something else is quoted."""
+    """A value as its flag reads it: text that would be read as something else is quoted, and what is not to be pasted."""
     with contextlib.suppress(YAMLError):
-        if isinstance(value, str) and get_loader("yaml")(value) == value:
+        if isinstance(value, str) and value.isprintable() and get_loader("yaml")(value) == value:
             return value
     return json.dumps(value)

@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from conftest import HOSTILE
 from test_scripts import script
 
 from studies import StudyConfig
+from studies.config import folder_name
 from studies.next_run import given_options, launch_command, program
 
 CONFIGS: dict[str, dict[str, Any]] = {
@@ -122,6 +124,18 @@ def installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path / "here")
     monkeypatch.setattr(sys, "executable", str(tmp_path / "here/bin/python"))
     return tmp_path
+
+
+@pytest.mark.parametrize("text", ["a\n\n<script>alert(1)</script>", "\x1b[2J", "\u202egnp.exe", "a\rb"])
+def test_no_command_holds_what_is_not_to_be_pasted(text: str) -> None:
+    options: list[dict[str, Any]] = [{"monitor": text}, {"model": {"class_path": text}}, {"model": {"init_args": {text: 1}}}]
+    assert [launch_command("digits", each, {"seeds": 5}) for each in options] == ["", "", ""]
+    assert parsed(launch_command("digits", {"model": {"init_args": {"a": text}}}, {})).model["init_args"] == {"a": text}
+
+
+@pytest.mark.parametrize("name", [name for name in HOSTILE if not name.isalnum()])
+def test_command_names_a_study_that_can_be_launched_where_other_tools_named_it(name: str) -> None:
+    assert parsed(launch_command(name, {}, {"epochs": 30})).name == f"{folder_name(name)}-longer"
 
 
 def test_script_names_the_script_beside_it(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:
