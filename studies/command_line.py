@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import re
 import sys
 import traceback
@@ -98,6 +99,8 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
 
 def run(main: Callable[[], int], name: str) -> int:
     """The exit code of ``main``; what a person did wrong is one line on stderr, not a traceback."""
+    if logging.lastResort is not None:  # what writes to the terminal where nobody has chosen another place
+        logging.lastResort.setFormatter(_PrintableFormatter())
     try:
         add_current_folder()
         return main()
@@ -105,14 +108,21 @@ def run(main: Callable[[], int], name: str) -> int:
         code, sentence = BAD_INPUT, " ".join(str(error).split())
     except RuntimeError as error:
         code, sentence = IN_USE if isinstance(error, StudyInUse) else FAILED, str(error)
-    print(f"{name}: {_printable(shown(sentence))}", file=sys.stderr)
+    said = shown(sentence)
+    print(f"{name}: {_printable(said if len(said) <= MOST_SAID else f'{said[:MOST_SAID]}...')}", file=sys.stderr)
     return code
 
 
-def _printable(sentence: str) -> str:
-    """A sentence that a terminal shows as it is: what came with it may be long, or hold characters that move the cursor."""
-    short = sentence if len(sentence) <= MOST_SAID else f"{sentence[:MOST_SAID]}..."
-    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in short)
+def _printable(text: str) -> str:
+    """Text that does no more to a terminal than to stand there: names and exceptions may hold what moves its cursor."""
+    return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
+
+
+class _PrintableFormatter(logging.Formatter):
+    """What our packages log, which are the words of exceptions at times, as a terminal may show it."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return _printable(super().format(record))
 
 
 def fail_at_work(error: Exception, *, folder: str, storage: str, checked: bool = True) -> int:
@@ -137,7 +147,7 @@ def fail_at_work(error: Exception, *, folder: str, storage: str, checked: bool =
     if isinstance(error, OSError):
         where = "" if error.filename else f" (in {folder} or {storage})"
         raise RuntimeError(f"{error}{where}; {GO_ON}") from error
-    traceback.print_exception(error)
+    print(_printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     return FAILED
 
 

@@ -73,6 +73,22 @@ def test_package_has_the_entry_point() -> None:
     assert entry.load() is main
 
 
+def test_what_is_logged_moves_no_cursor(folder: Path) -> None:
+    """An exception of the user's in a warning of ours, or in a traceback."""
+    code = (
+        "import logging, sys\n"
+        "from studies.command_line import fail_at_work, run\n"
+        "def main():\n"
+        "    logging.getLogger('studies.driver').warning('trial 1 failed: %s', chr(27) + '[2J' + chr(0x202e) + 'é')\n"
+        "    return fail_at_work(RuntimeError(chr(7)), folder='', storage='')\n"
+        "sys.exit(run(main, 'x'))"
+    )
+    done = python(code, cwd=folder)
+    assert done.stderr == "trial 1 failed: \\x1b[2J\\u202eé\nRuntimeError: \\x07\n"
+    assert all(letter.isprintable() or letter == "\n" for letter in done.stderr)
+    assert done.returncode == 1
+
+
 def test_modules_of_the_current_folder_are_found_and_ours_are_not_hidden(folder: Path) -> None:
     for path, text in {
         "net.py": "where = 'net'",
