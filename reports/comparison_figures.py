@@ -10,7 +10,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -18,6 +17,7 @@ from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
 from reports.comparison import short_names
+from reports.comparison_curves import curves_at, recommended
 from reports.judged import Judged
 from reports.marks import (
     FAINT,
@@ -31,7 +31,6 @@ from reports.marks import (
     verdict_handles,
 )
 from reports.style import format_number
-from reports.verdicts import find_floors, split_curves
 
 FIGURES: dict[str, str] = {
     "maps": "Every learning rate tried, with its verdict, a row a study; below each row its edges with their 90 % intervals."
@@ -43,7 +42,6 @@ FIGURES: dict[str, str] = {
 }
 """Names of the figures, which are their file stems too, and what each shows."""
 
-Floats = npt.NDArray[np.float64]
 COLOURS, DASHES = ("#000000", "#8C5A9E", "#8A8A8A", "#6B4A2B"), ("-", "--", "-.", ":")
 
 
@@ -58,8 +56,8 @@ def draw_figures(judged: Mapping[str, Judged], *, as_progress: bool = False) -> 
 
 def plot_maps(judged: Mapping[str, Judged]) -> Figure:
     """Verdicts over learning rate, a panel a batch size and a row a study, with edges and what is recommended."""
-    sizes, names = _sizes(judged), drawable_names(judged)
-    having = {size: [name for name in judged if _cells(judged[name], size) is not None][::-1] for size in sizes}
+    sizes, names = batch_sizes(judged), drawable_names(judged)
+    having = {size: [name for name in judged if cells_of(judged[name], size) is not None][::-1] for size in sizes}
     rates = pd.concat([study.cells["learning_rate"] for study in judged.values()])
     area = float(np.clip(3000 / rates.nunique(), 45, 160))
     rows = [len(found) + 0.4 for found in having.values()]
@@ -78,7 +76,7 @@ def plot_maps(judged: Mapping[str, Judged]) -> Figure:
             marks = mark_recommended(ax, uses, list(range(y + 1)), area=area) if len(uses) else []
             marks += mark_edges(ax, edges, list(range(y + 1))) if edges["learning_rate"].notna().any() else []
             handles |= {str(mark.get_label()): mark for mark in marks}
-        if (use := _recommended(next(iter(judged.values())), size)) is not None:
+        if (use := recommended(next(iter(judged.values())), size)) is not None:
             handles["recommended in the first"] = ax.axvline(use, color="black", lw=0.9, ls=(0, (4, 3)), zorder=0)
             handles["recommended in the first"].set_label("recommended in the first")
         log_axis(ax, "x", rates)
@@ -93,7 +91,7 @@ def plot_maps(judged: Mapping[str, Judged]) -> Figure:
 
 def plot_times(judged: Mapping[str, Judged]) -> Figure:
     """Time to bottom in epochs over learning rate, a line a study, with the verdicts as marks; those without one are on top."""
-    sizes = _sizes(judged)
+    sizes = batch_sizes(judged)
     cells = pd.concat([study.cells for study in judged.values()])
     times = cells["time_to_bottom_epochs"].to_numpy(float)
     reached = times[np.isfinite(times) & (times > 0)]
@@ -102,7 +100,7 @@ def plot_times(judged: Mapping[str, Judged]) -> Figure:
     figure, panels = _panels("How long it takes to the bottom", len(sizes), columns=min(len(sizes), 2))
     for size, ax in zip(sizes, panels, strict=False):
         for name, line in _lines(judged).items():
-            if (rows := _cells(judged[name], size)) is not None:
+            if (rows := cells_of(judged[name], size)) is not None:
                 mine = never * (never / high) ** (0.25 * list(judged).index(name))  # rows of their own
                 shown = rows["time_to_bottom_epochs"].replace(math.inf, mine).clip(low)
                 ax.plot(rows["learning_rate"], shown, **line, zorder=1)
@@ -121,15 +119,11 @@ def plot_curves(judged: Mapping[str, Judged], *, as_progress: bool = False) -> F
 
     as_progress: draw progress instead, for studies of different losses; its floor is each study's own.
     """
-    sizes, baseline, lines = _sizes(judged), next(iter(judged.values())), _lines(judged)
+    sizes, lines = batch_sizes(judged), _lines(judged)
     figure, panels = _panels("The way down at the recommended learning rates", 2 * len(sizes), columns=2)
     for k, ax in enumerate(panels):
-        size, first = sizes[k // 2], _recommended(baseline, sizes[k // 2])
-        drawn: dict[str, tuple[Floats, Floats]] = {}
-        for name, study in judged.items():
-            rate = first if k % 2 else _recommended(study, size)
-            found = None if rate is None else _curves(study, size, rate, as_progress=as_progress)
-            drawn |= {} if found is None else {name: found}
+        size = sizes[k // 2]
+        first, drawn = curves_at(judged, size, own=k % 2 == 0, as_progress=as_progress)
         if drawn:
             starts = pd.concat([judged[name].runs["first_height"].astype(float) for name in drawn])
             values = np.concatenate([values.ravel() for _, values in drawn.values()])
@@ -148,41 +142,21 @@ def plot_curves(judged: Mapping[str, Judged], *, as_progress: bool = False) -> F
     return figure
 
 
-def _curves(study: Judged, size: int, rate: float, *, as_progress: bool) -> tuple[Floats, Floats] | None:
-    """Epochs, and the heights or progress of every seed of a cell at them, shape (n_seeds, n_epochs); inf once non-finite."""
-    runs = study.runs[(study.runs["batch_size"] == size) & study.runs["verdict"].notna()]
-    runs = runs[np.isclose(runs["learning_rate"], rate, rtol=1e-5)]
-    recorded = study.curves[study.curves["trial"].isin(runs["trial"]) & (study.curves["epoch"] > 0)]
-    paths = split_curves(recorded[np.isfinite(recorded["value"])], "height")
-    if not paths:
-        return None
-    epochs = np.unique(np.concatenate([at for at, _ in paths.values()]))
-    rows, floor = [], find_floors(study.runs, study.thresholds)[size]
-    for run in runs[runs["trial"].isin(list(paths))].to_dict("records"):
-        at, heights = paths[run["trial"]]
-        row = np.interp(epochs, at, heights, right=math.nan if pd.isna(run["nonfinite_at"]) else math.inf)
-        rows.append((run["first_height"] - row) / max(run["first_height"] - floor, 1e-12) if as_progress else row)
-    return epochs, np.array(rows)
-
-
 def _progress_axis(ax: Axes) -> tuple[float, float]:
     ax.set_ylim(-0.2, 1.1)
     ax.axhline(1, color=FAINT, lw=1, ls=(0, (1, 2)), zorder=0)
     return ax.get_ylim()
 
 
-def _sizes(judged: Mapping[str, Judged]) -> list[int]:
+def batch_sizes(judged: Mapping[str, Judged]) -> list[int]:
+    """All that any of the studies tried."""
     return sorted({int(size) for study in judged.values() for size in study.cells["batch_size"]})
 
 
-def _cells(study: Judged, size: int) -> pd.DataFrame | None:
+def cells_of(study: Judged, size: int) -> pd.DataFrame | None:
+    """The cells of a batch size by learning rate, if there are any."""
     cells = study.cells[study.cells["batch_size"] == size].sort_values("learning_rate")
     return cells if len(cells) else None
-
-
-def _recommended(study: Judged, size: int) -> float | None:
-    found = study.recommendations.loc[study.recommendations["batch_size"] == size, "learning_rate"]
-    return float(found.iloc[0]) if len(found) else None
 
 
 def _lines(judged: Mapping[str, Judged]) -> dict[str, dict[str, Any]]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from reports.comparison import Comparison
+from reports.comparison_charts import draw_charts
 from reports.comparison_figures import FIGURES, draw_figures
 from reports.comparison_pages import render_html, render_markdown
 from reports.folder import write_figures, write_file
@@ -26,4 +27,5 @@ def write_comparison(comparison: Comparison, judged: Mapping[str, Judged], folde
     pictures = write_figures(figures, place / "figures", names=FIGURES)
     paths = {name: f"figures/{name}.png" for name in pictures}
     write_file(place / "comparison.md", render_markdown(comparison, paths).encode(errors="backslashreplace"))
-    return write_file(place / "comparison.html", render_html(comparison, pictures).encode(errors="backslashreplace"))
+    page = render_html(comparison, pictures, draw_charts(judged, as_progress=not comparison.same_heights))
+    return write_file(place / "comparison.html", page.encode(errors="backslashreplace"))

@@ -7,9 +7,12 @@ from typing import Any
 
 import pandas as pd
 
+from reports.chart_marks import Chart
 from reports.comparison import Comparison, is_metric, short_names
 from reports.comparison_answers import BEYOND, CHANCE, answers, describe_change, listed, summarize
+from reports.comparison_charts import ON_DARK
 from reports.comparison_figures import FIGURES
+from reports.live import live
 from reports.pages import describe_edge
 from reports.seed_tests import ENDS, FALSE_DISCOVERIES
 from reports.style import GLOSSARY, STYLES, format_number, name_metric
@@ -47,10 +50,16 @@ AT_USE = {
 }
 
 
-def render_html(comparison: Comparison, pictures: Mapping[str, bytes]) -> str:
-    """The page as one HTML file without scripts or requests; pictures: PNG files by the names in ``FIGURES``."""
+def render_html(comparison: Comparison, pictures: Mapping[str, bytes], charts: Mapping[str, Chart]) -> str:
+    """The page as one HTML file that asks for nothing from outside and is whole without its scripts.
+
+    pictures: PNG files by the names in ``FIGURES``. charts: from ``draw_charts``.
+    """
     sources = {name: picture_source(picture) for name, picture in pictures.items()}
-    return environment().get_template("comparison.html.jinja").render(**_context(comparison), pictures=sources)
+    on_dark = {style.colour: style.on_dark for style in STYLES.values()} | ON_DARK
+    context = _context(comparison) | live({"charts": charts, "on_dark": on_dark}, "charts.js", "comparison.js")
+    context |= {"pictures": sources, "charts": charts, "drawn": list(FIGURES)}
+    return environment().get_template("comparison.html.jinja").render(**context)
 
 
 def render_markdown(comparison: Comparison, pictures: Mapping[str, str]) -> str:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import gzip
-import json
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.interactive import DASHES, Chart, edges_chart, map_chart, plain_text, times_chart
+from reports.chart_marks import DASHES, Chart, plain_text
+from reports.interactive import edges_chart, map_chart, times_chart
 from reports.judged import Judged
 from reports.style import STYLES, name_metric
 from reports.verdicts import split_curves
@@ -32,17 +30,12 @@ LABELS = {
 }
 
 
-def pack(text: str) -> str:
-    """Text as a page can hold it without escaping, a third as long or less: gzip, then base64."""
-    return base64.b64encode(gzip.compress(text.encode(errors="backslashreplace"), mtime=0)).decode()
-
-
 def page_data(judged: Judged) -> dict[str, Any]:
     """Everything the page's script needs, as plain JSON; numbers that are not finite are None or "inf".
 
     ``charts``: by name; ``columns`` and ``rows``: the table of runs, columns as [key, heading, whether the table shows it];
     ``curves``: trial to metric to [index of its epochs in ``epochs``, values]; ``judgements``: trial to sentences;
-    ``styles``: verdict to colours, dash and sign.
+    ``styles``: verdict to colour, dash and sign; ``on_dark``: colours to those that are seen on a dark page.
     """
     columns = ["trial", *SHOWN]
     metrics = [str(name) for name in judged.runs if str(name).startswith("val_")]
@@ -62,15 +55,10 @@ def page_data(judged: Judged) -> dict[str, Any]:
         "names": {name: plain_text(name_metric(name).replace("_", " ")) for name in _metrics(curves)},
         "judgements": sentences,
         "styles": {
-            verdict: {"colour": style.colour, "onDark": style.on_dark, "dash": DASHES[style.dash], "sign": style.sign}
-            for verdict, style in STYLES.items()
+            name: {"colour": style.colour, "dash": DASHES[style.dash], "sign": style.sign} for name, style in STYLES.items()
         },
+        "on_dark": {style.colour: style.on_dark for style in STYLES.values()},
     }
-
-
-def to_json(value: Mapping[str, Any]) -> str:
-    """JSON without spaces; raises ValueError for a number that JSON has no word for."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_number)
 
 
 def _charts(judged: Judged) -> dict[str, Chart]:
@@ -115,7 +103,3 @@ def _cell(value: Any) -> Any:
     if isinstance(value, str):
         return value
     return ("inf" if value > 0 else "-inf") if math.isinf(value) else float(f"{float(value):.6g}")
-
-
-def _number(value: Any) -> Any:
-    return value.item()  # NumPy's numbers

@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-import base64
 import math
 from collections.abc import Callable, Mapping
-from functools import cache
-from hashlib import sha256
-from importlib import resources
-from typing import Any, NamedTuple
+from typing import Any
 
 import pandas as pd
-from plotly.offline import get_plotlyjs
 
 from reports.boundaries import COVERAGE, EDGES
 from reports.figures import FIGURES
 from reports.judged import Judged
 from reports.judgements import score_sensitivity
-from reports.page_data import pack, page_data, to_json
+from reports.live import live
+from reports.page_data import page_data
 from reports.recommendation import TO_DIVERGENT
 from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, format_number, name_metric
 from reports.templating import environment, flat_options, markdown_text, picture_source
 
-SCRIPT = resources.files("reports").joinpath("templates", "page.js")
+DRAWN = ("map", "time_to_bottom", "learning_curves")  # pictures that charts stand for on a page that is live
 TRACEBACK_LINES = 40  # the last ones name the error and the place; the page stays small
 
 Command = Callable[[Mapping[str, Any]], str]
@@ -52,37 +48,9 @@ def render_html(
     sources = {name: picture_source(picture) for name, picture in pictures.items()}
     context = _context(judged, title=title, configuration=configuration, command=command, walk=walk)
     data = page_data(judged)
-    sizes = [f"curves/{size}" for size in judged.cells["batch_size"].unique()]
-    script, plotly = SCRIPT.read_text(encoding="utf-8"), _plotly()
-    return (
-        environment()
-        .get_template("report.html.jinja")
-        .render(
-            **context,
-            pictures=sources,
-            chart_names={*data["charts"], *sizes},
-            packed_data=pack(to_json(data)),
-            packed_plotly=plotly.packed,
-            script=script,
-            script_hashes=f"{_hash(script)} {plotly.hashed}",
-        )
-    )
-
-
-class _Library(NamedTuple):
-    packed: str
-    hashed: str
-
-
-@cache
-def _plotly() -> _Library:
-    source = get_plotlyjs()
-    return _Library(pack(source), _hash(source))
-
-
-def _hash(script: str) -> str:
-    """A script's name in a Content-Security-Policy."""
-    return f"'sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}'"
+    charts = {*data["charts"], *(f"curves/{size}" for size in judged.cells["batch_size"].unique())}
+    context |= live(data, "charts.js", "curves.js", "runs.js") | {"pictures": sources, "charts": charts, "drawn": DRAWN}
+    return environment().get_template("report.html.jinja").render(**context)
 
 
 def render_markdown(
@@ -214,7 +182,10 @@ def _sizes(judged: Judged) -> list[dict[str, Any]]:
             {
                 "batch_size": size,
                 "use": use,
-                "boundaries": [[row["edge"], describe_edge(row), row["note"]] for row in rows.to_dict("records")],
+                "boundaries": [
+                    [row["edge"], describe_edge(row), *([row["note"]] if rows["note"].any() else [])]
+                    for row in rows.to_dict("records")
+                ],
                 "costs": [_cost(row) for row in costs[costs["batch_size"] == size].to_dict("records")],
             }
         )

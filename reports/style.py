@@ -104,11 +104,12 @@ def format_number(value: float, *, digits: int = 3) -> str:
 
 
 def log_ticks(low: float, high: float, *, at_most: int = 6) -> list[float]:
-    """Where a log axis from ``low`` to ``high`` is labelled: decades, or 1-2-5 where they are few, or its ends; never 0."""
+    """Where a log axis from ``low`` to ``high`` is labelled: decades; where they are few 1-2-5, then 1 to 9, then its ends."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)
-    ticks = [10.0**k for k in decades if low <= 10.0**k * 1.001 and 10.0**k <= high * 1.001]
-    if len(ticks) < 3:
-        ticks = [m * 10.0**k for k in decades for m in (1, 2, 5) if low <= m * 10.0**k * 1.001 and m * 10.0**k <= high * 1.001]
-    if len(ticks) < 2:
+    for at_least, steps in ((3, (1,)), (2, (1, 2, 5)), (2, range(1, 10))):
+        ticks = [m * 10.0**k for k in decades for m in steps if low <= m * 10.0**k * 1.001 and m * 10.0**k <= high * 1.001]
+        if len(ticks) >= at_least:
+            break
+    else:
         ticks = [low] if high / low < 1.2 else [low, high]
     return ticks[:: -(-len(ticks) // at_most)]

@@ -14,11 +14,13 @@ import pandas as pd
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 from optuna_dashboard._note import note_ver_key
 
-from reports.interactive import Chart, edges_chart, map_chart, times_chart
+from reports.chart_marks import Chart
+from reports.interactive import edges_chart, map_chart, times_chart
 from reports.judged import Judged
 from reports.pages import TRACEBACK_LINES, answers
 from reports.style import BRACKETS, STYLES
 from reports.templating import flat_options, markdown_text
+from studies.inventory import Runs, plan_of
 from studies.next_run import OPTIONS, launch_command
 from studies.tables import CONFIGURATION, HOW_TRAINED, LANDSCAPE
 
@@ -54,11 +56,12 @@ READING = """## How to read this
 
 - **History**, the first page, has three charts of ours below Optuna's: the map of verdicts, the time to the bottom, the edges.
   Optuna's own leave things out: a divergent run has no point there, its value being infinite, and a failed one has none either.
+- **Best Trial** is the run that ended with the best value, which may be luck of its seed; what to use is said above.
 """
-MIRRORED = """
-- This note and the charts are of the last launch that ended. `lr-study dashboard` shows them while a study runs, too, and the
-  verdict of each run.
-"""
+MIRRORED = (
+    "This note and the charts are of the last launch that ended. `lr-study dashboard` shows them while a study runs, too,"
+    " and the verdict of each run."
+)
 
 
 def mirror(study: optuna.Study, judged: Judged) -> None:
@@ -87,33 +90,42 @@ def save_charts(study: optuna.Study, judged: Judged) -> None:
         save_plotly_graph_object(study, _Figure(draw(judged), title), graph_object_id=name)
 
 
-def study_note(study: optuna.Study, judged: Judged, reading: str) -> str:
+def study_note(study: optuna.Study, judged: Judged, about: str, reading: str = "") -> str:
     """The answer, how far to trust it with the commands to run next, and how to read the dashboard; Markdown.
 
-    reading: more on that, as items of a list.
+    about: what is to be known of the note itself. reading: more on how to read the dashboard, as items of a list.
     """
-    return "\n".join([*_study_note(study, judged), READING.rstrip(), reading.strip()])
+    return "\n".join([*_study_note(study, judged, about), READING + reading.strip()])
 
 
-def _study_note(study: optuna.Study, judged: Judged) -> Iterator[str]:
-    yield f"# {markdown_text(study.study_name)}: which learning rates work\n"
+def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str]:
     for sentence, note, _ in answers(judged):
-        yield f"- **{markdown_text(sentence)}**" + (f" Note: {markdown_text(note)}." if note else "")
+        use, _, edges = sentence.partition("; ")
+        yield f"- **{markdown_text(use)}**; {markdown_text(edges)}" + (f" Note: {markdown_text(note)}." if note else "")
     if judged.cells.empty:
         yield "No run has finished yet, so there is nothing to judge."
     for sentence in filter(None, (judged.overall, judged.own)):
         yield f"\n{markdown_text(sentence)}"
+    states = judged.runs["state"].value_counts()
+    runs = Runs(*(int(states.get(state, 0)) for state in ("COMPLETE", "FAIL", "RUNNING")))
+    yield f"\nRuns: {', '.join(runs.describe(plan_of(study.user_attrs)))}.\n\n*{about}*\n"
     if judged.trust:
-        yield f"\n{BRACKETS}\n"
+        yield f"{BRACKETS}\n"
         passed = sum(check.passed for check in judged.trust)
         yield f"## How far to trust this: {passed} of {len(judged.trust)} checks passed\n"
-    options = study.user_attrs.get(OPTIONS)
+    options = None if runs.running else study.user_attrs.get(OPTIONS)  # another launch would be refused
     for check in judged.trust:
         sign = "✓ passed" if check.passed else "✗ failed"
         line = f"- {sign} **{markdown_text(check.name)}**: {markdown_text(check.sentence)}."
         command = launch_command(study.study_name, options, check.changes) if options and check.changes else ""
-        yield line + (f" Run next:\n\n{textwrap.indent(command, '      ')}\n" if command else "")
+        yield line + (f" Run next: {_code(command)}" if command else "")
     yield ""
+
+
+def _code(line: str) -> str:
+    """A line as code that wraps: a block of code would make the page as wide as itself, and cut off all other lines."""
+    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
+    return f"{fence}{line}{fence}"
 
 
 def trial_notes(runs: pd.DataFrame, judgements: pd.DataFrame | None = None) -> dict[int, str]:
@@ -156,11 +168,12 @@ def trial_columns(runs: pd.DataFrame, judgements: pd.DataFrame | None = None) ->
     }
 
 
-def study_columns(attributes: Mapping[str, Any]) -> dict[str, str]:
-    """The configuration of a study, an option each, instead of our JSON; other attributes stay."""
+def study_columns(attributes: Mapping[str, Any], judged: Judged | None = None) -> dict[str, str]:
+    """The learning rate to use at each batch size, then the configuration, an option each, instead of our JSON; others stay."""
+    found = [] if judged is None else [sentence.partition("; ")[0].partition(": ") for sentence, _, _ in answers(judged)]
     kept = {name: value for name, value in attributes.items() if name not in OUR_JSON}
     trained = {f"trained, batch size {size}": how["why"] for size, how in attributes.get(HOW_TRAINED, {}).items()}
-    return kept | dict(flat_options(attributes.get(CONFIGURATION, {}))) | trained
+    return {size: use for size, _, use in found} | kept | dict(flat_options(attributes.get(CONFIGURATION, {}))) | trained
 
 
 def _first_part(reason: str) -> str:

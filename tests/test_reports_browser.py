@@ -1,4 +1,4 @@
-"""The page in a real browser: opened from disk, pointed at, sorted, filtered, printed, and given hostile texts."""
+"""Pages in a real browser: opened from disk, pointed at, sorted, filtered, printed, and given hostile texts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import HOSTILE, four_verdicts, reference_tables
 
+from reports.comparison import compare
+from reports.comparison_folder import write_comparison
 from reports.folder import write_report
 from reports.judged import judge
 
@@ -22,6 +24,15 @@ PHONE, DESK = {"width": 390, "height": 844}, {"width": 1200, "height": 900}
 def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runs, curves, _ = reference_tables("digits_mlp")
     return write_report(judge(runs, curves), tmp_path_factory.mktemp("page"), title="digits", configuration={"epochs": 10})
+
+
+@pytest.fixture(scope="module")
+def comparison(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Of a study, the same with all its edges three times lower, and one of another batch size."""
+    runs, curves, _ = reference_tables("digits_mlp")
+    lower = judge(runs.assign(learning_rate=runs["learning_rate"] / 3), curves)
+    judged = {"before": judge(runs, curves), "after": lower, HOSTILE[0]: judge(*four_verdicts())}
+    return write_comparison(compare(judged), judged, tmp_path_factory.mktemp("comparison"))
 
 
 @contextmanager
@@ -53,16 +64,29 @@ def draw_all(page: Any) -> None:
         chart.locator(".main-svg").first.wait_for()
 
 
+PLACE = """([chart, verdict, which]) => {
+  const place = document.querySelector(`[data-chart="${chart}"]`), { xaxis, yaxis } = place._fullLayout;
+  const marks = place.data.find(trace => trace.name === verdict && trace.mode === "markers");
+  const box = place.getBoundingClientRect();
+  return [box.x + xaxis._offset + xaxis.d2p(marks.x.at(which)), box.y + yaxis._offset + yaxis.d2p(marks.y.at(which))];
+}"""
+
+
+def point_at(page: Any, chart: str, verdict: str, which: int = 0) -> str:
+    """What is said of a mark in a chart."""
+    place = page.locator(f"[data-chart='{chart}']")
+    place.scroll_into_view_if_needed()
+    page.mouse.move(*page.evaluate(PLACE, [chart, verdict, which]))
+    place.locator(".hoverlayer .hovertext").wait_for()
+    return str(place.locator(".hoverlayer .hovertext").first.text_content())
+
+
 def test_every_chart_is_drawn_and_a_mark_that_is_pointed_at_says_its_verdict_and_reason(browser: Any, report: Path) -> None:
     with opened(browser, report) as page:
         draw_all(page)
         assert page.locator("[data-chart] .main-svg").count() >= 8
-        mark = page.locator("[data-chart=map] .scatterlayer .trace:has-text('')").locator(".point").last
-        page.evaluate("scrollTo(0, 0)")
-        page.locator("[data-chart=map]").scroll_into_view_if_needed()
-        box = mark.bounding_box()
-        page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
-        page.locator("[data-chart=map] .hoverlayer .hovertext").wait_for()
+        said = point_at(page, "map", "too low")
+        assert said.startswith("batch size ") and "too low: did not reach the bottom" in said
 
 
 def test_table_is_sorted_and_filtered_and_a_click_on_the_map_shows_the_runs_of_a_cell(browser: Any, report: Path) -> None:
@@ -100,20 +124,46 @@ def test_keyboard_opens_a_run_with_its_curve_and_closes_it(browser: Any, report:
         assert page.locator(".detail").count() == 0
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_nothing_keeps_readers_with_other_needs_out(browser: Any, tmp_path: Path, scheme: str) -> None:
-    small = write_report(judge(*four_verdicts()), tmp_path, title="small", configuration={"epochs": 10})
-    with opened(browser, small, color_scheme=scheme) as page:
+def test_a_comparison_draws_its_charts_and_a_mark_names_its_study(browser: Any, comparison: Path) -> None:
+    with opened(browser, comparison) as page:
         draw_all(page)
-        page.locator("#runs tbody button").first.click()
+        shown = {chart.get_attribute("data-chart").partition("/")[0] for chart in page.locator("[data-chart]").all()}
+        assert shown == {"maps", "times", "own", "first"} and not page.is_visible(".still >> nth=0")
+        size = page.locator("[data-chart^='maps/']").first.get_attribute("data-chart").partition("/")[2]
+        for chart in (f"maps/{size}", f"times/{size}"):
+            named = {point_at(page, chart, "too low", which).partition("batch size")[0] for which in (0, -1)}
+            assert named == {"before", "after"}
+
+
+def test_a_comparison_is_whole_in_print_and_without_its_script(browser: Any, comparison: Path) -> None:
+    with opened(browser, comparison, live=False, java_script_enabled=False) as page:
+        assert all(picture.is_visible() for picture in page.locator("figure img").all())
+        assert not page.is_visible("[data-chart] >> nth=0")
+    with opened(browser, comparison) as page:
+        page.emulate_media(media="print")
+        assert all(picture.is_visible() for picture in page.locator("figure img").all())
+        assert not page.is_visible("[data-chart] >> nth=0")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("kind", ["report", "comparison"])
+def test_nothing_keeps_readers_with_other_needs_out(
+    browser: Any, tmp_path: Path, comparison: Path, kind: str, scheme: str
+) -> None:
+    small = write_report(judge(*four_verdicts()), tmp_path, title="small", configuration={"epochs": 10})
+    with opened(browser, small if kind == "report" else comparison, color_scheme=scheme) as page:
+        draw_all(page)
+        if kind == "report":
+            page.locator("#runs tbody button").first.click()
         found = Axe().run(page).response["violations"]
         assert [(fault["id"], fault["nodes"][0]["html"]) for fault in found] == []
 
 
-def test_phone_shows_the_page_without_scrolling_sideways(browser: Any, report: Path) -> None:
-    with opened(browser, report, viewport=PHONE) as page:
-        draw_all(page)
-        assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
+def test_phone_shows_pages_without_scrolling_sideways(browser: Any, report: Path, comparison: Path) -> None:
+    for path in (report, comparison):
+        with opened(browser, path, viewport=PHONE) as page:
+            draw_all(page)
+            assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
 def test_print_has_pictures_where_the_screen_has_charts(browser: Any, report: Path) -> None:

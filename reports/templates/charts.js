@@ -1,0 +1,81 @@
+"use strict";
+// Draws the charts of a page with plotly.js, which the page holds packed: each once it is scrolled to.
+// Without it pictures stand where charts do.
+const byId = id => document.getElementById(id);
+const element = (tag, text = "", properties = {}) => Object.assign(document.createElement(tag), { textContent: text }, properties);
+const unpack = async id => {
+  const bytes = Uint8Array.from(atob(byId(id).textContent.trim()), c => c.charCodeAt(0));
+  return new Response(new Blob([bytes]).stream().pipeThrough(new DecompressionStream("gzip"))).text();
+};
+const number = value => {
+  if (value === null) return "-";
+  if (typeof value === "string") return value;
+  if (Number.isInteger(value) && Math.abs(value) < 1e5) return String(value);
+  const size = Math.abs(value);
+  if (size >= 1e-3 && size < 1e5) return String(Number(value.toPrecision(3)));
+  return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
+};
+
+let page = null; // what the page shows, once it is unpacked
+let plotly = null;
+const drawn = new Set();
+
+const dark = matchMedia("(prefers-color-scheme: dark)");
+const ink = name => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+const seenIn = color => (dark.matches && page.on_dark[color]) || color;
+const shade = part => ({ ...part, color: seenIn(part.color) });
+const shaded = trace => ({
+  ...trace,
+  ...(trace.line && { line: shade(trace.line) }),
+  ...(trace.marker && { marker: shade(trace.marker) }),
+  ...(trace.fillcolor && { fillcolor: seenIn(trace.fillcolor.slice(0, 7)) + trace.fillcolor.slice(7) }), // #RRGGBBAA
+});
+const dressed = layout => {
+  const axis = { gridcolor: ink("--line"), linecolor: ink("--line"), zerolinecolor: ink("--line") };
+  return {
+    ...layout, paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)", font: { color: ink("--ink"), size: 13 },
+    xaxis: { ...axis, ...layout.xaxis }, yaxis: { ...axis, ...layout.yaxis },
+    ...(layout.yaxis2 && { yaxis2: { ...axis, ...layout.yaxis2 } }),
+    hoverlabel: { ...layout.hoverlabel, bgcolor: ink("--paper"), font: { color: ink("--ink") } },
+  };
+};
+const draw = (place, chart) => {
+  drawn.add(place);
+  place.chart = chart;
+  return plotly.react(place, chart.data.map(shaded), dressed(chart.layout), { responsive: true, displayModeBar: false });
+};
+
+const logTicks = (low, high) => { // as log_ticks in style.py
+  let ticks = [];
+  for (const [atLeast, steps] of [[3, [1]], [2, [1, 2, 5]], [2, [1, 2, 3, 4, 5, 6, 7, 8, 9]]]) {
+    ticks = [];
+    for (let power = Math.floor(Math.log10(low)); power <= Math.log10(high); power++) ticks.push(...steps.map(k => Number(`${k}e${power}`)));
+    ticks = ticks.filter(tick => low <= tick * 1.001 && tick <= high * 1.001);
+    if (ticks.length >= atLeast) break;
+  }
+  if (ticks.length < 2) ticks = [low, high];
+  return ticks.filter((_, index) => index % Math.ceil(ticks.length / 6) === 0);
+};
+const logAxis = (title, low, high) => {
+  const ticks = logTicks(low, high);
+  return { type: "log", title: { text: title }, tickvals: ticks, ticktext: ticks.map(number) };
+};
+
+// chartOf: from its name to a chart; clicked: is given the point of a click.
+const drawWhenSeen = async (chartOf, clicked = () => {}) => {
+  document.head.append(element("script", await unpack("plotly")));
+  plotly = window.Plotly;
+  if (!plotly) return;
+  document.documentElement.classList.add("charts");
+  const seen = new IntersectionObserver(entries => {
+    for (const { isIntersecting, target } of entries) {
+      if (!isIntersecting) continue;
+      seen.unobserve(target);
+      draw(target, chartOf(target.dataset.chart)).then(() => target.on("plotly_click", ({ points: [point] }) => clicked(point)));
+    }
+  }, { rootMargin: "400px" });
+  for (const place of document.querySelectorAll("[data-chart]")) seen.observe(place);
+  dark.addEventListener("change", () => {
+    for (const place of drawn) if (place.isConnected) draw(place, place.chart);
+  });
+};
