@@ -31,7 +31,7 @@ def check_door(config: StudyConfig, out: str | Path | None) -> str:
 
 
 @contextlib.contextmanager
-def entered(config: StudyConfig, out: str | Path) -> Iterator[None]:
+def entered(config: StudyConfig, out: str | Path | None) -> Iterator[None]:
     """Hold the study of a configuration from the door on; where it is not begun after all, nothing is left of that.
 
     Raises ValueError as ``check_door``, and StudyInUse.

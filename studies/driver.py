@@ -62,6 +62,7 @@ class Driver:
 
     missing: in the order they are to be trained. folder: where each run has a folder for the user's loggers.
     on_run: called as ``on_run(study, finished, planned)`` at the start and after every run.
+    actors: of Ray, where there are some already.
     """
 
     study: optuna.Study
@@ -71,6 +72,7 @@ class Driver:
     planned: int
     folder: Path
     on_run: OnRun
+    actors: Actors | None = None
     _given: dict[Future[Outcome], _Given] = field(default_factory=dict)
     _failures: list[str] = field(default_factory=list)
     _too_large: float = math.inf  # the smallest batch size that did not fit into memory
@@ -106,7 +108,7 @@ class Driver:
         """
         keep_freed_memory()
         if self.config.engine == "ray" and self.missing:
-            self._place, self._moved = Actors(self.config, len(self.missing)), True
+            self._place, self._moved = self.actors or Actors(self.config, len(self.missing)), True
         with interruptible(), self._closing():
             self.on_run(self.study, self._finished, self.planned)
             while self.missing or self._given:

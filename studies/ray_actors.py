@@ -59,6 +59,7 @@ class Actors(Workers):
 
     def _end(self) -> None:
         if self._began:
+            self._began = False
             self._ray.shutdown()
 
     def _new(self) -> Any:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -18,12 +19,13 @@ from optuna.trial import TrialState
 from reports.self_check import rates_to_check
 from studies.checksums import verified_trials, write_configuration
 from studies.config import StudyConfig
-from studies.door import check_door
+from studies.database_url import sqlite_path, storage_url
+from studies.door import entered
 from studies.driver import Driver, OnRun, close_orphans
 from studies.lock import locked
 from studies.next_run import OPTIONS, given_options
-from studies.places import check_storage
 from studies.preflight import preflight
+from studies.ray_actors import Actors
 from studies.storage import open_storage, self_check_name
 from studies.tables import CONFIGURATION
 from studies.training import fixed_of
@@ -47,18 +49,23 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
         FailedAlike: the module failed three times in a row in the same way, or in every run.
         KeyboardInterrupt: Ctrl-C; what finished is kept, the same call goes on.
     """
+    with entered(config, out):
+        return train_study(config, out=out, on_run=on_run)
+
+
+def train_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnRun | None = None) -> optuna.Study:
+    """``run_study`` for whoever has entered the study, so that its storage is checked once."""
     assert config.name is not None
-    workload = Workload.of_config(config)
-    url = check_door(config, out)
+    workload, url = Workload.of_config(config), storage_url(config.storage)
     preflight(workload, learning_rates=config.learning_rate, batch_sizes=_batch_sizes(config), seed=config.seed_values[0])
-    with locked(url, config.name):
+    with _actors(config, url, config.name, config.n_runs) as actors:
         study = _open_study(url, config.name, configuration(config, workload))
         study.sampler = _sampler(config.sampler, len(study.get_trials(deepcopy=False)))
         study.set_user_attr(OPTIONS, given_options(config))
         if not workload.is_ours:  # the default of a model of ours is nobody's choice
             study.set_user_attr("own_learning_rate", fixed_of(workload, max(_batch_sizes(config))).own)
         plan = _missing(study, config)
-        Driver(study, config, workload, plan, config.n_runs, runs_folder(config, out), on_run or _silent).run()
+        Driver(study, config, workload, plan, config.n_runs, runs_folder(config, out), on_run or _silent, actors).run()
     return study
 
 
@@ -83,7 +90,7 @@ def run_self_check(
     """
     workload = Workload.of_config(config)
     assert config.name is not None
-    name, url = self_check_name(config.name), check_storage(config.storage)
+    name, url = self_check_name(config.name), storage_url(config.storage)
     first = config.seed_values[-1] + 1
     fresh = range(first, first + seeds)
     plan = [
@@ -93,12 +100,24 @@ def run_self_check(
         for rate in rates_to_check(use)
     ]
     wanted = configuration(config, workload) | {"self_check_of": config.name}
-    with locked(url, name):
+    with locked(url, name), _actors(config, url, name, len(plan)) as actors:
         study = _open_study(url, name, wanted)
         study.sampler = RandomSampler(seed=0)  # every parameter is fixed by the plan
         left, folder = _not_done(study, plan), runs_folder(config, out)
-        Driver(study, config, workload, left, len(plan), folder, on_run or _silent).run()
+        Driver(study, config, workload, left, len(plan), folder, on_run or _silent, actors).run()
     return study
+
+
+@contextlib.contextmanager
+def _actors(config: StudyConfig, url: str, name: str, n_runs: int) -> Iterator[Actors | None]:
+    """Ray's actors for a study that is yet to be made, so that what Ray refuses leaves none behind; else None."""
+    path = sqlite_path(url)
+    there = path is None or path.exists()
+    if config.engine != "ray" or (there and name in {known.study_name for known in open_storage(url).get_all_studies()}):
+        yield None
+        return
+    with contextlib.closing(Actors(config, n_runs)) as actors:
+        yield actors
 
 
 def _silent(*_: Any) -> None:

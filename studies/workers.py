@@ -134,9 +134,9 @@ class Workers(ABC):
         return future
 
     def close(self) -> None:
-        """Kill the workers."""
-        for worker in self._workers:
-            self._kill(worker)
+        """Kill the workers; once they are, it does nothing."""
+        while self._workers:
+            self._kill(self._workers.pop())
 
     def _replace(self, index: int) -> None:
         self._kill(self._workers[index])

@@ -198,6 +198,15 @@ def test_study_that_was_begun_stays_and_so_does_what_others_put_beside_it(tmp_pa
     assert [path.name for path in (tmp_path / "other").iterdir()] == ["notes"]
 
 
+def test_launch_checks_its_storage_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    checked: list[Path] = []
+    monkeypatch.setattr("studies.sqlite_file.check_database", checked.append)
+    options = "--learning-rate 0.1 1 --points 2 --batch-size 256 --seeds 1 --epochs 1 --self-check 1 --storage studies.db"
+    assert main(options.split()) == 0 and checked == []  # there was none
+    assert main(options.split()) == 0 and checked == [Path("studies.db")]
+
+
 HELD = """
 import sys, threading
 from studies.command_line import run

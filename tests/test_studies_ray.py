@@ -53,9 +53,15 @@ def test_actors_train_the_same_and_one_that_dies_is_replaced(tmp_path: Path, tok
     assert set(failed["error"]) <= {"its worker process died"} and states(there).count("COMPLETE") == 3
 
 
-def test_actor_that_does_not_fit_is_refused_before_training(tmp_path: Path, token: Path) -> None:
+def test_actor_that_does_not_fit_is_refused_before_the_study_is_made(tmp_path: Path, token: Path) -> None:
     with pytest.raises(ValueError, match="num_gpus must fit into the cluster, which has 0, got 4"):
         run_study(small(tmp_path, engine="ray", num_gpus=4))
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("studies")] == []
+
+
+def test_finished_study_needs_no_cluster(tmp_path: Path) -> None:
+    study = run_study(small(tmp_path))
+    assert facts(run_study(small(tmp_path, engine="ray", ray_address="127.0.0.1:9"))).equals(facts(study))
 
 
 def test_study_that_cannot_be_sent_is_refused(tmp_path: Path) -> None:

@@ -99,12 +99,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seeds: int | None) -> int:
     # PyTorch: seconds, so only once the options make sense and the study is ours
-    from studies import FailedAlike, judge_study, load_study, report_study, run_study
+    from studies import FailedAlike, judge_study, load_study, report_study
     from studies.dashboard import mirror
     from studies.database_url import shown
     from studies.next_run import program
     from studies.progress import Progress, print_answer
-    from studies.search import run_self_check
+    from studies.search import run_self_check, train_study
 
     at_work = False
 
@@ -115,7 +115,7 @@ def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seed
 
     try:
         with Progress(thresholds) as progress:
-            study = run_study(config, out=folder, on_run=show)
+            study = train_study(config, out=folder, on_run=show)
         judged = judge_study(study, thresholds)
         if fresh_seeds and len(judged.recommendations):
             with Progress(thresholds, against=judged.cells) as progress:
