@@ -15,7 +15,7 @@ from reports.judgements import score_sensitivity
 from reports.live import live
 from reports.page_data import page_data
 from reports.recommendation import TO_DIVERGENT
-from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, format_number, name_metric
+from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, format_number, format_seconds, name_metric
 from reports.templating import environment, flat_options, markdown_text, picture_source
 
 DRAWN = ("map", "time_to_bottom", "learning_curves")  # pictures that charts stand for on a page that is live
@@ -176,7 +176,7 @@ def _sizes(judged: Judged) -> list[dict[str, Any]]:
                 f" good on {100 * row['interval_share']:.0f} % of new seeds",
                 "reason": row["reason"],
                 "epochs": format_number(row["time_to_bottom_epochs"]),
-                "seconds": format_number(row["time_to_bottom_seconds"]),
+                "seconds": format_seconds(row["time_to_bottom_seconds"]),
             }
         found.append(
             {

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports.boundaries import COVERAGE, EDGES, Edge
-from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number, name_metric
+from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number, format_seconds, name_metric
 
 DISTANCE = 2.0  # from the low end of the divergent edge's interval: a schedule's or a new data set's factor of safety
 SURE = 0.95  # share of new seeds a recommended learning rate is expected to be good on, where the good range allows
@@ -164,7 +164,7 @@ def recommend_overall(recommendations: pd.DataFrame, cells: pd.DataFrame, edges:
     soonest = recommendations.loc[recommendations["time_to_bottom_seconds"].idxmin()]
     fast = (
         f"Soonest at the bottom by the clock: batch size {soonest['batch_size']} with"
-        f" {format_number(soonest['learning_rate'])}, {format_number(soonest['time_to_bottom_seconds'])} s."
+        f" {format_number(soonest['learning_rate'])}, {format_seconds(soonest['time_to_bottom_seconds'])}."
     )
     low, high = recommendations["low"].max(), recommendations["high"].min()
     tried = set.intersection(*(set(group["learning_rate"]) for _, group in cells.groupby("batch_size")))

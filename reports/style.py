@@ -103,6 +103,15 @@ def format_number(value: float, *, digits: int = 3) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
+def format_seconds(seconds: float) -> str:
+    """A time for people, in the unit that keeps it readable: ``7.74 ms``, ``12.3 s``, ``5.2 min``, ``3.1 h``."""
+    if not math.isfinite(seconds):
+        return "never" if seconds > 0 else "-"
+    units = (("ms", 1e-3, 0.1), ("s", 1, 120), ("min", 60, 7200), ("h", 3600, math.inf))
+    unit, length = next((unit, length) for unit, length, below in units if seconds < below)
+    return f"{format_number(seconds / length)} {unit}"
+
+
 def log_ticks(low: float, high: float, *, at_most: int = 6) -> list[float]:
     """Where a log axis from ``low`` to ``high`` is labelled: decades; where they are few 1-2-5, then 1 to 9, then its ends."""
     decades = range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1)

@@ -16,7 +16,7 @@ from rich.text import Text
 from reports.boundaries import EDGES
 from reports.judged import Judged
 from reports.pages import describe_edge
-from reports.style import VERDICTS, format_number
+from reports.style import VERDICTS, format_number, format_seconds
 from reports.verdicts import Thresholds, classify
 from studies.tables import runs_and_curves
 
@@ -73,7 +73,7 @@ class Progress:
         if not self._console.is_terminal and (now - self._said > PLAIN_SECONDS or finished == planned):
             self._said = now
             left = (now - self._began) / max(finished - self._start, 1) * (planned - finished)
-            line = f"{finished}/{planned} runs, about {left:.0f} s left"
+            line = f"{finished}/{planned} runs, about {format_seconds(left)} left"
             self._console.print("; ".join(filter(None, (line, self._verdicts))), soft_wrap=True)
 
 

@@ -53,7 +53,7 @@ const runChart = curves => {
     layout: {
       height: 340, margin: { l: 60, r: 60, t: 10, b: 50 }, hovermode: "x unified", legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
       xaxis: { title: { text: "time trained (epochs)" } }, yaxis: { title: { text: "loss" }, rangemode: "tozero" },
-      ...(others.length && { yaxis2: { overlaying: "y", side: "right", showgrid: false, automargin: true, title: { text: "other metrics" } } }),
+      ...(others.length && { yaxis2: { overlaying: "y", side: "right", tickmode: "auto", showgrid: false, automargin: true, title: { text: "other metrics" } } }),
     },
   };
 };
