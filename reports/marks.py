@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
 from reports.boundaries import EDGES
@@ -16,6 +17,9 @@ from reports.style import GOOD, STYLES, format_number, log_ticks
 PANEL = (3.8, 2.7)  # inches; two panels side by side stay legible at the width of a page
 RATE = "learning rate (log scale)"
 FAINT = "#777777"
+BAND = 0.25  # opacity of the interval of a recommended learning rate
+RECOMMENDED = "recommended, its interval"
+RING: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": "black", "mew": 1.8}
 
 
 def mark_verdicts(ax: Axes, x: pd.Series[Any], y: pd.Series[Any], verdicts: pd.Series[Any], *, area: float = 50) -> list[Any]:
@@ -38,12 +42,50 @@ def verdict_handles(*, lines: bool = False) -> list[Line2D]:
 
 def mark_recommended(ax: Axes, recommendations: pd.DataFrame, sizes: list[int], *, area: float) -> list[Any]:
     """A ring around each recommended learning rate and a band over its interval, in the row of its batch size."""
-    ring: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": "black", "mew": 1.8, "ls": ""}
     for row in recommendations.to_dict("records"):
         y = sizes.index(row["batch_size"])
-        ax.plot([row["low"], row["high"]], [y, y], color=STYLES[GOOD].colour, lw=16, alpha=0.25, zorder=1)
-        ax.plot(row["learning_rate"], y, **ring, ms=1.5 * math.sqrt(area), zorder=4)
-    return [Line2D([], [], **ring, ms=11, label="recommended")] if len(recommendations) else []
+        ax.plot([row["low"], row["high"]], [y, y], color=STYLES[GOOD].colour, lw=16, alpha=BAND, zorder=1)
+        ax.plot(row["learning_rate"], y, **RING, ms=1.5 * math.sqrt(area), zorder=4)
+    return [Line2D([], [], **RING, ms=11, **_band(), label=RECOMMENDED)] if len(recommendations) else []
+
+
+def mark_use(ax: Axes, batch_size: int, recommendations: pd.DataFrame | None) -> None:
+    """A line at the learning rate recommended for this batch size and a band over its interval, over the whole height."""
+    if recommendations is None:
+        return
+    for row in recommendations[recommendations["batch_size"] == batch_size].to_dict("records"):
+        ax.axvspan(row["low"], row["high"], color=STYLES[GOOD].colour, alpha=BAND, lw=0, zorder=0)
+        ax.axvline(row["learning_rate"], color="black", lw=0.9, ls=(0, (4, 3)), zorder=0)
+
+
+def use_handle(recommendations: pd.DataFrame | None) -> list[Line2D]:
+    """Legend entry of ``mark_use``, where there is anything to use."""
+    look: dict[str, Any] = {"marker": "|", "mec": "black", "ms": 11, "mew": 1, **_band()}
+    return [Line2D([], [], **look, label=RECOMMENDED)] if recommendations is not None and len(recommendations) else []
+
+
+def _band() -> dict[str, Any]:
+    """The band as a legend shows it, without the transparency that the mark on it would share."""
+    colour = tuple(1 - BAND * (1 - part) for part in to_rgb(STYLES[GOOD].colour))
+    return {"color": colour, "lw": 11, "solid_capstyle": "butt"}
+
+
+def mark_seeds(ax: Axes, cells: pd.DataFrame, runs: pd.DataFrame, column: str, low: float, high: float) -> None:
+    """A bar at each cell from the lowest to the highest of its seeds, in the colour of the cell's verdict, cut at the ends.
+
+    cells, runs: of one batch size; column: of ``runs``, without missing values.
+    """
+    spans = runs[column].astype(float).clip(low, high).groupby(runs["learning_rate"]).agg(["min", "max"])
+    rows = cells[["learning_rate", "verdict"]].merge(spans, left_on="learning_rate", right_index=True)
+    colours = [STYLES[verdict].colour for verdict in rows["verdict"]]
+    ax.vlines(rows["learning_rate"], rows["min"], rows["max"], colors=colours, lw=3.5, alpha=0.4, zorder=2)
+
+
+def seeds_handle(runs: pd.DataFrame | None) -> list[Line2D]:
+    """Legend entry of ``mark_seeds``, where a learning rate has several."""
+    several = runs is not None and runs.duplicated(["batch_size", "learning_rate"]).any()
+    look: dict[str, Any] = {"color": FAINT, "alpha": 0.6, "ls": "", "marker": "|", "ms": 12, "mew": 3.5}
+    return [Line2D([], [], **look, label="range of the seeds")] if several else []
 
 
 def mark_edges(ax: Axes, boundaries: pd.DataFrame, sizes: list[int]) -> list[Any]:
@@ -81,10 +123,10 @@ def spans_decades(low: float, high: float) -> bool:
     return low > 0 and high / low > 10
 
 
-def log_axis(ax: Axes, which: str, values: Any, *, extra: dict[float, str] | None = None) -> None:
-    """A log scale with at most six plainly written ticks: decades, or 1-2-5, or the values themselves if they are few."""
+def log_axis(ax: Axes, which: str, values: Any, *, extra: dict[float, str] | None = None, at_most: int = 6) -> None:
+    """A log scale with a few plainly written ticks: decades, or 1-2-5, or the values themselves if they are few."""
     values = np.unique(np.asarray(values, dtype=float))
-    ticks = log_ticks(values[0], values[-1])
+    ticks = log_ticks(values[0], values[-1], at_most=at_most)
     named = {tick: format_number(tick) for tick in ticks} | (extra or {})
     ax.set(**{f"{which}scale": "log"})
     axis = ax.xaxis if which == "x" else ax.yaxis

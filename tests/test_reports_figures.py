@@ -19,7 +19,6 @@ from matplotlib.figure import Figure
 from reports.batch_size import minibatch_points
 from reports.figures import (
     FIGURES,
-    LINES,
     draw_figures,
     plot_batch_time,
     plot_bumps,
@@ -29,8 +28,9 @@ from reports.figures import (
     plot_map,
     plot_time_to_bottom,
 )
+from reports.figures.learning_curves import LINES
 from reports.judged import Judged, judge
-from reports.style import DIVERGENT, GOOD, STYLES
+from reports.style import DIVERGENT, GOOD, STYLES, log_ticks
 from reports.verdicts import classify_cells
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
@@ -162,6 +162,128 @@ def test_a_metric_named_like_a_formula_is_drawn_as_it_is_written() -> None:
     assert figure.axes[1].get_ylabel() == r"validation $\evil$"
 
 
+def layout(figure: Figure) -> list[tuple[int, int]]:
+    """Row and column of each panel."""
+    where = [ax.get_subplotspec() for ax in figure.axes]
+    return [(spec.rowspan.start, spec.colspan.start) for spec in where if spec is not None]
+
+
+@pytest.mark.parametrize(
+    ("n", "places"),
+    [
+        (1, [(0, 0)]),
+        (2, [(0, 0), (0, 1)]),
+        (3, [(0, 0), (0, 1), (0, 2)]),
+        (4, [(0, 0), (0, 1), (1, 0), (1, 1)]),
+        (5, [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1)]),
+    ],
+)
+def test_panels_of_batch_sizes_lie_in_rows_of_three_and_four_make_a_square(n: int, places: list[tuple[int, int]]) -> None:
+    cells = judge(*tables({(2**k, rate): [DOWN] for k in range(3, 3 + n) for rate in (0.1, 1)})).cells
+    figure = plot_time_to_bottom(cells)
+    assert layout(figure) == places
+    written = [ax.yaxis.get_tick_params()["labelleft"] for ax in figure.axes]
+    assert written == [column == 0 for _, column in places]
+    lowest = {column: row for row, column in places}
+    assert [bool(ax.get_xlabel()) for ax in figure.axes] == [row == lowest[column] for row, column in places]
+
+
+def test_metrics_lie_below_each_other_and_beside_each_other_for_one_batch_size() -> None:
+    judged = judge(*with_minibatches(16, 64, 256))
+    assert layout(plot_loss_and_metric(judged.cells)) == [(0, 0), (0, 1), (0, 2), (1, 0), (1, 1), (1, 2)]
+    assert layout(plot_loss_and_metric(judged.cells[judged.cells["batch_size"] == 16])) == [(0, 0), (0, 1)]
+
+
+@pytest.mark.parametrize("name", ["time_to_bottom", "final_height", "learning_curves", "loss_and_metric"])
+def test_panels_of_batch_sizes_can_be_compared_they_have_the_same_scales(name: str) -> None:
+    cells = {(8, 0.1): [[2.0, 0.01, 0.005, 0.005]], (64, 0.1): [[2.0, 1.9, 1.5, 1.0]], (64, 10.0): [[2.0, 1.2, 1.1, 1.0]]}
+    first, second, *_ = draw(*tables(cells))[name].axes
+    assert (first.get_xlim(), first.get_ylim()) == (second.get_xlim(), second.get_ylim())
+    assert (first.get_xscale(), first.get_yscale()) == (second.get_xscale(), second.get_yscale())
+
+
+def bars(ax: Axes) -> dict[float, tuple[float, float]]:
+    """Lower and upper end of the bar at each learning rate."""
+    lines = [path for c in ax.collections if isinstance(c, LineCollection) for path in c.get_segments()]
+    return {round(float(x), 6): (float(low), float(high)) for (x, low), (_, high) in lines}
+
+
+def test_a_bar_spans_the_seeds_of_a_cell_and_ends_at_the_row_of_those_that_never_arrive() -> None:
+    judged = judge(*tables({(8, 0.1): [DOWN, FLAT, DOWN], (8, 0.2): [DOWN, [2.0, 1.0, 0.0, 0.0, 0.0], DOWN]}))
+    assert set(bars(plot_time_to_bottom(judged.cells).axes[0])) == set()
+    figure = plot_time_to_bottom(judged.cells, judged.runs)
+    assert "range of the seeds" in [text.get_text() for text in figure.legends[0].get_texts()]
+    spans, ax = bars(figure.axes[0]), figure.axes[0]
+    never = dict(zip([label.get_text() for label in ax.get_yticklabels()], ax.get_yticks(), strict=True))["never"]
+    times = judged.runs.groupby("learning_rate")["time_to_bottom"]
+    assert spans[0.2] == pytest.approx((times.min()[0.2], times.max()[0.2]))
+    assert spans[0.1] == pytest.approx((times.min()[0.1], never))
+
+
+def test_a_bar_of_validation_ends_at_the_worse_edge_where_a_seed_is_not_finite() -> None:
+    runs, curves = tables({(8, 0.1): [DOWN, DOWN], (8, 1.0): [[2.0, 1.0, 1.0], [2.0, 1.5, 1.5], BLOWN]})
+    judged = judge(runs, curves)
+    ax = plot_loss_and_metric(judged.cells, judged.runs, metrics=["val_loss"]).axes[0]
+    assert bars(ax)[1.0] == pytest.approx((1.0, ax.get_ylim()[1]))
+
+
+@pytest.mark.parametrize("name", ["time_to_bottom", "final_height", "loss_and_metric"])
+def test_what_to_use_is_a_line_in_each_panel_and_its_interval_a_band(name: str) -> None:
+    judged = judge(*with_minibatches(16, 64))
+    for ax, use in zip(draw_figures(judged)[name].axes, judged.recommendations.to_dict("records"), strict=False):
+        upright = [line.get_xdata()[0] for line in ax.lines if len(set(line.get_xdata())) == 1 and len(line.get_xdata()) == 2]
+        assert upright == [use["learning_rate"]]
+        assert [(band.get_x(), band.get_x() + band.get_width()) for band in ax.patches] == [
+            pytest.approx((use["low"], use["high"]))
+        ]
+
+
+def test_the_map_says_what_to_use() -> None:
+    def title(*sizes: int, bad: int | None = None) -> str:
+        good = {(size, rate): [run, run] for size in sizes for rate, run in ((0.01, FLAT), (0.1, DOWN), (1, BLOWN))}
+        none = {} if bad is None else {(bad, rate): [BLOWN, BLOWN] for rate in (0.01, 0.1)}
+        judged = judge(*tables(good | none))
+        return str(plot_map(judged.cells, judged.recommendations).axes[0].get_title())
+
+    assert title(8) == "Use 0.1 at batch size 8"
+    assert title(8, 16, 32) == "Use 0.1 at batch size 8, 0.1 at 16, 0.1 at 32"
+    assert title(8, 16, bad=32) == "Use 0.1 at batch size 8, 0.1 at 16; nothing is good at 1 of 3"
+    assert title(8, 16, 32, 64) == "Use 0.1"
+    assert title(bad=8) == "Nothing to recommend: 0 good, 2 divergent of 2 learning rates"
+    assert plot_map(classify_cells(*four_verdicts())).axes[0].get_title() == "1 good, 1 divergent of 4 learning rates"
+
+
+def test_the_title_of_bumps_compares_the_two_batch_sizes() -> None:
+    judged = judge(*with_minibatches(16, 256))
+    small, large = judged.batch_sizes["bumpiness"]
+    title = draw_figures(judged)["bumps"].get_suptitle()
+    assert title == f"A step at batch size 16 sees a hill {small / large:.2g} times as bumpy as at 256"
+    assert plot_bumps(judged.batch_sizes.iloc[:1], judged.runs, judged.curves).get_suptitle() == "What a step sees of the hill"
+
+
+def test_a_long_name_of_a_metric_is_cut_and_dollars_in_it_are_no_formula() -> None:
+    name = "val_$\\evil$ " + "long " * 100
+    cells = classify_cells(*four_verdicts()).assign(**{name: 0.5})
+    figure = plot_loss_and_metric(cells, metrics=[name])
+    figure.savefig(BytesIO(), dpi=40)
+    assert figure.axes[0].get_ylabel().startswith("validation $\\evil$ long") and len(figure.axes[0].get_ylabel()) == 40
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "ticks"),
+    [
+        (0.003, 30, [0.01, 0.1, 1, 10]),
+        (3, 30, [5, 10, 20]),
+        (1.78, 4.42, [2, 3, 4]),
+        (2, 3.2, [2, 3]),
+        (2.6, 2.7, [2.6]),
+        (1e-5, 100, [1e-5, 1e-3, 0.1, 10]),
+    ],
+)
+def test_ticks_of_a_log_axis_are_the_roundest_numbers_in_it(low: float, high: float, ticks: list[float]) -> None:
+    assert log_ticks(low, high) == pytest.approx(ticks)
+
+
 def test_colour_is_never_the_only_sign() -> None:
     for sign in ("marker", "sign", "letter", "dash", "colour"):
         assert len({getattr(style, sign) for style in STYLES.values()}) == len(STYLES)
@@ -169,10 +291,14 @@ def test_colour_is_never_the_only_sign() -> None:
 
 PLOTS: dict[str, Callable[[Judged, Axes | None], Figure]] = {
     "map": lambda judged, ax: plot_map(judged.cells, judged.recommendations, judged.boundaries, ax=ax),
-    "time_to_bottom": lambda judged, ax: plot_time_to_bottom(judged.cells, ax=ax),
-    "final_height": lambda judged, ax: plot_final_height(judged.runs, ax=ax),
+    "time_to_bottom": lambda judged, ax: plot_time_to_bottom(
+        judged.cells, judged.runs, recommendations=judged.recommendations, ax=ax
+    ),
+    "final_height": lambda judged, ax: plot_final_height(judged.runs, judged.recommendations, ax=ax),
     "learning_curves": lambda judged, ax: plot_learning_curves(judged.runs, judged.curves, ax=ax),
-    "loss_and_metric": lambda judged, ax: plot_loss_and_metric(judged.cells, metrics=["val_loss"], ax=ax),
+    "loss_and_metric": lambda judged, ax: plot_loss_and_metric(
+        judged.cells, judged.runs, recommendations=judged.recommendations, metrics=["val_loss"], ax=ax
+    ),
     "bumps": lambda judged, ax: plot_bumps(judged.batch_sizes, judged.runs, judged.curves, ax=ax),
     "batch_time": lambda judged, ax: plot_batch_time(judged.batch_sizes, ax=ax),
 }
@@ -234,7 +360,7 @@ def test_the_map_of_some_batch_sizes_leaves_the_others_edges_out() -> None:
 def test_bumps_show_every_recorded_minibatch_of_one_seed_in_one_range() -> None:
     judged = judge(*with_minibatches(16, 64, 256))
     panels = draw_figures(judged)["bumps"].axes
-    assert [ax.get_title().split(":")[0] for ax in panels] == ["batch size 16", "batch size 256"]
+    assert [ax.get_title().split("\n")[0] for ax in panels] == ["batch size 16", "batch size 256"]
     assert len({(ax.get_xlim(), ax.get_ylim()) for ax in panels}) == 1
     points = minibatch_points(judged.curves, judged.runs["trial"])
     for ax in panels:
