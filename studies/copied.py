@@ -23,6 +23,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from reports.folder import draw_pictures
 from reports.judged import Judged
 from reports.landscape import Landscape, animate_landscape
+from reports.templating import markdown_text
 from reports.verdicts import classify
 from studies.checksums import ATTRIBUTES, CHECKSUM
 from studies.dashboard import others_note, save_charts, study_columns, study_note, trial_columns, trial_notes
@@ -67,7 +68,7 @@ class Copied(NamedTuple):
 
 def unread(study: FrozenStudy) -> Copied:
     """What is shown of a study before it is read."""
-    return Copied(study.user_attrs, {note_ver_key(None): 1, **split_body(UNREAD, None)}, [])
+    return Copied(study.user_attrs, _note(UNREAD, None), [])
 
 
 def copy_study(source: BaseStorage, listed: FrozenStudy) -> Copied:
@@ -83,27 +84,38 @@ def copy_study(source: BaseStorage, listed: FrozenStudy) -> Copied:
         raise
     except Exception as error:  # whatever is stored, the dashboard shows it
         logger.warning("study %r cannot be judged, it is shown as it is: %r", listed.study_name, error)
-        return plain
+        note = f"This study cannot be judged, it is shown as it is. {markdown_text(f'{type(error).__name__}: {error}')}"
+        return plain._replace(system_attrs=_written(listed, plain, note, None))
 
 
 def _dress(study: optuna.Study, listed: FrozenStudy, plain: Copied) -> Copied:
     runs, judged = _judge(study)
     judgements = None if judged is None else judged.judgements
-    memory = InMemoryStorage()
-    fill(memory, listed, plain._replace(trials=[]))
-    page = optuna.load_study(study_name=listed.study_name, storage=memory)
-    note = OF_SELF_CHECK if judged is None else study_note(study, judged, READING)
-    save_note(page, "\n\n---\n\n".join(filter(None, (others_note(page), f"*{COPY}*\n\n{note}"))))
-    if judged is not None:
-        save_charts(page, judged)
-    attributes = dict(memory.get_study_system_attrs(page._study_id))
+    note = f"{OF_SELF_CHECK}\n\n*{COPY}*" if judged is None else study_note(study, judged, COPY, READING)
+    attributes = _written(listed, plain, note, judged)
     ids = {trial.number: trial._trial_id for trial in plain.trials}
     for number, text in list(trial_notes(runs, judgements).items())[:NOTES]:
         if number in ids and note_ver_key(ids[number]) not in attributes:  # else it is newer, or somebody wrote one
-            attributes |= {note_ver_key(ids[number]): 1, **split_body(text, ids[number])}
+            attributes |= _note(text, ids[number])
     columns = trial_columns(runs, judgements)
     shown = [_shown(trial, columns.get(trial.number, {}), POINTS // len(plain.trials)) for trial in plain.trials]
-    return Copied(study_columns(listed.user_attrs), attributes, shown, judged)
+    return Copied(study_columns(listed.user_attrs, judged), attributes, shown, judged)
+
+
+def _written(listed: FrozenStudy, plain: Copied, note: str, judged: Judged | None) -> dict[str, Any]:
+    """The attributes of a study with our note, below one that somebody else wrote, and with our charts."""
+    memory = InMemoryStorage()
+    fill(memory, listed, plain._replace(trials=[]))
+    page = optuna.load_study(study_name=listed.study_name, storage=memory)
+    save_note(page, "\n\n---\n\n".join(filter(None, (others_note(page), note))))
+    if judged is not None:
+        save_charts(page, judged)
+    return dict(memory.get_study_system_attrs(page._study_id))
+
+
+def _note(text: str, trial_id: int | None) -> dict[str, Any]:
+    """The attributes of a study that make a new note, of one of its trials or its own."""
+    return {note_ver_key(trial_id): 1, **split_body(text, trial_id)}
 
 
 def _judge(study: optuna.Study) -> tuple[pd.DataFrame, Judged | None]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import textwrap
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -106,8 +106,8 @@ def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str
         yield "No run has finished yet, so there is nothing to judge."
     for sentence in filter(None, (judged.overall, judged.own)):
         yield f"\n{markdown_text(sentence)}"
-    states = judged.runs["state"].value_counts()
-    runs = Runs(*(int(states.get(state, 0)) for state in ("COMPLETE", "FAIL", "RUNNING")))
+    count = Counter(judged.runs["state"])
+    runs = Runs(complete=count["COMPLETE"], failed=count["FAIL"], running=count["RUNNING"])
     yield f"\nRuns: {', '.join(runs.describe(plan_of(study.user_attrs)))}.\n\n*{about}*\n"
     if judged.trust:
         yield f"{BRACKETS}\n"

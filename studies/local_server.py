@@ -1,10 +1,10 @@
-"""Serve a web page to this machine alone: on 127.0.0.1, and to no other site's scripts."""
+"""Serve a web page to this machine alone: on 127.0.0.1, and to no other site's pages."""
 
 from __future__ import annotations
 
 import errno
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
@@ -51,19 +51,32 @@ def listen(port: int) -> LocalServer:
 
 
 def refuse_strangers(app: App) -> App:
-    """The application for requests that name this machine; 403 for others.
+    """The application for this machine's browser and programs; 403 for other sites' pages, though they are in that browser.
 
-    A page of another site can point a name of its own at 127.0.0.1 and then read and delete what is served there
-    (DNS rebinding); its requests still carry that name.
+    Such a page can point a name of its own at 127.0.0.1 and then read and delete what is served there (DNS rebinding): its
+    requests still carry that name. Or it sends forms, shows what is served in a frame, and asks for pictures: the browser says
+    whose request it is. A link to here may stand anywhere.
     """
 
     def guarded(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
-        if str(environ.get("HTTP_HOST", "")).partition(":")[0].lower() in NAMES:
+        host = environ.get("HTTP_HOST", "").lower()
+        if host.partition(":")[0] not in NAMES:
+            refusal = f"Call it {' or '.join(NAMES)}: it is for this machine only."
+        elif _of_another_site(environ, host):
+            refusal = "It answers its own pages only, not those of other sites."
+        else:
             return app(environ, start_response)
         start_response("403 Forbidden", [("Content-Type", "text/plain; charset=utf-8")])
-        return [f"Call it {' or '.join(NAMES)}: it is for this machine only.\n".encode()]
+        return [f"{refusal}\n".encode()]
 
     return guarded
+
+
+def _of_another_site(environ: Mapping[str, Any], host: str) -> bool:
+    if environ.get("HTTP_ORIGIN", f"http://{host}").lower().partition("://")[2] != host:
+        return True
+    link = environ["REQUEST_METHOD"] == "GET" and environ.get("HTTP_SEC_FETCH_DEST") == "document"
+    return not link and environ.get("HTTP_SEC_FETCH_SITE", "none") not in ("none", "same-origin")
 
 
 def never_empty(app: App) -> App:

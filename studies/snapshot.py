@@ -15,10 +15,12 @@ from optuna.artifacts import FileSystemArtifactStore
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
 from optuna.study._frozen import FrozenStudy
-from optuna_dashboard import wsgi
+from optuna_dashboard import _app, wsgi
+from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 from sqlalchemy.exc import SQLAlchemyError
 
 from studies.copied import Copied, copy_study, draw_artifacts, fill, unread
+from studies.dashboard import CHARTS
 from studies.database_url import not_opened, sqlite_path
 from studies.patience import PatientStorage
 from studies.sqlite_file import read_only
@@ -28,7 +30,7 @@ from studies.tables import LANDSCAPE
 logger = logging.getLogger(__name__)
 
 SECONDS = 2.0  # between two looks at the storage
-SHARE = 0.2  # of the time goes into reading and judging, at most
+SHARE = 0.2  # of a processor goes into reading and judging, at most
 PATIENCE = 5.0  # seconds the page of a study waits for it to be read for the first time
 SETTLED = 30.0  # seconds without a change before the pictures of a growing study are drawn again
 
@@ -65,25 +67,24 @@ class Snapshot:
         """Keep up with the storage until stopped; for a thread of its own."""
         pause, trouble = 0.0, ""
         while not stopped.wait(pause):
-            began = time.monotonic()
             try:
-                more, trouble = self._catch_up(), ""
+                pause, trouble = self._catch_up(), ""
             except Exception as error:  # the storage may be gone for a while: what was read is shown until it is back
-                more, told = False, trouble
+                pause, told = SECONDS, trouble
                 trouble = str(error).partition("\n")[0]
                 if trouble != told:
                     logger.warning("the storage cannot be read, its last copy is shown: %s", trouble)
-            pause = 0.0 if more else max(SECONDS, (time.monotonic() - began) * (1 / SHARE - 1))
 
     def _list(self) -> dict[int, FrozenStudy]:
         return {study._study_id: study for study in self._source.get_all_studies()}
 
-    def _catch_up(self) -> bool:
-        """Copy what has changed, or else draw pictures; whether studies are left that were never read.
+    def _catch_up(self) -> float:
+        """Copy what has changed, or else draw pictures; the seconds until the next look, none while studies were never read.
 
         Those are read first, for about a second before the others see them.
         """
-        began, listed, more = time.monotonic(), self._list(), False
+        began, busy = time.monotonic(), time.thread_time()
+        listed, more = self._list(), False
         changed, self._listed = set(listed) != set(self._listed), listed
         self._copied = {study_id: copied for study_id, copied in self._copied.items() if study_id in listed}
         order = sorted(listed, key=lambda study_id: (study_id not in self._copied, study_id in self._asked, study_id))
@@ -92,9 +93,12 @@ class Snapshot:
             if more:
                 break
             changed |= self._copy(listed[study_id])
-        if changed or any(self._draw(study_id) for study_id in order):
+        if changed:
             self._publish()
-        return more
+        busy = time.thread_time() - busy  # without the pictures, each of which is drawn once
+        if not changed and any(self._draw(study_id) for study_id in order):
+            self._publish()
+        return 0.0 if more else max(SECONDS, busy * (1 / SHARE - 1))
 
     def _copy(self, study: FrozenStudy) -> bool:
         """Copy a study again if it has changed; whether it had."""
@@ -134,6 +138,15 @@ class Snapshot:
         with self._news:
             self._app, self._shown = app, set(self._copied)
             self._news.notify_all()
+
+
+def _in_order(attributes: dict[str, Any]) -> dict[str, str]:
+    """The charts of a study, ours first: the dashboard has them in the order of a set, which is another one each time."""
+    charts: dict[str, str] = get_plotly_graph_objects(attributes)
+    return {name: charts[name] for name in CHARTS if name in charts} | charts
+
+
+_app.get_plotly_graph_objects = _in_order
 
 
 class _Pictures(FileSystemArtifactStore):

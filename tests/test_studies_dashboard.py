@@ -37,7 +37,7 @@ from reports import judge
 from reports.landscape import PATHS, Landscape
 from studies import Run, copied, judge_study, snapshot
 from studies.copied import COPY, Copied, fill
-from studies.dashboard import CHARTS, mirror, trial_columns, trial_notes
+from studies.dashboard import CHARTS, MIRRORED, mirror, trial_columns, trial_notes
 from studies.local_server import listen, refuse_strangers
 from studies.snapshot import Snapshot, open_to_read
 from studies.storage import open_storage
@@ -161,13 +161,16 @@ def test_page_of_a_study_has_its_answer_charts_notes_and_short_columns(copy: Sna
     page = ask(copy, "/api/studies/1")
     assert page["name"] == "digits"
     note = page["note"]["body"]
-    assert COPY in note and "**Batch size 32: use 0.1" in note and "checks passed" in note
-    assert re.search(r"✗ failed \*\*seeds\*\*: .* Run next:\n\n      \S.* --seeds 3 --name digits\n", note)
-    assert {chart["id"] for chart in page["plotly_graph_objects"]} == set(CHARTS)
-    assert {attribute["key"]: attribute["value"] for attribute in page["user_attrs"]} == {
-        "model.class_path": "my.Net",
-        "epochs": "10",
-    }
+    answer = "use 0.1 (0.0326 to 0.306, where it is good on half of new seeds only)"
+    assert note.startswith(f"- **Batch size 32: {answer}**; good from ")
+    assert COPY in note and "\nRuns: 4 complete, 1 failed.\n" in note and "checks passed" in note
+    assert re.search(r"✗ failed \*\*seeds\*\*: .* Run next: `\S.* --seeds 3 --name digits`\n", note)
+    assert [chart["id"] for chart in page["plotly_graph_objects"]] == list(CHARTS)
+    assert [(attribute["key"], attribute["value"]) for attribute in page["user_attrs"]] == [
+        ("Batch size 32", answer),
+        ("model.class_path", "my.Net"),
+        ("epochs", "10"),
+    ]
     shown = [columns(trial) for trial in page["trials"]]
     assert [each.get("verdict") for each in shown] == ["too low", "good", "too high", "divergent", None]
     assert shown[1] == {
@@ -213,6 +216,7 @@ def test_study_that_grows_is_judged_again_and_so_are_its_earlier_runs(copy: Snap
     page = ask(copy, "/api/studies/1")
     assert columns(page["trials"][1])["verdict"] == "too low" and columns(page["trials"][6])["verdict"] == "good"
     assert page["trials"][7]["state"] == "Running" and columns(page["trials"][7]) == {}
+    assert "\nRuns: 6 complete, 1 failed, 1 running.\n" in page["note"]["body"] and "Run next" not in page["note"]["body"]
     study.tell(trial, state=TrialState.FAIL)
     wait_for(lambda: ask(copy, "/api/studies/1")["trials"][7]["state"] == "Fail")
 
@@ -284,7 +288,7 @@ def test_notes_that_people_wrote_are_kept(copy: Snapshot, study: optuna.Study) -
     study._storage.set_study_system_attr(study._study_id, "dashboard:1:note_str:0", "of a run")
     wait_for(lambda: ask(copy, "/api/studies/1")["trials"][0]["note"]["body"] == "of a run")
     page = ask(copy, "/api/studies/1")
-    assert re.match(r"by hand\n\n---\n\n\*This is a copy.*\n\n# digits: which learning rates work\n", page["note"]["body"])
+    assert page["note"]["body"].startswith("by hand\n\n---\n\n- **Batch size 32: use 0.1 ")
     assert page["trials"][1]["note"]["body"].startswith("● **good**")
 
 
@@ -308,7 +312,8 @@ def test_study_that_cannot_be_judged_is_shown_as_it_is(
     odd = new_study(tmp_path / "studies.db", "odd")
     odd.optimize(lambda trial: trial.suggest_float("learning_rate", 0, 1), n_trials=1)
     page = wait_for(lambda: found if (found := _page(copy, 2)) and found["trials"] else None)
-    assert page["note"]["body"] == "" and columns(page["trials"][0]) == {}
+    assert page["note"]["body"].startswith("This study cannot be judged, it is shown as it is. KeyError: ")
+    assert columns(page["trials"][0]) == {}
     assert "study 'odd' cannot be judged, it is shown as it is: KeyError" in caplog.text
     assert columns(ask(copy, "/api/studies/1")["trials"][1])["verdict"] == "good"
 
@@ -393,8 +398,7 @@ def test_mirror_writes_note_and_charts_and_replaces_its_own(study: optuna.Study)
     trials = study.get_trials()
     mirror(study, judge_study(study))
     first = get_note(study)
-    assert first.startswith("# digits: which learning rates work\n") and COPY not in first
-    assert first.endswith("the\n  verdict of each run.")
+    assert first.startswith("- **Batch size 32: use 0.1 ") and COPY not in first and f"\n*{MIRRORED}*\n" in first
     add_runs(study, {0.2: DOWN[0.1]}, batch_size=64)
     mirror(study, judge_study(study))
     assert "Batch size 64" in get_note(study)
@@ -422,6 +426,12 @@ def test_mirror_of_a_study_without_finished_runs_has_no_charts(tmp_path: Path) -
     assert not [key for key in study._storage.get_study_system_attrs(study._study_id) if "plot_data" in key]
 
 
+def test_command_in_a_note_is_code_of_one_line_whatever_is_in_it(study: optuna.Study) -> None:
+    study.set_user_attr("options", {"model": "a``b`c"})
+    mirror(study, judge_study(study))
+    assert re.search(r"Run next: ```\S.* --model 'a``b`c' .*--seeds 3 --name digits```$", get_note(study), re.MULTILINE)
+
+
 @pytest.fixture(scope="module")
 def server() -> Iterator[Any]:
     def hello(environ: dict[str, Any], start_response: Any) -> list[bytes]:
@@ -447,6 +457,38 @@ def test_only_requests_that_name_this_machine_are_answered(server: Any, host: st
         connection.putrequest("DELETE", "/api/studies/1", skip_host=True)
         connection.putheader("Host", host.format(port=server.server_port))
         connection.endheaders()
+        answer = connection.getresponse()
+        assert (answer.status, answer.read() == b"hello") == (status, status == 200)
+
+
+OTHER = [("Origin", "http://evil.example"), ("Sec-Fetch-Site", "cross-site")]
+
+
+@pytest.mark.parametrize(
+    ("method", "headers", "status"),
+    [
+        ("DELETE", [], 200),
+        ("DELETE", [("Origin", "http://LOCALHOST:{port}"), ("Sec-Fetch-Site", "same-origin")], 200),
+        ("GET", [("Sec-Fetch-Site", "none"), ("Sec-Fetch-Dest", "document")], 200),
+        ("GET", [("Sec-Fetch-Site", "cross-site"), ("Sec-Fetch-Dest", "document")], 200),
+        ("POST", OTHER, 403),
+        ("POST", OTHER[:1], 403),
+        ("POST", [("Origin", "null")], 403),
+        ("POST", [("Origin", "http://localhost:1")], 403),
+        ("POST", [("Origin", "http://localhost:{port}.evil.example")], 403),
+        ("POST", [*OTHER[1:], ("Sec-Fetch-Dest", "document")], 403),
+        ("GET", [*OTHER[1:], ("Sec-Fetch-Dest", "iframe")], 403),
+        ("GET", [("Sec-Fetch-Site", "same-site"), ("Sec-Fetch-Dest", "image")], 403),
+    ],
+    ids=str,
+)
+def test_pages_of_other_sites_get_no_answer_but_may_link_here(
+    server: Any, method: str, headers: list[tuple[str, str]], status: int
+) -> None:
+    host = f"localhost:{server.server_port}"
+    with closing(HTTPConnection("127.0.0.1", server.server_port)) as connection:
+        sent = {name: value.format(port=server.server_port) for name, value in headers}
+        connection.request(method, "/api/studies", headers={"Host": host, **sent})
         answer = connection.getresponse()
         assert (answer.status, answer.read() == b"hello") == (status, status == 200)
 
