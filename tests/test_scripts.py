@@ -159,9 +159,12 @@ def test_finders_are_compared_on_the_same_fresh_seeds(tmp_path: Path, capsys: py
     assert lines[5].startswith(f"| good runs, in all | | **{(rows['verdict'] == 'good')[0]:d}** of 1 |")
 
 
-def test_same_runs_are_timed_in_several_ways(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_same_runs_are_timed_in_several_ways(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     module, ways = script("benchmark"), ["naive", "plain-loop", "plain-loop-heights", "alone", "auto"]
-    module.WORKS["digits-mlp"] = module.WORKS["digits-mlp"]._replace(points=2, seeds=1, epochs=1, timed=1)
+    small = module.WORKS["digits-mlp"]._replace(points=2, seeds=1, epochs=1, timed=1)
+    monkeypatch.setitem(module.WORKS, "digits-mlp", small)
     options = ["speed", "--works", "digits-mlp", "--ways", *ways, "--repeats", "1", "--members", "4", "--out", str(tmp_path)]
     assert run(lambda: module.main(options), "benchmark") == 0
     out = capsys.readouterr().out
@@ -176,19 +179,39 @@ def test_same_runs_are_timed_in_several_ways(tmp_path: Path, capsys: pytest.Capt
 def test_ray_is_asked_for_where_it_is_not_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "ray", None)
+    monkeypatch.setitem(sys.modules, "ray.tune", None)
     assert call("benchmark", "speed", "--ways", "ray-tune", "--out", str(tmp_path)) == 2
-    assert (
-        "ray must be installed, got none: pip install 'ray[tune]>=2.40', or give --ways without it" in capsys.readouterr().err
-    )
+    assert "must be installed: pip install 'ray[tune]>=2.40', or give --ways without ray-tune" in capsys.readouterr().err
 
 
-def test_report_of_synthetic_runs_gives_them_the_verdicts_they_were_made_with(capfd: pytest.CaptureFixture[str]) -> None:
+def test_report_of_synthetic_runs_gives_them_the_verdicts_they_were_made_with(capsys: pytest.CaptureFixture[str]) -> None:
     assert call("benchmark", *"report --trials 150".split()) == 0
-    heads, _, row = (line.strip("| ").split(" | ") for line in capfd.readouterr().out.splitlines())
+    heads, _, row = (line.strip("| ").split(" | ") for line in capsys.readouterr().out.splitlines())
     found = dict(zip(heads, row, strict=True))
     assert found["runs"] == "150" and float(found["as made"].removesuffix(" %")) > 97
     assert float(found["all (s)"]) > 0 and float(found["page (MB)"]) < 10
+
+
+def test_pages_are_opened_in_turn_until_their_maps_are_drawn(
+    browser: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module = script("benchmark")
+    monkeypatch.setattr("benchmarks.page.chromium", lambda: contextlib.nullcontext(browser))
+    assert run(lambda: module.main("page --trials 90 --compared 90 --repeats 1".split()), "benchmark") == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0] == f"Chromium {browser.version}, median (range) of 1"
+    rows = [line.strip("| ").split(" | ") for line in lines[4:]]
+    assert [row[0] for row in rows] == ["report of 90 runs", "comparison of two studies of 90 runs"]
+    painted, usable, drawn = (float(cell.split()[0]) for cell in rows[0][2:5])
+    assert 0 < painted and 0 < usable < drawn and rows[0][-1] == "1.00"
+
+
+def test_browser_is_asked_for_where_none_is_installed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: None)
+    assert call("benchmark", "page") == BAD_INPUT
+    assert "one of chromium, google-chrome, chromium-browser must be installed, got none: " in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("name", ["launch_study", "write_report", "open_dashboard", "benchmark"])
@@ -271,7 +294,7 @@ OTHERS: list[tuple[str, str, str]] = [
     ("open_dashboard", "--storage none.db", "storage 'none.db' does not exist"),
     ("open_dashboard", "--port 65536", "port must be between 0 and 65535, got 65536"),
     ("open_dashboard", "--browser maybe", "browser"),
-    ("benchmark", "", 'expected "subcommand" to be one of {speed,finders,report}'),
+    ("benchmark", "", 'expected "subcommand" to be one of {speed,finders,report,page}'),
     ("benchmark", "speed --repeats 0", "repeats must be a whole number of at least 1, got 0"),
     (
         "benchmark",
@@ -285,8 +308,8 @@ OTHERS: list[tuple[str, str, str]] = [
     ("benchmark", "finders --seed 3", "option 'seed' is not known; did you mean 'seeds'?"),
     ("benchmark", "finders --csv given/file/x.csv", "csv must be a place that can be written, got 'given/file'"),
     ("benchmark", "report --trials 0", "trials must be a whole number of at least 1, got 0"),
-    ("benchmark", "report --part time", "folder must be given where one part is done alone, got none for 'time'"),
     ("benchmark", "report --folder given/file", "folder must be a place that can be written, got 'given/file'"),
+    ("benchmark", "page --repeats 0", "repeats must be a whole number of at least 1, got 0"),
 ]
 BAD = [("launch_study", line, sentence) for line, sentence in LAUNCH] + OTHERS
 
