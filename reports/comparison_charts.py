@@ -29,8 +29,8 @@ def draw_charts(judged: Mapping[str, Judged], *, as_progress: bool = False) -> d
     as_progress: curves of progress instead of heights, for studies of different losses.
     """
     charts = {}
-    for number, size in enumerate(sizes := batch_sizes(judged)):
-        charts[f"maps/{size}"] = _map(judged, size, first=number == 0, last=size == sizes[-1])
+    for size in (sizes := batch_sizes(judged)):
+        charts[f"maps/{size}"] = _map(judged, size, last=size == sizes[-1])
         charts[f"times/{size}"] = _times(judged, size)
         for name in ("own", "first"):
             if chart := _curves(judged, size, own=name == "own", as_progress=as_progress):
@@ -38,13 +38,13 @@ def draw_charts(judged: Mapping[str, Judged], *, as_progress: bool = False) -> d
     return charts
 
 
-def _map(judged: Mapping[str, Judged], size: int, *, first: bool, last: bool) -> Chart:
-    """One of those that stand below each other: only the first has a legend, only the last names its axis."""
+def _map(judged: Mapping[str, Judged], size: int, *, last: bool) -> Chart:
+    """One of those that stand below each other: the page has the legend, the last names the axis."""
     names = short_names(judged)
     having = [name for name in judged if cells_of(judged[name], size) is not None]
     chart = draw_map({names[name]: (judged[name], size) for name in reversed(having)}, title="", named=True)
-    layout = chart["layout"] | {"showlegend": first, "height": 45 + 70 * len(having) + 40 * first + 25 * last}
-    layout["margin"] = layout["margin"] | {"b": 50 if last else 25, "t": 60 if first else 20}
+    layout = chart["layout"] | {"showlegend": False, "height": 35 + 70 * len(having) + 25 * last}
+    layout["margin"] = layout["margin"] | {"b": 50 if last else 25, "t": 10}
     layout["xaxis"] = layout["xaxis"] | ({} if last else {"title": {"text": ""}})
     if (use := recommended(next(iter(judged.values())), size)) is not None:
         line = {"color": FAINT, "width": 1.5, "dash": "dash"}
