@@ -186,7 +186,7 @@ def test_hostile_texts_stay_texts(browser: Any, tmp_path: Path) -> None:
     n = len(HOSTILE)
     failed = pd.concat([runs.tail(1)] * n).assign(state="FAIL", trial=range(4, 4 + n), error=HOSTILE, traceback=HOSTILE)
     metrics = {f"val_{text}": [0.1, 0.2, 0.3, 0.4] for text in HOSTILE}
-    runs = pd.concat([runs.assign(**metrics), failed], ignore_index=True)
+    runs = pd.concat([runs.join(pd.DataFrame(metrics)), failed], ignore_index=True)
     more = [pd.DataFrame({"trial": 1, "step": [0, 8], "epoch": [0, 1.0], "metric": name, "value": 1.0}) for name in metrics]
     judged = judge(runs, pd.concat([curves, *more], ignore_index=True))
     configuration = {text: HOSTILE[-1 - k] for k, text in enumerate(HOSTILE)}
