@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import math
+import re
 from pathlib import Path
 
 import matplotlib.image
@@ -41,6 +42,19 @@ def test_the_folder_holds_pages_tables_and_figures_and_nothing_else(tmp_path: Pa
 def test_the_markdown_points_at_figures_that_exist(tmp_path: Path) -> None:
     text = write(tmp_path, *four_verdicts()).with_suffix(".md").read_text(encoding="utf-8")
     assert all(f"](figures/{name}.png)" in text for name in DRAWN)
+
+
+def test_the_markdown_goes_from_the_answer_over_the_map_and_the_trust_to_each_batch_size(tmp_path: Path) -> None:
+    text = write(tmp_path, *four_verdicts()).with_suffix(".md").read_text(encoding="utf-8")
+    order = ["- **Batch size 32: use 0.1** (", "![map](", "## How far to trust this", "## Batch size 32", "## Figures"]
+    order += ["## Every cell and why", "## What the words mean", "## How it was judged", "## Configuration"]
+    places = [text.index(part) for part in order]
+    assert places == sorted(places)
+    anchors = {heading.lower().replace(" ", "-") for heading in re.findall("^## (.*)$", text, re.MULTILINE)}
+    assert (links := re.findall(r"\]\(#([^)]+)\)", text)) and set(links) <= anchors
+    lines = text.splitlines()
+    for at, line in enumerate(lines):  # pictures and their captions are paragraphs
+        assert not line.startswith("![") or lines[at - 1] == lines[at + 1] == "" and lines[at + 2] in FIGURES.values()
 
 
 def test_tables_come_back_as_they_were_judged(tmp_path: Path) -> None:

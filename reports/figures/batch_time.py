@@ -14,9 +14,9 @@ from matplotlib.lines import Line2D
 from reports.figures.panels import figure_of, legend_below
 from reports.judged import Judged
 from reports.marks import PANEL, log_axis
-from reports.style import format_number
+from reports.style import format_seconds
 
-CAPTION = "Seconds on the clock, by the runs at the recommended learning rate; of runs trained together, their share."
+CAPTION = "Time on the clock, by the runs at the recommended learning rate; of runs trained together, their share."
 
 
 def plot_batch_time(batch_sizes: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
@@ -44,16 +44,16 @@ def plot_batch_time(batch_sizes: pd.DataFrame, *, ax: Axes | None = None) -> Fig
         ax.plot(sizes, shown.where(np.isfinite(values)), color="black", ls=look["ls"], lw=1)
         ax.plot(sizes, shown, color="black", mfc="white", ls="", marker=look["marker"])
         for size, value, y, above in zip(sizes, values, shown, values > other, strict=True):
-            text = "never" if math.isinf(value) else f"{format_number(value)} s"
             place: dict[str, Any] = {"textcoords": "offset points", "xytext": (0, 6 if above else -6), "ha": "center"}
             if value == value:
-                ax.annotate(text, (size, y), **place, va="bottom" if above else "top", fontsize=9)
-    log_axis(ax, "y", known if len(known) else [low])
+                ax.annotate(format_seconds(value), (size, y), **place, va="bottom" if above else "top", fontsize=9)
+    log_axis(ax, "y", [low / reach, high * reach])
+    ax.set_yticks(ax.get_yticks(), [format_seconds(tick) for tick in ax.get_yticks()])
     ax.set_ylim(low / reach, (never if np.isinf(seconds).any(axis=None) else high) * reach)
     arrived = rows[np.isfinite(seconds["time_to_bottom_seconds"])].nsmallest(1, "time_to_bottom_seconds")
-    best = [f"{row.batch_size}, {format_number(row.time_to_bottom_seconds)} s" for row in arrived.itertuples()]
+    best = [f"{row.batch_size}, {format_seconds(row.time_to_bottom_seconds)}" for row in arrived.itertuples()]
     ax.set_title(f"Soonest at the bottom by the clock: batch size {best[0]}" if best else "None gets to the bottom")
-    ax.set(xscale="log", xlabel="batch size (examples, log scale)", ylabel="seconds (log scale)")
+    ax.set(xscale="log", xlabel="batch size (examples, log scale)", ylabel="time on the clock (log scale)")
     ax.set_xticks(sizes, [str(size) for size in sizes])
     ax.set_xticks([], minor=True)
     ax.margins(x=0.1)
