@@ -38,7 +38,7 @@ POINTS = 20_000  # of all learning curves of a study together: what a browser dr
 TOP = 2.0  # untrained heights; above that a run has left the valley, and would press all others to the bottom of the plot
 COPY = "This is a copy that follows the study. What is changed or deleted here is not kept, and the study itself stays whole."
 READING = """
-- Its **intermediate values** are heights, the loss on the same examples for every run, over steps, up to twice the untrained
+- **Intermediate values** are heights, the loss on the same examples for every run, over steps, up to twice the untrained
   height.
 - **Trials (List)** has a note for each run: its verdict and why. **Smart Selection** has a table with a column for each.
 - While a study grows its floor may fall, and verdicts with it: reload the page to see those of earlier runs again.

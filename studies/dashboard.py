@@ -41,6 +41,7 @@ COLUMNS = {  # of ``runs``, as the dashboard's table of trials calls them, in it
     "member_of": "trained with trial",
     "judgements": "judgements",
 }
+NO_BREAK = "\u00a0"  # a space that is kept where a line of code begins
 GRID = "rgba(128, 128, 128, 0.25)"
 CARD = {  # of the layout of a chart: a card is light or dark, 450 pixels high, and has no title
     "paper_bgcolor": "rgba(0, 0, 0, 0)",
@@ -48,6 +49,7 @@ CARD = {  # of the layout of a chart: a card is light or dark, 450 pixels high, 
     "font": {"color": "#7d7d7d"},  # four times as light or dark as either
     "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
     "margin": {"l": 60, "r": 20, "t": 50, "b": 90},
+    "modebar": {"remove": ["pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]},  # all would hide the title
 }
 OUR_JSON = (CONFIGURATION, OPTIONS, HOW_TRAINED, LANDSCAPE)  # attributes of a study that are long
 NOTE_VERSION = note_ver_key(None)
@@ -117,15 +119,17 @@ def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str
     for check in judged.trust:
         sign = "✓ passed" if check.passed else "✗ failed"
         line = f"- {sign} **{markdown_text(check.name)}**: {markdown_text(check.sentence)}."
-        command = launch_command(study.study_name, options, check.changes) if options and check.changes else ""
+        command = "" if options is None or not check.changes else launch_command(study.study_name, options, check.changes)
         yield line + (f" Run next: {_code(command)}" if command else "")
     yield ""
 
 
 def _code(line: str) -> str:
     """A line as code that wraps: a block of code would make the page as wide as itself, and cut off all other lines."""
-    fence = "`" * (1 + max(map(len, re.findall("`+", line)), default=0))
-    return f"{fence}{line}{fence}"
+    text = line.strip()
+    fence = "`" * (1 + max(map(len, re.findall("`+", text)), default=0))
+    indented = NO_BREAK * (len(line) - len(line.lstrip())) + text
+    return f"{fence} {indented} {fence}" if "`" in text else f"{fence}{indented}{fence}"
 
 
 def trial_notes(runs: pd.DataFrame, judgements: pd.DataFrame | None = None) -> dict[int, str]:
@@ -149,7 +153,8 @@ def _trial_note(run: Mapping[str, Any], judgements: list[dict[str, Any]]) -> Ite
     for row in judgements:
         yield f"- **{row['judgement']}**: {markdown_text(row['sentence'])}"
     if isinstance(run.get("traceback"), str):
-        yield textwrap.indent("\n".join(run["traceback"].strip().splitlines()[-TRACEBACK_LINES:]), "    ")
+        lines = run["traceback"].strip().splitlines()[-TRACEBACK_LINES:]
+        yield "  \n".join(_code(line) for line in lines if line.strip())
 
 
 def trial_columns(runs: pd.DataFrame, judgements: pd.DataFrame | None = None) -> dict[int, dict[str, Any]]:
@@ -199,7 +204,7 @@ class _Figure(NamedTuple):
     def to_json(self) -> str:
         """What plotly.js draws; refuses NaN, which no browser reads."""
         layout = {name: value for name, value in self.chart["layout"].items() if name != "height"} | CARD
-        layout |= {"title": {"text": self.title, "font": {"size": 15}}}
+        layout |= {"title": {"text": self.title, "font": {"size": 15}, "x": 0, "xref": "paper"}}
         for axis in ("xaxis", "yaxis"):
             layout[axis] = {**layout[axis], "gridcolor": GRID, "automargin": True}
         return json.dumps({"data": self.chart["data"], "layout": layout}, allow_nan=False)

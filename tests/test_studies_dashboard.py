@@ -85,7 +85,7 @@ def new_study(path: Path, name: str = "digits") -> optuna.Study:
     storage = open_storage(f"sqlite:///{path}")
     study = optuna.create_study(study_name=name, storage=storage)
     study.set_user_attr("configuration", {"model": {"class_path": "my.Net"}, "epochs": 10})
-    study.set_user_attr("options", {"epochs": 10})
+    study.set_user_attr("options", {})  # all as by default
     return study
 
 
@@ -190,7 +190,9 @@ def test_page_of_a_study_has_its_answer_charts_notes_and_short_columns(copy: Sna
     assert notes[0].startswith(
         "▼ **too low**: did not reach the bottom in 10 epochs: 10.0 % of the way to the floor at the end."
     )
-    assert notes[4].startswith("did not finish: ValueError: \\*no\\*\n\n    Traceback:\n      File 'model.py', line 1\n")
+    assert notes[4] == (
+        "did not finish: ValueError: \\*no\\*\n\n`Traceback:`  \n`\u00a0\u00a0File 'model.py', line 1`  \n`ValueError: *no*`"
+    )
     assert page["trials"][3]["values"] == ["inf"] and page["trials"][3]["state"] == "Complete"
 
 
@@ -429,7 +431,7 @@ def test_mirror_of_a_study_without_finished_runs_has_no_charts(tmp_path: Path) -
 def test_command_in_a_note_is_code_of_one_line_whatever_is_in_it(study: optuna.Study) -> None:
     study.set_user_attr("options", {"model": "a``b`c"})
     mirror(study, judge_study(study))
-    assert re.search(r"Run next: ```\S.* --model 'a``b`c' .*--seeds 3 --name digits```$", get_note(study), re.MULTILINE)
+    assert re.search(r"Run next: ``` \S.* --model 'a``b`c' .*--seeds 3 --name digits ```$", get_note(study), re.MULTILINE)
 
 
 @pytest.fixture(scope="module")
