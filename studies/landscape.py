@@ -5,7 +5,8 @@ from __future__ import annotations
 import itertools
 import math
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,9 @@ from reports.judged import Judged
 from reports.landscape import PATHS, Landscape
 from reports.style import GOOD, VERDICTS
 from studies.config import StudyConfig
-from studies.fusing import WARM_UP, time_alone
+from studies.database_url import storage_url
+from studies.interrupts import interruptible, uninterrupted
+from studies.lock import locked
 from studies.next_run import OPTIONS
 from studies.search import configuration, runs_folder
 from studies.tables import CONFIGURATION, HOW_TRAINED, LANDSCAPE, judge_study
@@ -38,7 +41,7 @@ REACH = 2.0  # farthest distances of the good run from its end at which a point 
 VALLEY = 0.5  # extents of the good path that are shown around it, so that the valley is seen to close
 MARGIN = 1.1  # times as much is shown as that and the points inside need
 NARROWEST = 0.8  # the shorter side of the picture as a share of the longer
-TIMED_STEPS, TIMED_HEIGHTS = WARM_UP + 8, 5
+TIMED_SECONDS = 0.4  # that steps, and heights, are timed to say what it will cost
 
 Floats = npt.NDArray[np.float64]
 OnCost = Callable[[str], None]
@@ -64,8 +67,8 @@ def survey(
     The plane goes through the end of the good run and lies nearest to the points of all paths that are inside the valley (see
     ``lightning_modules.landscape.fit_plane``, which names the method). A point is inside when its height is no farther above
     the untrained height than the lowest lies below it, and its distance from the end of the good run at most twice the
-    longest that the good run itself had: a run that leaves would otherwise decide the plane and be all there is to see. What
-    of a path follows its last point inside is cut.
+    longest that the good run itself had: a run that leaves, perhaps a million times as far, would otherwise decide the plane
+    and be all there is to see.
 
     Heights are measured on a grid of 31 x 31 places on the first batches of the probe set, as many as hold 512 examples; what
     is not trained, and averages such as batch norm's, are those of the end of the good run at all of them.
@@ -81,8 +84,19 @@ def survey(
     Raises:
         ValueError: a batch size that is not the study's, no good run, another configuration than the study's, weights too
             large to keep 8 points of each path or fewer than two of them.
+        StudyInUse: another process works on this study.
+        KeyboardInterrupt: Ctrl-C or SIGTERM; the study is as it was.
     """
-    runs = choose_runs(judged or judge_study(study), batch_size)
+    with locked(storage_url(config.storage), study.study_name), interruptible():
+        landscape = _survey(study, config, choose_runs(judged or judge_study(study), batch_size), out, on_cost)
+        with uninterrupted():
+            study.set_user_attr(LANDSCAPE, landscape.to_json())
+    return landscape
+
+
+def _survey(
+    study: optuna.Study, config: StudyConfig, runs: pd.DataFrame, out: str | Path | None, on_cost: OnCost | None
+) -> Landscape:
     workload = Workload.of_config(config)
     if differences := _differences(study, config, workload):
         raise ValueError(f"config must be what study {study.study_name!r} was made with, got another {', '.join(differences)}")
@@ -93,11 +107,11 @@ def survey(
     measured: dict[str, Any] = {"monitor": workload.monitor, "mode": workload.mode}
     recorder = Recorder(batches, steps=[0], **measured)
     begun = Walk(recorder.record)
-    timed = Heights(batches, begun, (begun.points[0] for _ in range(TIMED_HEIGHTS)), **measured)
+    timed = Heights(batches, begun, _for_a_while(lambda: begun.points[0]), **measured)
     _begin(workload, good, [recorder, begun, timed])
     steps = walk_steps(int(good["steps"]), points_that_fit(begun.points[0], len(runs)))
     if on_cost is not None:
-        height = statistics.median(timed.seconds)
+        height = statistics.fmean(timed.seconds)
         along_paths = len(steps) * len(runs) * height * _examples(probe) / _examples(batches)
         training = _training_seconds(study, workload, runs) + along_paths
         on_cost(
@@ -111,7 +125,7 @@ def survey(
     places = (plane.at(across, up) for up in y.tolist() for across in x.tolist())
     grid = Heights(batches, walks[good["trial"]], places, **measured)
     _begin(workload, good, [grid])
-    landscape = Landscape(
+    return Landscape(
         batch_size=int(good["batch_size"]),
         seed=int(good["seed"]),
         examples=_examples(batches),
@@ -121,8 +135,6 @@ def survey(
         heights=np.array(grid.heights).reshape(SIDE, SIDE),
         paths=paths,
     )
-    study.set_user_attr(LANDSCAPE, landscape.to_json())
-    return landscape
 
 
 def config_of(study: optuna.Study) -> StudyConfig:
@@ -148,7 +160,8 @@ def choose_runs(judged: Judged, batch_size: int | None = None) -> pd.DataFrame:
     runs = judged.runs[judged.runs["verdict"].notna()]
     sizes = sorted({int(size) for size in runs["batch_size"]})
     if batch_size is not None and batch_size not in sizes:
-        raise ValueError(f"batch_size must be one of the study's, {', '.join(map(str, sizes)) or 'none'}, got {batch_size}")
+        known = ", ".join(map(str, sizes)) or "it has none"
+        raise ValueError(f"landscape must be of a batch size of the study ({known}), got {batch_size}")
     if batch_size is not None:
         runs = runs[runs["batch_size"] == batch_size]
     groups = [group for _, group in runs.groupby(["batch_size", "seed"], sort=True) if (group["verdict"] == GOOD).any()]
@@ -187,20 +200,50 @@ def _seconds(seconds: float) -> str:
 
 
 def _begin(workload: Workload, run: Row, callbacks: Sequence[pl.Callback]) -> None:
-    """Start a run for callbacks that end it before its first step."""
+    """Start a run for callbacks that end it."""
     built = workload.build(learning_rate=run["learning_rate"], batch_size=int(run["batch_size"]), seed=int(run["seed"]))
     fit(workload, built, seed=int(run["seed"]), callbacks=callbacks, replaced=ASIDE)
 
 
+def _for_a_while(make: Callable[[], Any]) -> Iterator[Any]:
+    """The same again and again for as long as measuring takes."""
+    until = time.perf_counter() + TIMED_SECONDS
+    yield make()
+    while time.perf_counter() < until:
+        yield make()
+
+
 def _training_seconds(study: optuna.Study, workload: Workload, runs: pd.DataFrame) -> float:
     """What training the runs takes, heights aside: what it took, or as many steps of one alone where they were fused."""
-    batch_size = int(runs["batch_size"].iloc[0])
-    how = study.user_attrs.get(HOW_TRAINED, {}).get(str(batch_size), {})
+    how = study.user_attrs.get(HOW_TRAINED, {}).get(str(runs["batch_size"].iloc[0]), {})
     if how.get("members", 1) == 1:
         return float(runs["seconds"].sum())
-    member = float(runs["learning_rate"].iloc[0]), int(runs["seed"].iloc[0])
-    seconds, _ = time_alone(workload, member, batch_size, TIMED_STEPS, fixed_of(workload, batch_size))
-    return seconds * float(runs["steps"].sum())
+    good = runs[runs["verdict"] == GOOD].iloc[0]
+    pace = _Pace()
+    _begin(workload, good, [recorder_of(workload, int(good["batch_size"]), [0]), pace])
+    return pace.seconds * float(runs["steps"].sum())
+
+
+class _Pace(pl.Callback):
+    """Times the steps of a fit for a while and ends it.
+
+    Attributes:
+        seconds: a step, the mean: what else the machine does meanwhile counts, as it will.
+    """
+
+    seconds = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Look at the clock."""
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        """Look again."""
+        passed = time.perf_counter() - self._began
+        self.seconds = passed / max(trainer.global_step, 1)
+        trainer.should_stop |= passed > TIMED_SECONDS
 
 
 def _walk(workload: Workload, run: Row, steps: Sequence[int], epochs: int, folder: Path) -> Walk:
@@ -232,9 +275,8 @@ def _paths(runs: pd.DataFrame, walks: Mapping[int, Walk]) -> tuple[Plane, pd.Dat
         if walk.record.nonfinite_at is not None:
             end_of_it = {"step": walk.record.nonfinite_at, "height": math.inf, "inside": False}
             table = pd.concat([table, pd.DataFrame([end_of_it])], ignore_index=True)
-        until = int(np.flatnonzero(table["inside"])[-1]) + 2
         of_run = {name: run[name] for name in ("trial", "learning_rate", "verdict")}
-        parts.append(table[:until].assign(**of_run, epoch=table["step"] * epochs / steps))
+        parts.append(table.assign(**of_run, epoch=table["step"] * epochs / steps))
     return plane, pd.concat(parts, ignore_index=True)[list(PATHS)]
 
 

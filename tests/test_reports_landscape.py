@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from io import BytesIO
 
 import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from PIL import Image
@@ -26,14 +28,19 @@ def height(x: float, y: float) -> float:
 
 
 def walk(verdict: str, n_steps: int) -> pd.DataFrame:
-    """Gradient descent on the parabola, until it is outside the picture."""
+    """Gradient descent on the parabola."""
     rate, steps = RATES[verdict], np.arange(n_steps + 1)
     x, y = -3 * (1 - rate) ** steps, 1.5 * (1 - 10 * rate) ** steps
     inside = np.abs(y) < SIDE
     table = pd.DataFrame({"step": steps, "epoch": steps / 2, "x": x, "y": y, "height": height(x, y), "inside": inside})
-    return table[: int(np.flatnonzero(inside)[-1]) + 2].assign(
-        trial=list(RATES).index(verdict), verdict=verdict, learning_rate=rate
-    )
+    return table.assign(trial=list(RATES).index(verdict), verdict=verdict, learning_rate=rate)
+
+
+def leaving() -> pd.DataFrame:
+    """The divergent walk up to its first point outside."""
+    rows = walk(DIVERGENT, 20)
+    assert list(rows["inside"].iloc[:8]) == [True] * 6 + [False] * 2
+    return rows[:7]
 
 
 def parabola(*, n_steps: int = 20, verdicts: tuple[str, ...] = tuple(RATES)) -> Landscape:
@@ -54,8 +61,16 @@ def lines(landscape: Landscape, verdict: str) -> tuple[Line2D, Line2D, Line2D]:
     """The path, the mark at its end and the ring at its start, in the panel of a verdict."""
     figure = plot_landscape(landscape)
     (ax,) = (ax for ax in figure.axes if f" {verdict}: " in ax.get_title())
-    path, mark, start = ax.lines
+    halo, path, mark, start = ax.lines
+    assert np.array_equal(halo.get_xydata(), path.get_xydata())
     return path, mark, start
+
+
+def profile(landscape: Landscape, verdict: str) -> Axes:
+    """The panel below that of a verdict: of all lines the untrained height, the run, and the mark at its end."""
+    axes = plot_landscape(landscape).axes
+    (at,) = (k for k, ax in enumerate(axes) if f" {verdict}: " in ax.get_title())
+    return axes[at + 1]
 
 
 def same(one: Landscape, other: Landscape) -> None:
@@ -85,6 +100,25 @@ def test_description_says_how_much_of_the_variance_the_plane_holds() -> None:
     assert "of 4 runs" in sentence and "1,347 training examples" in sentence
 
 
+def test_description_says_how_far_the_plane_is_off_the_runs() -> None:
+    landscape = parabola(verdicts=(GOOD, TOO_LOW))
+    higher = landscape.paths.assign(height=landscape.paths["height"] + np.where(landscape.paths["step"] > 0, 3.0, 0.0))
+    off = replace(landscape, paths=higher)
+    assert landscape.error < 1e-3
+    assert off.error == pytest.approx(3.0 / height(-3.0, 1.5), rel=0.01)
+    assert describe_landscape(off).endswith("they are 19 % of the way down apart, in the median.")
+
+
+def test_ground_between_the_places_that_were_measured_is_that_of_the_hill() -> None:
+    landscape = parabola()
+    x, y = np.random.default_rng(0).uniform(-SIDE, SIDE, size=(2, 200))
+    assert landscape.ground(x, y) == pytest.approx(height(x, y), rel=0.02, abs=0.05)
+    corners = np.array([-SIDE, SIDE])
+    assert landscape.ground(corners, corners) == pytest.approx(height(corners, corners))
+    landscape.heights[0, 0] = math.inf
+    assert np.isfinite(landscape.ground(corners, corners)).all()
+
+
 def test_each_run_has_a_panel_in_the_order_of_the_verdicts() -> None:
     titles = [ax.get_title() for ax in plot_landscape(parabola()).axes if ax.get_title()]
     assert titles == [f"{STYLES[verdict].sign} {verdict}: {RATES[verdict]:g}" for verdict in VERDICTS]
@@ -102,18 +136,18 @@ def test_path_is_drawn_whole_from_its_start_to_its_end(verdict: str) -> None:
 
 
 def test_path_that_leaves_is_marked_on_the_edge_where_it_leaves() -> None:
-    rows = walk(DIVERGENT, 20)
-    assert list(rows["inside"].iloc[-2:]) == [True, False]
-    _, mark, _ = lines(parabola(), DIVERGENT)
+    rows = leaving()
+    path, mark, _ = lines(parabola(), DIVERGENT)
     x, y = np.asarray(mark.get_xydata())[0]
     (x0, y0), (x1, y1) = rows[["x", "y"]].to_numpy()[-2:]
+    assert len(np.asarray(path.get_xydata())) == len(rows)
     assert abs(y) == SIDE and np.sign(y) == np.sign(y1)
     assert (x - x0) / (x1 - x0) == pytest.approx((y - y0) / (y1 - y0))
 
 
 def test_path_that_leaves_beside_the_plane_is_marked_on_the_edge_ahead() -> None:
     landscape = parabola()
-    last = landscape.paths.index[landscape.paths["verdict"] == DIVERGENT][-2:]
+    last = landscape.paths.index[landscape.paths["verdict"] == DIVERGENT][5:7]
     landscape.paths.loc[last, ["x", "y"]] = [[0.0, 0.0], [-0.5, 0.25]]
     _, mark, _ = lines(landscape, DIVERGENT)
     assert np.asarray(mark.get_xydata()) == pytest.approx(np.array([[-4.0, 2.0]]))
@@ -121,10 +155,32 @@ def test_path_that_leaves_beside_the_plane_is_marked_on_the_edge_ahead() -> None
 
 def test_path_that_turns_non_finite_is_marked_where_it_was_last() -> None:
     landscape = parabola()
-    rows = landscape.paths.index[landscape.paths["verdict"] == DIVERGENT]
+    rows = landscape.paths.index[landscape.paths["verdict"] == DIVERGENT][:7]
+    landscape = replace(landscape, paths=landscape.paths[: rows[-1] + 1])
     landscape.paths.loc[rows[-1], ["x", "y", "height"]] = math.nan, math.nan, math.inf
     _, mark, _ = lines(landscape, DIVERGENT)
     assert np.asarray(mark.get_xydata())[0] == pytest.approx(landscape.paths.loc[rows[-2], ["x", "y"]].to_numpy(float))
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_profile_is_the_height_of_the_whole_run_also_after_it_left_the_map(verdict: str) -> None:
+    rows, ax = walk(verdict, 20), profile(parabola(), verdict)
+    untrained, line, mark = ax.lines
+    top = 2 * height(-3.0, 1.5)  # as far above the start as the lowest place lies below
+    assert np.asarray(untrained.get_ydata()) == pytest.approx(height(-3.0, 1.5))
+    assert ax.get_ylim() == pytest.approx((0.0, top))
+    drawn = np.asarray(line.get_xydata())
+    assert drawn == pytest.approx(np.column_stack([rows["epoch"], rows["height"].clip(upper=top)]))
+    assert np.asarray(mark.get_xydata()) == pytest.approx(drawn[-1:])
+    assert (mark.get_marker(), line.get_color()) == (STYLES[verdict].marker, STYLES[verdict].colour)
+
+
+def test_profile_stands_on_the_ground_under_the_path() -> None:
+    landscape = parabola()
+    (grey,) = profile(replace(landscape, heights=landscape.heights + 1.0), TOO_LOW).collections
+    rows = walk(TOO_LOW, 20)
+    top = np.interp(rows["epoch"], *np.asarray(grey.get_paths()[0].vertices)[1 : len(rows) + 1].T)
+    assert top == pytest.approx(rows["height"] + 1.0, rel=0.02)
 
 
 @pytest.mark.parametrize("verdicts", [(GOOD,), (TOO_LOW, GOOD), tuple(RATES)], ids=len)
@@ -142,7 +198,7 @@ def test_hill_of_which_most_is_not_finite_can_be_drawn() -> None:
 def test_hill_without_a_way_down_can_be_drawn() -> None:
     landscape = parabola(verdicts=(GOOD,))
     landscape.heights[:] = 2.0
-    plot_landscape(Landscape(**{**vars(landscape), "paths": landscape.paths.assign(height=2.0)})).savefig(BytesIO(), dpi=40)
+    plot_landscape(replace(landscape, paths=landscape.paths.assign(height=2.0))).savefig(BytesIO(), dpi=40)
 
 
 def test_film_plays_for_ever_and_holds_its_last_picture() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
+import signal
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,9 +21,12 @@ from lightning_modules import Parabola, ParabolaData
 from reports.judged import Judged, judge
 from reports.landscape import Landscape
 from reports.style import DIVERGENT, GOOD, TOO_LOW, VERDICTS
-from studies import StudyConfig, load_study, run_study
+from studies import StudyConfig, StudyInUse, load_study, run_study
+from studies.command_line import IN_USE, INTERRUPTED, run
 from studies.commands.report import main
+from studies.database_url import storage_url
 from studies.landscape import LANDSCAPE, choose_runs, config_of, survey
+from studies.lock import locked
 
 STEEP, START = (1.0, 10.0), (-4.0, 1.6)
 PARABOLA = {"class_path": "Parabola", "init_args": {"eigenvalues": list(STEEP), "start": list(START)}}
@@ -82,14 +88,19 @@ def test_heights_of_grid_and_paths_are_those_of_the_parabola(surveyed: Surveyed)
     assert landscape.heights == pytest.approx(hill(x + moved[0], y + moved[1], rotation), rel=1e-5)
     on_paths = hill(paths["x"] + moved[0], paths["y"] + moved[1], rotation)
     assert paths["height"].to_numpy(float) == pytest.approx(on_paths, rel=1e-5)
+    assert landscape.error < 0.01
 
 
-def test_path_that_leaves_the_valley_ends_with_its_first_point_outside(surveyed: Surveyed) -> None:
+def test_points_are_inside_that_are_near_and_low_enough_and_none_is_left_out(surveyed: Surveyed) -> None:
     paths = surveyed[2].paths
-    lowest, start = paths["height"].min(), paths["height"].iloc[0]
+    good = paths[paths["verdict"] == GOOD]
+    lowest, start = good["height"].min(), paths["height"].iloc[0]
+    distance = np.hypot(paths["x"], paths["y"])  # the plane is the whole space, and the good path ends at 0
+    inside = (paths["height"] <= 2 * start - lowest) & (distance <= 2 * distance[good.index].max())
+    assert list(paths["inside"]) == list(inside)
     for verdict, path in paths.groupby("verdict"):
-        outside = [False] * (len(path) - 1) + [verdict == DIVERGENT]
-        assert list(path["height"] > 2 * start - lowest) == list(~path["inside"]) == outside
+        assert (path["step"].iloc[0], path["step"].iloc[-1]) == (0, 30)
+        assert path["inside"].all() == (verdict != DIVERGENT)
 
 
 def test_picture_holds_every_point_inside_and_room_around_the_good_path(surveyed: Surveyed) -> None:
@@ -177,7 +188,7 @@ def test_recommended_learning_rate_is_the_good_one() -> None:
 
 def test_batch_size_that_is_not_the_study_s_is_refused(surveyed: Surveyed) -> None:
     config, study, _ = surveyed
-    with pytest.raises(ValueError, match=r"batch_size must be one of the study's, 16, got 5"):
+    with pytest.raises(ValueError, match=r"landscape must be of a batch size of the study \(16\), got 5"):
         survey(study, config, batch_size=5)
 
 
@@ -226,12 +237,62 @@ def test_report_with_a_landscape_says_what_it_costs_and_what_it_shows(
     said = capsys.readouterr()
     assert re.match(r"landscape: 2 runs, about \d+ s, and 25 heights of 16 examples, about \d+ s\n", said.err)
     assert "landscape: The plane through the end of the good run" in said.out and "it holds 100 % of their" in said.out
-    with pytest.raises(ValueError, match="batch_size must be one of the study's, 16, got 8"):
+    with pytest.raises(ValueError, match=r"landscape must be of a batch size of the study \(16\), got 8"):
         main([*arguments, "8"])
     with pytest.raises(ValueError, match="landscape must be a whole number of at least 1, got 'big'"):
         main([*arguments, "big"])
     with pytest.raises(ValueError, match=r"landscape belongs to a study, not to --run FILE.csv, got 'auto'"):
         main(["--run", "curve.csv", "--landscape"])
+
+
+def command(config: StudyConfig, folder: Path) -> int:
+    """The exit code of the report's command with a landscape."""
+    arguments = ["--storage", config.storage, "--name", "parabola", "--out", str(folder), "--landscape"]
+    return run(functools.partial(main, arguments), "report")
+
+
+def test_study_that_is_being_worked_on_is_not_written_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("studies.landscape.SIDE", 3)
+    config = parabola(tmp_path, learning_rate=(0.1, 0.3), points=2)
+    study = run_study(config, out=tmp_path)
+    with ThreadPoolExecutor(1) as another, locked(storage_url(config.storage), "parabola"):
+        assert another.submit(command, config, tmp_path / "out").result() == IN_USE
+        assert "study 'parabola' is being worked on by process" in capsys.readouterr().err
+        with pytest.raises(StudyInUse, match="study 'parabola' is being worked on by process"):
+            another.submit(survey, study, config, out=tmp_path / "out").result()
+    assert LANDSCAPE not in load_study(config.storage, "parabola").user_attrs
+    assert not list((tmp_path / "out").rglob("report.*"))
+    assert command(config, tmp_path / "out") == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=["Ctrl-C", "SIGTERM"])
+@pytest.mark.parametrize("where", ["studies.landscape._walk", "studies.landscape._frame"])
+def test_interrupted_landscape_leaves_study_and_report_as_they_were(
+    where: str, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("studies.landscape.SIDE", 3)
+    config = parabola(tmp_path, learning_rate=(0.1, 0.3), points=2)
+    run_study(config, out=tmp_path)
+    monkeypatch.setattr(where, lambda *_: os.kill(os.getpid(), number))
+    assert command(config, tmp_path / "out") == INTERRUPTED
+    assert capsys.readouterr().err.splitlines()[-1] == "interrupted: the study is as it was, and so is its report"
+    assert LANDSCAPE not in load_study(config.storage, "parabola").user_attrs
+    assert not list((tmp_path / "out").rglob("report.*"))
+
+
+def test_landscape_is_kept_when_the_report_is_interrupted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("studies.landscape.SIDE", 3)
+    config = parabola(tmp_path, learning_rate=(0.1, 0.3), points=2)
+    run_study(config, out=tmp_path)
+    monkeypatch.setattr("studies.tables.report_study", lambda *_: signal.raise_signal(signal.SIGINT))
+    assert command(config, tmp_path / "out") == INTERRUPTED
+    sentence = "interrupted: the landscape is kept, the same command without --landscape writes its report"
+    assert capsys.readouterr().err.splitlines()[-1] == sentence
+    assert LANDSCAPE in load_study(config.storage, "parabola").user_attrs
 
 
 def test_study_without_a_verdict_beside_good_still_has_a_landscape(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,20 +70,27 @@ def main(argv: Sequence[str] | None = None) -> int:
         at_work = True
         print(cost, file=sys.stderr, flush=True)
 
+    walk = ""
     try:
         judged = judge_study(study, thresholds)
         if landscape is not None:
             from reports.landscape import describe_landscape
             from studies.landscape import config_of, survey  # PyTorch: seconds
 
-            found = survey(study, config_of(study), judged, batch_size=batch_size, out=folder, on_cost=begin)
+            config = replace(config_of(study), storage=options["storage"])
+            walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=begin))
         page = report_study(study, folder, judged)
         print_answer(study.study_name, judged)
-        if landscape is not None:
-            print(f"landscape: {describe_landscape(found)}")
+        if walk:
+            print(f"landscape: {walk}")
         print(f"report: {page}")
     except KeyboardInterrupt:
-        print("interrupted: the study and its report are as they were", file=sys.stderr)
+        kept = (
+            "the landscape is kept, the same command without --landscape writes"
+            if walk
+            else "the study is as it was, and so is"
+        )
+        print(f"interrupted: {kept} its report", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
         return fail_at_work(error, folder=str(folder), storage=shown(options["storage"]), checked=at_work)
