@@ -156,7 +156,7 @@ class Plane:
     """A plane in the space of weights.
 
     origin: the point at (0, 0), shape (n_weights,). directions: shape (2, n_weights), of length 1 and at right angles.
-    shares: of the sum of squared distances from the origin of the points it was fitted to, what lies along each direction.
+    shares: of the variance of the points it was fitted to, what lies along each direction.
     """
 
     origin: Tensor
@@ -179,16 +179,20 @@ class Plane:
 def fit_plane(points: Sequence[Tensor], origin: Tensor) -> Plane:
     """The plane through ``origin`` that lies nearest to ``points``: their first two principal directions.
 
-    As Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets", section 7, whose matrix holds the differences of the
-    points of one path to its end. Here it holds points of several paths that start together, as differences to the end of one
-    of them, and their mean is not taken out: the plane goes through ``origin`` exactly. It is found from the products of the
-    points with each other, so that nothing larger than the points themselves is ever made. It is turned so that the first
-    point lies to the left of the origin and most of the others above it.
+    As Li et al. 2018, "Visualizing the Loss Landscape of Neural Nets", section 7, who take the first two principal directions
+    of the differences between the points of one path and its end. We differ in two things. Here are the points of several
+    paths that start together, as differences to the end of one of them. And their mean is not taken out, so that the plane
+    goes through ``origin`` exactly and lies nearest to the points among the planes that do; ``shares`` are of the variance
+    all the same (their code centres the points, and plots the plane through the end). As there, filters are not normalised:
+    that is for random directions, and these have the scale of the paths.
+
+    It is found from the products of the points with each other, so that nothing larger than the points themselves is ever
+    made. It is turned so that the first point lies to the left of the origin and most of the others above it.
 
     Args:
         points: vectors of one length, at least 2; origin: likewise.
 
-    Raises ValueError when no point lies away from the origin.
+    Raises ValueError when they are all the same.
     """
     n_weights = len(origin)
     products = torch.zeros(len(points), len(points), dtype=torch.float64)
@@ -196,7 +200,8 @@ def fit_plane(points: Sequence[Tensor], origin: Tensor) -> Plane:
         differences = _differences(points, origin, part)
         products += differences @ differences.T
     values, vectors = (found.flip(-1) for found in torch.linalg.eigh(products))  # largest first
-    if not values[0] > 0:
+    variance = products.trace() - products.sum() / len(points)  # times the number of points
+    if not variance > 0:
         raise ValueError("a landscape must have a path that leads somewhere, got points that are all the same")
     lengths = values[: 1 + int(len(values) > 1 and values[1] > ROUNDING * values[0])].sqrt()
     kept = vectors[:, : len(lengths)] / lengths
@@ -212,7 +217,8 @@ def fit_plane(points: Sequence[Tensor], origin: Tensor) -> Plane:
         directions[0] *= -1
     if len(lengths) == 2 and vectors[:, 1].sum() < 0:
         directions[1] *= -1
-    first, second = (*(lengths**2 / values.clamp(min=0).sum()).tolist(), 0.0)[:2]
+    places = vectors[:, : len(lengths)] * lengths
+    first, second = (*((places - places.mean(0)).square().sum(0) / variance).tolist(), 0.0)[:2]
     return Plane(origin, directions, (first, second))
 
 

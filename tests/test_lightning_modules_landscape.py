@@ -121,10 +121,12 @@ def test_plane_is_that_of_a_singular_value_decomposition(
     cloud = points(n_points, n_weights)
     origin = cloud[-1]
     differences = (torch.stack(cloud) - origin).numpy()
-    _, values, directions = np.linalg.svd(differences, full_matrices=False)
+    _, _, directions = np.linalg.svd(differences, full_matrices=False)
     plane = fit_plane(cloud, origin)
     n_directions = min(n_points - 1, 2)  # the origin is one of the points
-    assert plane.shares == pytest.approx(((values**2 / (values**2).sum()).tolist() + [0.0])[:2], abs=1e-12)
+    around = differences - differences.mean(axis=0)
+    variances = (around @ directions[:n_directions].T).var(axis=0) / around.var(axis=0).sum()
+    assert plane.shares == pytest.approx((variances.tolist() + [0.0])[:2], abs=1e-12)
     places = plane.locate(cloud)
     assert np.abs(places[:, :n_directions]) == pytest.approx(
         np.abs(differences @ directions[:n_directions].T), rel=1e-9, abs=1e-9
