@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
@@ -41,8 +42,9 @@ class Comparison(NamedTuple):
     ``find_boundaries`` has them; then of the cell of the recommended learning rate the time to bottom, the final height and
     the metrics (medians over seeds); ``sensitivity``; ``n_seeds`` of that batch size.
     tests: a row a batch size, study other than the baseline, and quantity: its number in both (medians over seeds),
-    ``ratio`` or ``difference`` of study to baseline, ``p_value``, the same ``adjusted`` for the number of rows, ``test``,
-    ``exceeds``, whether the difference exceeds the seeds' spread (missing where it was not tested), ``note``.
+    ``ratio`` or ``difference`` of study to baseline, ``baseline_seeds`` and ``seeds``, how many were tested, ``p_value``, the
+    same ``adjusted`` for the number of rows of the study, ``test``, ``exceeds``, whether the difference exceeds the seeds'
+    spread (missing where it was not tested), ``note``.
     notes: what the reader must know before comparing. same_heights: whether heights can be compared, or progress only.
     thresholds: how strictly all of them were judged.
     """
@@ -62,8 +64,8 @@ def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[s
     For the tests each seed is judged as a study of its own, by its own floor and its own fastest learning rate: only then are
     the seeds of a study independent. Compared are its edges (``compare_edges``) and its best over the learning rates:
     shortest time to bottom (as logarithms), lowest final height, best metrics (``compare_means``). Seeds with the same number
-    in two studies are not paired: another architecture draws other weights from them. p values are adjusted for their number
-    (Benjamini & Hochberg 1995).
+    in two studies are not paired: another architecture draws other weights from them. The p values of each study are adjusted
+    for their number (Benjamini & Hochberg 1995), so two studies differ in the same whatever else they are compared with.
 
     Raises ValueError for fewer than two studies, one without a finished run, and studies judged by different thresholds.
     """
@@ -117,14 +119,18 @@ def is_metric(column: object) -> bool:
     return str(column).startswith("val_")
 
 
+def by_study(summary: pd.DataFrame) -> dict[str, pd.DataFrame]:
+    """The rows of ``Comparison.summary`` of each study, by batch size."""
+    return {str(name): rows.set_index("batch_size") for name, rows in summary.groupby("study")}
+
+
 def find_not_good(comparison: Comparison) -> list[str]:
-    """A sentence for each batch size and study in which the learning rate the baseline recommends is not good, or not known.
+    """A sentence for each batch size and study in which the learning rate the baseline recommends is not known to be good.
 
     Raises ValueError when a study has no batch size in common with the baseline.
     """
     baseline, *others = comparison.studies
-    tables = {name: group.set_index("batch_size") for name, group in comparison.summary.groupby("study")}
-    found = []
+    tables, found = by_study(comparison.summary), []
     for name in others:
         shared = tables[baseline].index.intersection(tables[name].index)
         if shared.empty:
@@ -188,10 +194,23 @@ def _why_not_heights(baseline: Judged, study: Judged) -> str:
 
 
 def _notes(both: str, baseline: Judged, study: Judged) -> list[str]:
-    shared = sorted(set(baseline.cells["batch_size"]) & set(study.cells["batch_size"]))
+    sizes = [set(s.cells["batch_size"]) for s in (baseline, study)]
+    shared, alone = sorted(sizes[0] & sizes[1]), sorted(sizes[0] ^ sizes[1])
     if not shared:
         return [f"{both} have no batch size in common, so nothing is tested: each stands for itself"]
+    notes = []
+    if alone:
+        notes.append(f"only one of {both} tried batch size {', '.join(map(str, alone))}, so nothing is compared there")
+    epochs = [
+        float(s.runs.loc[s.runs["verdict"].notna() & s.runs["batch_size"].isin(shared), "epochs"].max())
+        for s in (baseline, study)
+    ]
+    if not math.isclose(*epochs, rel_tol=0.01):
+        notes.append(
+            f"{both} trained for {' and '.join(map(format_number, epochs))} epochs: more epochs lower the floor, and all edges,"
+            " times and heights are measured from it"
+        )
     one, other = (s.cells.groupby("batch_size")["learning_rate"].agg(["min", "max"]).loc[shared] for s in (baseline, study))
-    if np.allclose(one, other, rtol=1e-5, atol=0):
-        return []
-    return [f"{both} tried different ranges of learning rates, on which the sensitivity depends: do not compare it"]
+    if not np.allclose(one, other, rtol=1e-5, atol=0):
+        notes.append(f"{both} tried different ranges of learning rates, on which the sensitivity depends: do not compare it")
+    return notes

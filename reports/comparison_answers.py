@@ -1,4 +1,4 @@
-"""What a comparison says in sentences: what to use, whether the baseline's learning rate is still good, what moved."""
+"""What a comparison says in sentences: which learning rate to keep or change, and what differs beyond the seeds' spread."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reports.comparison import Comparison, short_names
+from reports.comparison import Comparison, by_study, short_names
 from reports.seed_tests import ENDS, SHORTEST
 from reports.style import GOOD, format_number
 
 BEYOND, CHANCE = "beyond the seeds' spread", "may be chance"
+MOVED = dict(zip(ENDS, ("good learning rates begin", "good learning rates end", "divergence begins"), strict=True))
 
 
 class Answer(NamedTuple):
-    """What one batch size says: what to use, then for each other study whether it is as before, and what moved.
+    """What one batch size says: what to use, then for each other study whether it is as before, and what differs.
 
     others: a study, the verdict of the baseline's recommended learning rate in it ("" if not known) with a sentence, and
     sentences on what differs.
@@ -27,50 +28,84 @@ class Answer(NamedTuple):
 
 
 def summarize(comparison: Comparison) -> list[str]:
-    """What is read first: is the baseline's learning rate still good, which edges moved, how much exceeds the seeds' spread."""
+    """What is read first, for each study: which learning rates to keep or change, then what differs beyond chance."""
     names, tests = short_names(comparison.studies), comparison.tests
     found = []
     for study in comparison.studies[1:]:
-        found += [_carries_over(comparison, study, names), _what_moved(tests[tests["study"] == study], names[study])]
-    tested = tests["exceeds"].dropna()
-    if len(tested):
-        n = int(tested.sum())
-        found.append(f"{n or 'None'} of {len(tested)} differences tested {'is' if n == 1 else 'are'} {BEYOND}.")
-    elif len(tests):
-        found.append(f"Nothing could be tested: {tests['note'].iloc[0]}.")
-    return list(filter(None, found))
+        found += _what_to_use(comparison, study, names) + _what_stands_out(tests[tests["study"] == study], names[study])
+    return found
 
 
-def _carries_over(comparison: Comparison, study: str, names: Mapping[str, str]) -> str:
-    tables = {name: group.set_index("batch_size") for name, group in comparison.summary.groupby("study")}
-    baseline, rows = comparison.studies[0], tables[study]
-    verdicts: dict[str, list[int]] = {}
-    sizes = tables[baseline]["learning_rate"].dropna().index.intersection(rows.index).tolist()
+def _what_to_use(comparison: Comparison, study: str, names: Mapping[str, str]) -> list[str]:
+    baseline, tables, tests = comparison.studies[0], by_study(comparison.summary), comparison.tests
+    before, after = tables[baseline]["learning_rate"], tables[study]
+    edges = tests[(tests["study"] == study) & tests["quantity"].isin(list(ENDS))]
+    moved = set(edges.loc[edges["exceeds"].fillna(False).astype(bool), "batch_size"])
+    sizes = before.index.intersection(after.index).tolist()
+    advice: dict[str, list[int]] = {}
     for size in sizes:
-        verdict = rows["baseline_verdict"][size]
-        verdicts.setdefault(verdict if isinstance(verdict, str) else "not tried", []).append(size)
-    said = [verdict + _at(at, sizes) for verdict, at in sorted(verdicts.items(), key=lambda item: item[0] != GOOD)]
-    return f"In {names[study]} the learning rate recommended in {names[baseline]} is {listed(said)}." if said else ""
+        said = _advise(float(before[size]), after.loc[size], moved=size in moved)
+        advice.setdefault(said, []).append(size)
+    parts = [words + _where(at, sizes) for words, at in advice.items()]
+    return [f"From {names[baseline]} to {names[study]}{_only(sizes)}: {'; '.join(parts)}."] if parts else []
 
 
-def _what_moved(tests: pd.DataFrame, name: str) -> str:
-    edges = tests[tests["quantity"].isin(list(ENDS)) & tests["exceeds"].notna()]
-    moved = edges[edges["exceeds"].astype(bool)]
-    parts = []
-    for (quantity, up), rows in moved.groupby(["quantity", moved["ratio"] > 1], sort=False):
-        ratios = rows["ratio"] if up else 1 / rows["ratio"]
-        ends = dict.fromkeys(format_number(ratio, digits=2) for ratio in (ratios.min(), ratios.max()))
-        least = "at least " if (rows["note"] == "at least").any() else ""
-        where = _at(rows["batch_size"].tolist(), tests["batch_size"].unique().tolist())
-        parts.append(f"{quantity} {least}{' to '.join(ends)} times {'higher' if up else 'lower'}{where}")
-    if parts:
-        return f"In {name} {'; '.join(parts)}."
-    return f"In {name} no edge moved {BEYOND}." if len(edges) else ""
+def _advise(before: float, row: pd.Series[Any], *, moved: bool) -> str:
+    """What to do with the learning rate recommended in the baseline.
+
+    row: of ``Comparison.summary``, the other study's; moved: whether an edge moved beyond the seeds' spread, without which a
+    good learning rate is not spoken against.
+    """
+    after, verdict = float(row["learning_rate"]), row["baseline_verdict"]
+    old, new = format_number(before), format_number(after)
+    if math.isnan(before):
+        return "no learning rate is good in either" if math.isnan(after) else f"use {new}, where none was good before"
+    if old == new:
+        return f"keep {old}"
+    if verdict == GOOD:
+        outside = not row["low"] * (1 - 1e-3) <= before <= row["high"] * (1 + 1e-3)  # its ends are rounded
+        return f"{old} is still good" + (f" ({new} is safer)" if moved and outside else "")
+    why = verdict if isinstance(verdict, str) else "not tried"
+    return f"no learning rate is good ({old} was {why})" if math.isnan(after) else f"use {new} instead of {old} ({why})"
 
 
-def _at(sizes: Sequence[int], all_sizes: Sequence[int]) -> str:
-    if len(sizes) == len(all_sizes) > 1:
-        return " at every batch size"
+def _what_stands_out(tests: pd.DataFrame, name: str) -> list[str]:
+    """Sentences on the differences of one study beyond the seeds' spread, edges first; tests: its rows."""
+    if tests.empty:
+        return []
+    tested, sizes = tests[tests["exceeds"].notna()], tests["batch_size"].unique().tolist()
+    if tested.empty:
+        return [f"In {name} nothing could be tested: {tests['note'].iloc[0]}."]
+    beyond = tested[tested["exceeds"].astype(bool)]
+    n = len(beyond)
+    counted = f"In {name}{_only(sizes)} {n or 'none'} of {len(tested)} differences tested {'are' if n > 1 else 'is'} {BEYOND}"
+    edges, others = [], []
+    for (quantity, _), rows in beyond.groupby(["quantity", (beyond["ratio"] > 1) | (beyond["difference"] > 0)], sort=False):
+        change = describe_change(*rows.to_dict("records")) + _where(rows["batch_size"].tolist(), sizes)
+        if quantity in MOVED:
+            edges.append(f"{MOVED[quantity]} {change}")
+        else:
+            others.append(f"{_without_unit(quantity)} {change}")
+    if edges and others:
+        return [f"{counted}: {'; '.join(edges)}.", f"Also beyond it in {name}: {'; '.join(others)}."]
+    if others:
+        counted += ", none of them an edge"
+    return [": ".join(filter(None, [counted, "; ".join(edges or others)])) + "."]
+
+
+def _without_unit(quantity: str) -> str:
+    return quantity.partition(" (")[0]
+
+
+def _only(all_sizes: Sequence[int]) -> str:
+    """The one batch size there is, said once for the sentence."""
+    return f" at batch size {all_sizes[0]}" if len(all_sizes) == 1 else ""
+
+
+def _where(sizes: Sequence[int], all_sizes: Sequence[int]) -> str:
+    """At which batch sizes, of several."""
+    if len(sizes) == len(all_sizes):
+        return "" if len(sizes) == 1 else " at both batch sizes" if len(sizes) == 2 else " at every batch size"
     return f" at batch size{'s' * (len(sizes) > 1)} {listed(sizes)}"
 
 
@@ -112,28 +147,43 @@ def _verdict(rows: pd.DataFrame, baseline: str, study: str, names: Mapping[str, 
 
 
 def _what_differs(tests: pd.DataFrame) -> list[str]:
+    """Sentences on every quantity of one study and batch size: what differs, what may be chance, what was not tested."""
     rows = tests.to_dict("records")
-    name = {row["quantity"]: row["quantity"].partition(" (")[0] for row in rows}  # without its unit
-    beyond = [f"{name[row['quantity']]} {describe_change(row)}" for row in rows if row["exceeds"] is True]
-    chance = [name[row["quantity"]] for row in rows if row["exceeds"] is False]
-    notes = dict.fromkeys(row["note"] for row in rows if pd.isna(row["exceeds"]))
-    untested = [
-        f"{listed(name[row['quantity']] for row in rows if pd.isna(row['exceeds']) and row['note'] == note)} ({note})"
-        for note in notes
+    beyond = [
+        f"{_without_unit(row['quantity'])} {describe_change(row)}{_numbers(row)}" for row in rows if row["exceeds"] is True
     ]
+    chance = [_without_unit(row["quantity"]) for row in rows if row["exceeds"] is False]
+    untested: dict[str, list[str]] = {}
+    for row in rows:
+        if pd.isna(row["exceeds"]):
+            untested.setdefault(row["note"], []).append(_without_unit(row["quantity"]))
     found = [f"{BEYOND[0].upper()}{BEYOND[1:]}: {'; '.join(beyond)}."] if beyond else []
     found += [f"{CHANCE[0].upper()}{CHANCE[1:]}: {listed(chance)}."] if chance else []
-    return found + ([f"Not tested: {'; '.join(untested)}."] if untested else [])
+    why = "; ".join(f"{listed(quantities)} ({note})" for note, quantities in untested.items())
+    return found + ([f"Not tested: {why}."] if why else [])
 
 
-def describe_change(row: Mapping[str, Any]) -> str:
-    """How a study differs from the baseline, from a row of ``Comparison.tests``; "" where it is not known."""
-    ratio, difference = row["ratio"], row["difference"]
-    more, less = ("longer", "shorter") if row["quantity"] == SHORTEST else ("higher", "lower")
+def _numbers(row: Mapping[str, Any]) -> str:
+    digits = 2 if row["quantity"] in ENDS else 3
+    now, before = (format_number(row[key], digits=digits) for key in ("value", "baseline"))
+    return f" ({now} instead of {before})" if "-" not in (now, before) else ""
+
+
+def describe_change(*rows: Mapping[str, Any]) -> str:
+    """How a study differs from the baseline, "" where it is not known; rows: of ``Comparison.tests``.
+
+    Several rows are of one quantity and differ in one direction; then the smallest and the largest change are given.
+    """
+    quantity, ratio, difference = (rows[0][key] for key in ("quantity", "ratio", "difference"))
     if ratio > 0:
-        times = format_number(max(ratio, 1 / ratio), digits=2)
-        least = "at least " if row["note"] == "at least" else ""
-        return "the same" if times == "1" and not least else f"{least}{times} times {more if ratio > 1 else less}"
-    if math.isfinite(difference):
-        return f"{format_number(abs(difference), digits=2)} {more if difference > 0 else less}" if difference else "the same"
-    return ""
+        changes, unit, up = [max(row["ratio"], 1 / row["ratio"]) for row in rows], " times", ratio > 1
+    elif math.isfinite(difference):
+        changes, unit, up = [abs(row["difference"]) for row in rows], "", difference > 0
+    else:
+        return ""
+    least = "at least " if "at least" in [row["note"] for row in rows] else ""
+    ends = dict.fromkeys(format_number(change, digits=2) for change in (min(changes), max(changes)))
+    if list(ends) == ["1" if unit else "0"] and not least:
+        return "the same"
+    more, less = ("longer", "shorter") if quantity == SHORTEST else ("higher", "lower")
+    return f"{least}{' to '.join(ends)}{unit} {more if up else less}"

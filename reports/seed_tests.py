@@ -127,12 +127,9 @@ def _number_row(values: Sequence[npt.NDArray[np.float64]], few: str, *, as_ratio
 
 
 def adjust(tests: pd.DataFrame) -> pd.DataFrame:
-    """The rows of ``compare_seeds`` with their p values adjusted for their number, and what exceeds the seeds' spread."""
-    tested = tests["p_value"].notna()
-    found = tests["p_value"].astype(float)
-    if tested.any():
-        found[tested] = false_discovery_control(found[tested], method="bh")
-    exceeds = (found <= FALSE_DISCOVERIES).astype("boolean").where(tested)
-    return tests.assign(
-        adjusted_p_value=found, exceeds=exceeds, test=tests["test"].astype(object).where(tests["test"].notna(), "")
-    )
+    """``Comparison.tests``: p values adjusted for the number of rows of their study, and what exceeds the seeds' spread."""
+    adjusted = tests["p_value"].astype(float)
+    for _, found in adjusted.dropna().groupby(tests["study"]):
+        adjusted[found.index] = false_discovery_control(found, method="bh")
+    exceeds = (adjusted <= FALSE_DISCOVERIES).astype("boolean").where(adjusted.notna())
+    return tests.assign(adjusted_p_value=adjusted, exceeds=exceeds, test=tests["test"].astype(object).fillna(""))

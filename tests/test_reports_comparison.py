@@ -15,7 +15,7 @@ from conftest import HOSTILE, four_verdicts, tables
 from scipy.stats import false_discovery_control, ttest_ind
 
 from reports.comparison import Comparison, compare, find_not_good, short_names
-from reports.comparison_answers import answers, summarize
+from reports.comparison_answers import _advise, answers, describe_change, summarize
 from reports.comparison_figures import FIGURES, draw_figures, drawable_names, plot_curves
 from reports.comparison_folder import write_comparison
 from reports.comparison_pages import render_html, render_markdown
@@ -157,19 +157,19 @@ def test_studies_that_differ_in_seeds_only_do_not_exceed_their_spread() -> None:
     comparison = compare({"one": study(batch_sizes=sizes, random=3), "two": study(batch_sizes=sizes, random=4)})
     assert comparison.tests["exceeds"].tolist() == [False] * len(comparison.tests) and len(comparison.tests) == 14
     assert comparison.tests["test"].ne("").all()
-    assert summarize(comparison) == [
-        "In two the learning rate recommended in one is good at every batch size.",
-        "In two no edge moved beyond the seeds' spread.",
-        "None of 14 differences tested are beyond the seeds' spread.",
-    ]
+    kept, counted = summarize(comparison)
+    assert "instead" not in kept and "safer" not in kept and kept.count("still good") + kept.count("keep") == 2
+    assert counted == "In two none of 14 differences tested is beyond the seeds' spread."
 
 
-def test_p_values_are_adjusted_over_all_rows_of_a_comparison(moved: dict[str, Judged]) -> None:
-    tests = compare({**moved, "again": study(random=5)}).tests
-    assert tests["study"].unique().tolist() == ["after", "again"]
-    expected = false_discovery_control(tests["p_value"].astype(float), method="bh")
-    assert tests["adjusted_p_value"].tolist() == pytest.approx(expected.tolist())
-    assert (tests["exceeds"] == (tests["adjusted_p_value"] <= 0.05)).all()
+def test_two_studies_differ_in_the_same_whatever_else_they_are_compared_with(moved: dict[str, Judged]) -> None:
+    alone, together = compare(moved).tests, compare({**moved, "again": study(random=5)}).tests
+    assert together["study"].unique().tolist() == ["after", "again"]
+    pd.testing.assert_frame_equal(together[together["study"] == "after"], alone)
+    for _, tests in together.groupby("study"):
+        expected = false_discovery_control(tests["p_value"].astype(float), method="bh")
+        assert tests["adjusted_p_value"].tolist() == pytest.approx(expected.tolist())
+    assert (together["exceeds"] == (together["adjusted_p_value"] <= 0.05)).all()
 
 
 def test_each_seed_is_judged_as_a_study_of_its_own() -> None:
@@ -198,7 +198,8 @@ def test_nothing_is_tested_with_one_seed() -> None:
     comparison = compare({"one": study(seeds=1), "two": study(seeds=1, random=1)})
     assert comparison.tests["exceeds"].isna().all() and comparison.tests["p_value"].isna().all()
     assert set(comparison.tests["note"]) == {"fewer than two seeds tried every learning rate"}
-    assert "Nothing could be tested: fewer than two seeds tried every learning rate." in summarize(comparison)
+    few = "In two nothing could be tested: fewer than two seeds tried every learning rate."
+    assert summarize(comparison)[-1] == few
     assert "not tested: fewer than two seeds" in render_markdown(comparison, dict.fromkeys(FIGURES, "x"))
 
 
@@ -260,13 +261,19 @@ def test_baseline_that_recommends_nothing_is_good_nowhere() -> None:
     comparison = compare({"bad": nothing_good(), "fine": study()})
     assert find_not_good(comparison) == ["batch size 32: nothing is recommended in 'bad'"]
     assert answers(comparison)[0].headline.endswith("in fine; no learning rate is good in bad.")
+    use = f"{comparison.summary['learning_rate'][1]:.3g}"
+    assert summarize(comparison)[0] == f"From bad to fine at batch size 32: use {use}, where none was good before."
+    back = compare({"fine": study(), "bad": nothing_good()})
+    assert summarize(back)[0] == f"From fine to bad at batch size 32: no learning rate is good ({use} was divergent)."
+    neither = compare({"bad": nothing_good(), "worse": nothing_good()})
+    assert summarize(neither)[0] == "From bad to worse at batch size 32: no learning rate is good in either."
 
 
 def test_edge_outside_the_range_moved_at_least_to_its_end() -> None:
     comparison = compare({"first": study(), "stable": study((0.1, 100, 1000))})
     [row] = rows(comparison, "divergence begins").to_dict("records")
     assert math.isnan(row["value"]) and row["ratio"] == pytest.approx(10 / row["baseline"]) and row["exceeds"] is True
-    assert "; divergence begins at least " in summarize(comparison)[1]
+    assert "; divergence begins at least " in summarize(comparison)[1] and "(inf" not in answers(comparison)[0].others[0][3][0]
     both = compare({"first": study((0.1, 100, 1000)), "wider": study((0.1, 100, 1000), grid=(*GRID, 20.0, 40.0))})
     [row] = rows(both, "divergence begins").to_dict("records")
     assert pd.isna(row["exceeds"]) and row["note"] == "outside the range tried" and math.isnan(row["ratio"])
@@ -297,11 +304,25 @@ def test_studies_without_a_common_batch_size_stand_for_themselves() -> None:
     comparison = compare(judged)
     assert comparison.tests.empty and len(comparison.summary) == 2
     assert comparison.notes == ["small and large have no batch size in common, so nothing is tested: each stands for itself"]
+    assert summarize(comparison) == []
     assert [answer.headline[:14] for answer in answers(comparison)] == ["Batch size 8: ", "Batch size 64:"]
     with pytest.raises(ValueError, match="studies must have a batch size in common, 'small' and 'large' have none"):
         find_not_good(comparison)
-    page = render_html(comparison, {name: draw_picture(figure) for name, figure in draw_figures(judged).items()})
+    page = render_html(comparison, {name: draw_picture(figure) for name, figure in draw_figures(judged).items()}, {})
     assert "no batch size in common" in page and "The tests" not in page
+
+
+def test_reader_is_told_what_else_differs_than_the_change() -> None:
+    both, longer = study(batch_sizes=(8, 32)), study(batch_sizes=(32, 64), random=1, grid=GRID[1:])
+    longer = judge(longer.runs.assign(epochs=20.0), longer.curves)
+    epochs = study().runs["epochs"].max()
+    assert compare({"a": both, "b": longer}).notes == [
+        "only one of a and b tried batch size 8, 64, so nothing is compared there",
+        f"a and b trained for {epochs:g} and 20 epochs: more epochs lower the floor, and all edges, times and heights are"
+        " measured from it",
+        "a and b tried different ranges of learning rates, on which the sensitivity depends: do not compare it",
+    ]
+    assert compare({"a": both, "b": study(batch_sizes=(8, 32), random=1)}).notes == []
 
 
 def test_what_cannot_be_compared_is_said() -> None:
@@ -317,18 +338,68 @@ def test_what_cannot_be_compared_is_said() -> None:
 # --- pages, figures, folder ---
 
 
-def test_the_answer_is_a_sentence_on_what_moved_and_one_a_batch_size(moved: dict[str, Judged]) -> None:
+def test_the_answer_is_what_to_use_then_what_differs_and_one_a_batch_size(moved: dict[str, Judged]) -> None:
     comparison = compare(moved)
-    kept, moved_to, counted = summarize(comparison)
-    assert kept == "In after the learning rate recommended in before is divergent at batch size 32."
-    assert moved_to.startswith("In after good begins ") and "times lower at batch size 32; good ends " in moved_to
-    assert counted.endswith("of 7 differences tested are beyond the seeds' spread.")
-    [answer] = answers(comparison)
     uses = [f"{rate:.3g}" for rate in comparison.summary["learning_rate"]]
+    use, counted, *_ = summarize(comparison)
+    assert use == f"From before to after at batch size 32: use {uses[1]} instead of {uses[0]} (divergent)."
+    assert counted.startswith(
+        f"In after at batch size 32 {comparison.tests['exceeds'].sum()} of 7 differences tested are beyond"
+    )
+    assert "seeds' spread: good learning rates begin " in counted and " times lower; good learning rates end " in counted
+    [answer] = answers(comparison)
     assert answer.headline == f"Batch size 32: use {uses[0]} in before, {uses[1]} in after."
     [(name, verdict, sentence, differs)] = answer.others
     assert (name, verdict) == ("after", "divergent") and sentence == f"in after at {uses[0]}, the learning rate of before."
     assert differs[0].startswith("Beyond the seeds' spread: good begins") and differs[1].startswith("May be chance: ")
+    before, after = (f"{comparison.summary['good_ends'][k]:.2g}" for k in (0, 1))
+    assert f" times lower ({after} instead of {before});" in differs[0]
+
+
+def test_sentences_name_the_batch_sizes_only_where_they_must() -> None:
+    """Sizes 8 and 64: all edges move at both; or at one of them."""
+    sizes, lower = (8, 64), (0.01 * 1.5, 0.1, 0.3)
+    first, all_moved = study(batch_sizes=sizes, random=1), study(lower, batch_sizes=sizes, random=2)
+    assert " times lower at both batch sizes; good learning rates end " in summarize(compare({"a": first, "b": all_moved}))[1]
+    [large] = [study(lower, batch_sizes=(64,), random=3)]
+    same = study(batch_sizes=(8,), random=4)
+    runs = pd.concat([large.runs, same.runs.assign(trial=same.runs["trial"] + 1000)])
+    curves = pd.concat([large.curves, same.curves.assign(trial=same.curves["trial"] + 1000)])
+    use, counted, *_ = summarize(compare({"a": first, "b": judge(runs, curves)}))
+    assert " is still good at batch size 8; use " in use and use.endswith(" (too high) at batch size 64.")
+    assert " times lower at batch size 64; divergence begins " in counted and "batch size 8" not in counted
+
+
+def test_a_good_learning_rate_is_spoken_against_only_where_an_edge_moved() -> None:
+    """The first recommends about 0.3; in the second it is good, but near the end of the good range."""
+    summary = {"learning_rate": 0.1, "low": 0.05, "high": 0.2, "baseline_verdict": "good"}
+    cases = {
+        (0.3, True): "0.3 is still good (0.1 is safer)",
+        (0.3, False): "0.3 is still good",
+        (0.15, True): "0.15 is still good",
+        (0.1, True): "keep 0.1",
+    }
+    for (before, moved_edge), sentence in cases.items():
+        assert _advise(before, pd.Series(summary), moved=moved_edge) == sentence
+    lost = pd.Series(summary | {"baseline_verdict": None})
+    assert _advise(3.0, lost, moved=False) == "use 0.1 instead of 3 (not tried)"
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([("good ends", 0.1, math.nan, "")], "10 times lower"),
+        ([("good ends", 2.0, math.nan, ""), ("good ends", 5.6, math.nan, "")], "2 to 5.6 times higher"),
+        ([("good ends", 0.5, math.nan, "at least")], "at least 2 times lower"),
+        ([("good ends", 1.001, math.nan, "")], "the same"),
+        ([("shortest time to bottom (epochs)", 0.5, math.nan, "")], "2 times shorter"),
+        ([("best validation loss", math.nan, -0.16, ""), ("best validation loss", math.nan, -0.161, "")], "0.16 lower"),
+        ([("best validation loss", math.nan, 0.0, "")], "the same"),
+        ([("good ends", math.nan, math.nan, "")], ""),
+    ],
+)
+def test_change_in_words(rows: list[tuple[str, float, float, str]], words: str) -> None:
+    assert describe_change(*(dict(zip(("quantity", "ratio", "difference", "note"), row, strict=True)) for row in rows)) == words
 
 
 def test_texts_of_users_stay_texts_in_both_pages() -> None:
