@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import re
+import shutil
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -67,6 +70,9 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> Path:
         store(path, "digits", FOUR if path.name == "studies.db" else LOWER, epochs=10 if path.name == "studies.db" else 5)
     store(folder / "after.db", "other size", FOUR, size=64)
     store(folder / "outputs" / "studies.db", "again", FOUR, epochs=10)
+    store(folder / "outputs" / "studies.db", "elsewhere", {2.0: SLOW, 20.0: GOOD, 50.0: HOVERS, 90.0: LOST})
+    store(folder / "outputs" / "studies.db", "lost", dict.fromkeys(FOUR, LOST))
+    (folder / "notes.db").write_text("no database")
     unfinished = optuna.create_study(study_name="empty", storage=open_storage(f"sqlite:///{folder / 'after.db'}"))
     unfinished.set_user_attr("configuration", {})
     return folder
@@ -87,7 +93,7 @@ def test_page_is_written_and_the_answer_printed(folder: Path, capsys: pytest.Cap
     assert call("digits", "after.db", "digits") == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "comparison: outputs/compare-digits studies-digits after/comparison.html"
-    assert lines[0] == "In digits (after) the learning rate recommended in digits (studies) is too high at batch size 32."
+    assert lines[0] == "From digits (studies) to digits (after) at batch size 32: use 0.01 instead of 0.1 (too high)."
     page = Path(lines[-1].removeprefix("comparison: "))
     assert page.exists() and "| epochs | 10 | 5 |" in page.with_suffix(".md").read_text(encoding="utf-8")
     assert "fused" not in page.with_name("differences.csv").read_text()  # both were
@@ -97,10 +103,25 @@ def test_pipeline_fails_when_the_learning_rate_is_no_longer_good(folder: Path, c
     words = ["digits", "after.db", "digits", "--labels", "main", "branch", "--require-good", "--out", "ci"]
     assert call(*words) == NOT_GOOD == 4
     out, err = capsys.readouterr()
-    assert err == "not good: batch size 32: 0.1, recommended in 'main', is too high in 'branch'\n"
+    assert err == "require-good: batch size 32: 0.1, recommended in 'main', is too high in 'branch'\n"
     assert out.endswith("comparison: ci/compare-main-branch/comparison.html\n")
     assert call("digits", "again", "--require-good") == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("digits elsewhere", "0.1, recommended in 'digits', was not tried in 'elsewhere'"),
+        ("lost digits", "nothing is recommended in 'lost'"),
+    ],
+)
+def test_pipeline_fails_when_nothing_says_that_it_is_good(
+    folder: Path, capsys: pytest.CaptureFixture[str], words: str, sentence: str
+) -> None:
+    assert call(*words.split(), "--require-good", "--out", "unknown") == NOT_GOOD
+    out, err = capsys.readouterr()
+    assert err == f"require-good: batch size 32: {sentence}\n" and Path(out.splitlines()[-1].partition(": ")[2]).exists()
 
 
 def test_studies_are_compared_without_torch(folder: Path) -> None:
@@ -121,10 +142,14 @@ def test_studies_are_compared_without_torch(folder: Path) -> None:
         ("digits", "studies must be at least two to compare, got digits"),
         ("digits digits", "studies must differ, 'digits' in 'outputs/studies.db' was given twice"),
         ("digits ./outputs/studies.db digits", "studies must differ, 'digits' in './outputs/studies.db' was given twice"),
-        ("digits nope", "name must be a study in 'outputs/studies.db': again, digits; got 'nope'"),
+        ("digits nope", "name must be a study in 'outputs/studies.db': again, digits, elsewhere, lost; got 'nope'"),
         ("digits missing.db digits", "storage 'missing.db' does not exist"),
         ("digits again after.db", "a storage must be followed by names of its studies, 'after.db' is not"),
-        ("after.db outputs/studies.db digits again", "a storage must be followed by names of its studies, 'after.db' is not"),
+        (
+            "after.db outputs/studies.db digits",
+            "name must be a study in 'after.db': digits, empty, other size; got 'outputs/stu",
+        ),
+        ("digits notes.db digits", "storage 'notes.db' is"),
         ("digits after.db empty", "study 'empty' must have a finished run, it has none"),
         ("digits again --labels one", "labels must be one a study, got 1 for 2 studies"),
         ("digits again --labels one one", "labels must tell the studies apart, got 'one' twice: give --labels"),
@@ -137,6 +162,19 @@ def test_mistakes_are_one_sentence(folder: Path, capsys: pytest.CaptureFixture[s
     assert call(*words.split()) == BAD_INPUT
     out, err = capsys.readouterr()
     assert out == "" and err.count("\n") == 1 and re.match(r"compare_studies: ", err) and sentence in err
+
+
+def test_damaged_study_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = shutil.copy("outputs/studies.db", tmp_path / "damaged.db")
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        database.execute("UPDATE trial_values SET value = value + 1 WHERE value = 0")
+        database.commit()
+    assert call("after.db", "digits", str(path), "digits", "--out", "damaged") == BAD_INPUT
+    out, err = capsys.readouterr()
+    assert out == "" and err.count("\n") == 1 and not Path("damaged").exists()
+    assert re.match(
+        r"compare_studies: study 'digits' in '.*damaged.db' is damaged \(trial \d does not match its checksum\)", err
+    )
 
 
 def test_nothing_to_require_without_a_common_batch_size(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -156,6 +194,10 @@ def test_files_and_urls_are_storages_of_the_names_that_follow(folder: Path) -> N
         ("before.sqlite3", "digits"),
         ("plain", "x" * 600),
     ]
+
+
+def test_a_name_that_looks_like_a_file_is_a_name_behind_its_storage() -> None:
+    assert choose_studies(["a", "x.db", "x.db", "b"]) == [("outputs/studies.db", "a"), ("x.db", "x.db"), ("x.db", "b")]
 
 
 def test_equal_names_in_files_of_equal_names_need_labels() -> None:

@@ -59,23 +59,25 @@ def main(argv: Sequence[str] | None = None) -> int:
     from studies.tables import judge_study
 
     storages = ", ".join(dict.fromkeys(shown(storage) for storage, _ in chosen))
+    checked = False
     try:
         judged = {label: judge_study(study, thresholds) for label, study in studies.items()}
-    except Exception as error:
-        return fail_at_work(error, folder=str(folder), storage=storages)
-    comparison = compare(judged, {label: _configuration(study.user_attrs) for label, study in studies.items()})
-    failures = find_not_good(comparison) if options["require_good"] else []
-    try:
+        comparison = compare(judged, {label: _configuration(study.user_attrs) for label, study in studies.items()})
+        failures = find_not_good(comparison) if options["require_good"] else []
+        checked = True  # that the studies are whole and can be compared: a ValueError was its sentence until here
         page = write_comparison(comparison, judged, folder)
     except Exception as error:
-        return fail_at_work(error, folder=str(folder), storage=storages)
-    print(*summarize(comparison), f"comparison: {page}", sep="\n")
-    print("".join(f"not good: {failure}\n" for failure in failures), end="", file=sys.stderr)
+        return fail_at_work(error, folder=str(folder), storage=storages, checked=checked)
+    notes = [f"note: {note}" for note in comparison.notes]
+    print(*summarize(comparison), *notes, f"comparison: {page}", sep="\n")
+    print("".join(f"require-good: {failure}\n" for failure in failures), end="", file=sys.stderr)
     return NOT_GOOD if failures else 0
 
 
 def choose_studies(words: Sequence[str]) -> list[tuple[str, str]]:
     """Storage and name of each study; a word is a storage when it is a URL, a file, or ends as an SQLite file does.
+
+    The word after a storage is a name, whatever it looks like.
 
     Raises ValueError for fewer than two studies, the same one twice, and a storage without names.
 
@@ -85,9 +87,7 @@ def choose_studies(words: Sequence[str]) -> list[tuple[str, str]]:
     chosen: list[tuple[str, str]] = []
     storage, used = STORAGE, True
     for word in words:
-        if "://" in word or word.endswith(ENDINGS) or os.path.isfile(word):
-            if not used:
-                break
+        if used and ("://" in word or word.endswith(ENDINGS) or os.path.isfile(word)):
             storage, used = word, False
         else:
             chosen.append((storage, word))
