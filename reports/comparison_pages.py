@@ -12,7 +12,7 @@ from reports.comparison import Comparison, is_metric, short_names
 from reports.comparison_answers import BEYOND, CHANCE, answers, describe_change, listed, summarize
 from reports.comparison_charts import ON_DARK
 from reports.comparison_figures import FIGURES
-from reports.live import live
+from reports.live import heights, live
 from reports.pages import describe_edge
 from reports.seed_tests import ENDS, FALSE_DISCOVERIES
 from reports.style import GLOSSARY, STYLES, format_number, name_metric
@@ -58,7 +58,7 @@ def render_html(comparison: Comparison, pictures: Mapping[str, bytes], charts: M
     sources = {name: picture_source(picture) for name, picture in pictures.items()}
     on_dark = {style.colour: style.on_dark for style in STYLES.values()} | ON_DARK
     context = _context(comparison) | live({"charts": charts, "on_dark": on_dark}, "charts.js", "comparison.js")
-    context |= {"pictures": sources, "charts": charts, "drawn": list(FIGURES)}
+    context |= {"pictures": sources, "charts": heights(charts), "drawn": list(FIGURES)}
     return environment().get_template("comparison.html.jinja").render(**context)
 
 

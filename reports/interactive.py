@@ -20,7 +20,7 @@ from reports.chart_marks import (
     tell_edge,
 )
 from reports.judged import Judged
-from reports.style import STYLES
+from reports.style import GOOD, STYLES
 
 
 def map_chart(judged: Judged) -> Chart:
@@ -30,9 +30,20 @@ def map_chart(judged: Judged) -> Chart:
 
 
 def times_chart(judged: Judged, batch_size: int | None = None) -> Chart:
-    """Time to bottom in epochs over learning rate, a line a batch size; batch_size: this one alone."""
+    """Time to bottom in epochs over learning rate, a line a batch size.
+
+    batch_size: this one alone, with its recommended learning rate and the interval of that.
+    """
     groups = {f"batch size {size}": cells for size, cells in judged.cells.groupby("batch_size") if batch_size in (None, size)}
-    return draw_times(groups, ({"color": FAINT, "dash": dash} for dash in cycle(DASHES.values())))
+    chart = draw_times(groups, ({"color": FAINT, "dash": dash} for dash in cycle(DASHES.values())))
+    uses = judged.recommendations[judged.recommendations["batch_size"] == batch_size]
+    for use in uses.to_dict("records"):
+        across: dict[str, Any] = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
+        band = {"type": "rect", "x0": use["low"], "x1": use["high"], "fillcolor": STYLES[GOOD].colour, "opacity": 0.2}
+        line = {"type": "line", "x0": use["learning_rate"], "x1": use["learning_rate"]}
+        look = {"color": FAINT, "width": 1.5, "dash": "dash"}
+        chart["layout"]["shapes"] += [across | band | {"line": {"width": 0}}, across | line | {"line": look}]
+    return chart
 
 
 def edges_chart(judged: Judged) -> Chart:

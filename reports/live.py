@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 
 from plotly.offline import get_plotlyjs
 
+from reports.chart_marks import Chart
+
 SCRIPTS = resources.files("reports").joinpath("templates")
 
 
@@ -29,6 +31,11 @@ def live(data: Mapping[str, Any], *scripts: str) -> dict[str, str]:
         "packed_plotly": plotly.packed,
         "script_hashes": f"{_hash(script)} {plotly.hashed}",
     }
+
+
+def heights(charts: Mapping[str, Chart]) -> dict[str, int]:
+    """In pixels what a page keeps free for each chart before it is drawn, so that nothing moves when it is."""
+    return {name: chart["layout"]["height"] for name, chart in charts.items()}
 
 
 def pack(text: str) -> str:

@@ -17,6 +17,7 @@ from reports.verdicts import split_curves
 
 CURVES = 2_000  # runs whose curves the page holds, evenly over the table: about 0.5 kB each
 SHOWN = ("batch_size", "learning_rate", "seed", "verdict", "reason", "progress", "time_to_bottom", "final_height")
+CURVES_HEIGHT = 380  # pixels, of the chart of the curves of a batch size, which the page's script makes
 LABELS = {
     "trial": "run",
     "batch_size": "batch size",
@@ -34,8 +35,9 @@ def page_data(judged: Judged) -> dict[str, Any]:
     """Everything the page's script needs, as plain JSON; numbers that are not finite are None or "inf".
 
     ``charts``: by name; ``columns`` and ``rows``: the table of runs, columns as [key, heading, whether the table shows it];
-    ``curves``: trial to metric to [index of its epochs in ``epochs``, values]; ``judgements``: trial to sentences;
-    ``styles``: verdict to colour, dash and sign; ``on_dark``: colours to those that are seen on a dark page.
+    ``curves``: trial to metric to [index of its epochs in ``epochs``, values]; ``curves_height``: of their chart;
+    ``judgements``: trial to sentences; ``styles``: verdict to colour, dash and sign; ``on_dark``: colours to those that are
+    seen on a dark page.
     """
     columns = ["trial", *SHOWN]
     metrics = [str(name) for name in judged.runs if str(name).startswith("val_")]
@@ -52,6 +54,7 @@ def page_data(judged: Judged) -> dict[str, Any]:
         "rows": rows,
         "epochs": epochs,
         "curves": curves,
+        "curves_height": CURVES_HEIGHT,
         "names": {name: plain_text(name_metric(name).replace("_", " ")) for name in _metrics(curves)},
         "judgements": sentences,
         "styles": {

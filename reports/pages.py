@@ -12,8 +12,8 @@ from reports.boundaries import COVERAGE, EDGES
 from reports.figures import FIGURES
 from reports.judged import Judged
 from reports.judgements import score_sensitivity
-from reports.live import live
-from reports.page_data import page_data
+from reports.live import heights, live
+from reports.page_data import CURVES_HEIGHT, page_data
 from reports.recommendation import TO_DIVERGENT
 from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, format_number, format_seconds, name_metric
 from reports.templating import environment, flat_options, markdown_text, picture_source
@@ -48,7 +48,7 @@ def render_html(
     sources = {name: picture_source(picture) for name, picture in pictures.items()}
     context = _context(judged, title=title, configuration=configuration, command=command, walk=walk)
     data = page_data(judged)
-    charts = {*data["charts"], *(f"curves/{size}" for size in judged.cells["batch_size"].unique())}
+    charts = heights(data["charts"]) | {f"curves/{size}": CURVES_HEIGHT for size in judged.cells["batch_size"].unique()}
     context |= live(data, "charts.js", "curves.js", "runs.js") | {"pictures": sources, "charts": charts, "drawn": DRAWN}
     return environment().get_template("report.html.jinja").render(**context)
 

@@ -28,7 +28,7 @@ const curvesChart = size => {
   return {
     data: traces,
     layout: {
-      height: 380, hovermode: "closest", margin: { l: 60, r: 20, t: 20, b: 50 }, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
+      height: page.curves_height, hovermode: "closest", margin: { l: 60, r: 20, t: 20, b: 50 }, legend: { orientation: "h", x: 0, y: 1.02, yanchor: "bottom" },
       xaxis: logAxis("time trained (epochs)", smallest(times), largest(times)),
       yaxis: logarithmic
         ? { ...logAxis("height (loss)", low, start), range: [Math.log10(bottom), Math.log10(top)] }
