@@ -13,7 +13,6 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 from PIL import Image
 
-
 # What Markdown reads as more than itself: anywhere, where a word begins or ends, and at the start of a line.
 SIGNS = re.compile(r"[\\`*\[\]<>|$~]|(?<![^\W_])_|_(?![^\W_])|(?<!\S)#|^[-+](?=\s)|^-(?=-+$)|^=(?==*$)")
 NUMBER = re.compile(r"^(\d{1,9})([.)])(?!\S)")  # of an item of a list
