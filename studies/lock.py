@@ -8,7 +8,6 @@ import re
 import socket
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator
 from hashlib import sha256
@@ -22,23 +21,17 @@ from studies.errors import StudyInUse
 
 UNNAMED_SECONDS = 0.5  # how long who has just taken the lock is given to say who it is
 
-_held: set[tuple[int, str, str]] = set()  # thread, URL and name of studies
-
 
 @contextlib.contextmanager
 def locked(url: str, name: str) -> Iterator[None]:
-    """Hold the study; let go of when the process ends, however it ends. Within itself, in the same thread, it does nothing.
+    """Hold the study; let go of when the process ends, however it ends.
 
     A study in PostgreSQL is held there, against all machines; another one on this machine.
 
     Raises:
-        StudyInUse: another process holds it, or another thread.
+        StudyInUse: another process holds it, or this one does.
         ValueError: the database cannot be reached.
     """
-    key = (threading.get_ident(), url, name)
-    if key in _held:  # a launch takes it before it imports PyTorch, ``run_study`` again
-        yield
-        return
     if url.startswith(POSTGRES):
         from studies.advisory_lock import AdvisoryLock  # SQLAlchemy
 
@@ -46,11 +39,7 @@ def locked(url: str, name: str) -> Iterator[None]:
     else:
         holding = _by_file(url, name)
     with holding:
-        _held.add(key)
-        try:
-            yield
-        finally:
-            _held.remove(key)
+        yield
 
 
 def this_process() -> str:

@@ -7,8 +7,6 @@ import importlib.util
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -38,16 +36,6 @@ def script(name: str) -> ModuleType:
 def call(name: str, *argv: str) -> int:
     module = script(name)
     return run(lambda: module.main(list(argv)), name)
-
-
-@contextlib.contextmanager
-def held(name: str) -> Iterator[None]:
-    """Another thread holds the study; this one could take it again."""
-    with ThreadPoolExecutor(1) as thread:
-        lock = locked("sqlite:///outputs/studies.db", name)
-        thread.submit(lock.__enter__).result()
-        yield
-        thread.submit(lock.__exit__, None, None, None).result()
 
 
 @pytest.fixture(autouse=True)
@@ -114,7 +102,7 @@ def test_launch_of_a_held_study_has_its_own_exit_code(
     launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(launched)
-    with held("digits"):
+    with locked("sqlite:///outputs/studies.db", "digits"):
         assert call("launch_study", *SMALL) == IN_USE
     assert capsys.readouterr().err.startswith("launch_study: study 'digits' is being worked on by process ")
 
@@ -484,7 +472,7 @@ def test_self_check_that_is_held_has_the_exit_code_of_a_study_in_use(
     launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(launched)
-    with held("digits.self-check"):
+    with locked("sqlite:///outputs/studies.db", "digits.self-check"):
         assert call("launch_study", *SMALL, "--self-check", "2") == IN_USE
     assert "launch_study: study 'digits.self-check' is being worked on by process " in capsys.readouterr().err
 

@@ -208,18 +208,12 @@ def test_launch_checks_its_storage_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 
 HELD = """
-import sys, threading
+import sys
 from studies.command_line import run
 from studies.commands.launch import main
 from studies.lock import locked
-def hold(held, done):
-    with locked("sqlite:///studies.db", "digits"):
-        held.set(), done.wait()
-held, done = threading.Event(), threading.Event()
-threading.Thread(target=hold, args=[held, done]).start()
-held.wait()
-print(run(lambda: main(["--storage", "studies.db"]), "launch"), sorted({"torch", "optuna"} & set(sys.modules)))
-done.set()
+with locked("sqlite:///studies.db", "digits"):
+    print(run(lambda: main(["--storage", "studies.db"]), "launch"), sorted({"torch", "optuna"} & set(sys.modules)))
 """
 
 

@@ -240,7 +240,7 @@ def test_held_study_is_refused_with_its_holder_and_free_after_a_kill(url: str) -
             refusal = pytest.raises(StudyInUse, match=f"study 'mine' is being worked on by process {child.pid} on .*: wait for")
             with refusal, locked(checked, "mine"):
                 pass
-        with locked(checked, "other"), locked(checked, "other"):  # within itself nothing
+        with locked(checked, "other"):
             pass
     until = time.monotonic() + 20
     while True:  # the server notices in a moment

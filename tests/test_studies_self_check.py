@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,10 +58,9 @@ def test_self_check_trains_the_promise_on_fresh_seeds_and_leaves_the_study_alone
 def test_self_check_that_runs_already_is_refused(small: StudyConfig, study: optuna.Study) -> None:
     with (
         locked(storage_url(small.storage), self_check_name("digits")),
-        ThreadPoolExecutor(1) as other_thread,
         pytest.raises(StudyInUse, match="study 'digits.self-check' is being worked on by process"),
     ):
-        other_thread.submit(run_self_check, small, judge_study(study).recommendations, seeds=2).result()
+        run_self_check(small, judge_study(study).recommendations, seeds=2)
 
 
 def test_name_of_a_self_check_is_refused_for_a_study() -> None:

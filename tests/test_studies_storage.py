@@ -158,24 +158,12 @@ def test_held_study_is_refused_with_its_holder_and_free_after_a_kill(tmp_path: P
         pass
 
 
-def test_lock_is_taken_again_in_the_thread_that_has_it_and_kept_until_the_first_is_done(tmp_path: Path) -> None:
+def test_study_is_held_against_the_process_that_holds_it_too(tmp_path: Path) -> None:
     url = f"sqlite:///{tmp_path / 'studies.db'}"
-    refused = []
-
-    def other_thread() -> None:
-        try:
-            with locked(url, "mine"):
-                pass
-        except StudyInUse as error:
-            refused.append(str(error))
-
     with locked(url, "mine"):
-        with locked(url, "mine"):
-            pass
-        thread = threading.Thread(target=other_thread)
-        thread.start()
-        thread.join()
-        assert refused and f"by process {os.getpid()} on " in refused[0]
+        for _ in range(2):
+            with pytest.raises(StudyInUse, match=f"by process {os.getpid()} on "), locked(url, "mine"):
+                pass
     with locked(url, "mine"):
         pass
     assert list(tmp_path.glob("*.holder")) == []
