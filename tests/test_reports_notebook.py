@@ -15,7 +15,6 @@ from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
 from reports.judged import Judged, judge
-from reports.pages import answers
 from reports.trust import Check
 
 DOWN, FLAT, BLOWN = [2.0, 0.1, 0.0, 0.0, 0.0], [2.0, 1.95, 1.9, 1.85, 1.8], [2.0, 9.0, math.inf]
@@ -68,8 +67,9 @@ def test_a_notebook_shows_the_answer_a_row_a_batch_size_and_the_map() -> None:
     judged = study(8, 32)
     text = judged._repr_html_()
     page = Page(text)
-    for sentence, _, _ in answers(judged):
-        assert html.escape(sentence) in text
+    for check in judged.trust:
+        assert (html.escape(check.sentence) in text) != check.passed
+    assert judged.overall in text
     assert page.rows[0][:3] == ["batch size", "use", "good on new seeds"] and len(page.rows[0]) == 6
     assert [row[:2] for row in page.rows[1:]] == [["8", "0.1"], ["32", "0.1"]]
     picture = Image.open(BytesIO(base64.b64decode(page.source.removeprefix("data:image/png;base64,"))))
@@ -95,7 +95,7 @@ def test_what_users_named_is_escaped() -> None:
     judged = study(8)
     judged = judged._replace(overall=evil, own=evil, ranges=judged.ranges.assign(note=evil), trust=[Check(evil, False, evil)])
     text = judged._repr_html_()
-    assert "<script" not in text and text.count(html.escape(evil)) == 4
+    assert "<script" not in text and text.count(html.escape(evil)) == 5
     Page(text)
 
 
@@ -104,7 +104,7 @@ def test_half_of_new_seeds_and_no_good_learning_rate_are_said_in_the_table() -> 
     half = judged._replace(recommendations=judged.recommendations.assign(interval_share=0.5))
     assert Page(half._repr_html_()).rows[1][2].endswith(" (on half)")
     none = judge(*tables({(8, 1.0): [BLOWN], (8, 2.0): [BLOWN]}))
-    assert Page(none._repr_html_()).rows[1][1] == "none"
+    assert Page(none._repr_html_()).rows[1][1] == "none" and none.ranges["note"][0] in none._repr_html_()
     assert "no learning rate is good" in repr(none)
 
 
