@@ -14,6 +14,7 @@ BATCH_SIZES = (
     "bumpiness",
     "expected_bumpiness",
     "steps_per_epoch",
+    "runs_together",
     "seconds_per_epoch",
     "time_to_bottom_epochs",
     "time_to_bottom_steps",
@@ -29,7 +30,8 @@ def batch_sizes(runs: pd.DataFrame, cells: pd.DataFrame, curves: pd.DataFrame, r
     Columns: ``batch_size``; ``learning_rate``, the recommended one, or the one with the most progress where none is;
     ``bumpiness``, in units of the loss, missing where fewer than five points were recorded; ``expected_bumpiness``, that of
     the smallest batch size falling as 1/sqrt(batch_size), as the mean of that many independent examples would;
-    ``steps_per_epoch``; ``seconds_per_epoch``, of runs trained together their share of the fit;
+    ``steps_per_epoch``; ``runs_together``, how many were trained in one fit, 1 for alone; ``seconds_per_epoch``, of runs
+    trained together their share of the fit, so that only sizes with as many together can be compared by the clock;
     ``time_to_bottom_epochs``, ``_steps`` and ``_seconds`` (inf for never). All are medians over the seeds.
 
     Bumpiness is how far the minibatch loss strays from the height at the same step: the median distance of their
@@ -43,11 +45,13 @@ def batch_sizes(runs: pd.DataFrame, cells: pd.DataFrame, curves: pd.DataFrame, r
     use = most.set_index("batch_size")["learning_rate"].astype(float).sort_index()
     use.update(recommendations.set_index("batch_size")["learning_rate"].astype(float))
     at = ["batch_size", "learning_rate"]
-    seeds = use.reset_index().merge(runs[runs["verdict"].notna()], on=at)
+    together = runs.assign(runs_together=runs.groupby("member_of")["trial"].transform("size"))
+    seeds = use.reset_index().merge(together[runs["verdict"].notna()], on=at)
     epochs = seeds["epochs"].astype(float)
     per_seed = seeds[at].assign(
         bumpiness=seeds["trial"].map(measure_bumpiness(minibatch_points(curves, seeds["trial"]))).astype(float),
         steps_per_epoch=seeds["steps"].astype(float) / epochs,
+        runs_together=seeds["runs_together"].astype(float),
         seconds_per_epoch=seeds["seconds"].astype(float) / epochs,
     )
     table = per_seed.groupby(at, as_index=False).median().merge(cells, on=at)

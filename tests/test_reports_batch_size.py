@@ -88,6 +88,14 @@ def test_times_are_those_of_the_cell_and_an_epoch_is_a_share_of_the_run() -> Non
         assert row[f"time_to_bottom_{unit}"] == cell[f"time_to_bottom_{unit}"] > 0
 
 
+def test_runs_that_were_trained_in_one_fit_are_counted() -> None:
+    judged = judge(*hill({16: 0.1, 64: 0.1}, rates=(0.1, 0.2)))
+    small = judged.runs["batch_size"] == 16
+    runs = judged.runs.assign(member_of=judged.runs["trial"].where(~small, judged.runs["trial"].min()))
+    table = batch_sizes(runs, judged.cells, judged.curves, judged.recommendations)
+    assert table["runs_together"].tolist() == [6, 1]
+
+
 def test_points_are_the_steps_at_which_both_losses_are_finite() -> None:
     runs, curves = hill({16: 0.1}, seeds=2)
     curves.loc[curves["step"] == 3, "value"] = [math.inf, 1.0, 1.0, math.nan]
