@@ -156,7 +156,9 @@ class StudyConfig:
         if self.mode == "max" and self.monitor is None:
             raise ValueError("mode max needs monitor, the metric of which more is better, got none")
         model, data = class_name(self.model), class_name(self.data)
-        name = (data or PARTNERS.get(model) or model or "Digits").lower() if self.name is None else self.name
+        name = self.name  # a class may be called what no study can
+        if name is None:
+            name = folder_name((data or PARTNERS.get(model) or model or "Digits").lower())
         if not isinstance(name, str) or not NAME_RULE.fullmatch(name):
             rule = "start with a letter or digit and hold at most 100 letters, digits, spaces and ._-"
             raise ValueError(f"name must {rule}, got {name!r}")

@@ -12,6 +12,8 @@ import pytest
 import torch
 
 from studies import StudyConfig, Workload
+from studies.config import NAME_RULE
+from studies.next_run import given_options
 
 REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"learning_rate": (10, 0.1)}, "learning_rate must be LOW HIGH with 0 < LOW <= HIGH, got 10 0.1"),
@@ -204,6 +206,13 @@ def test_batch_order_belongs_to_the_seed_alone() -> None:
 
     assert labels(1) == labels(1)
     assert labels(1) != labels(2)
+
+
+@pytest.mark.parametrize("kind", ["Größe", "零一二三四五六七八九", "X" * 600, "_"])
+def test_class_may_be_called_what_no_study_can(kind: str) -> None:
+    """With a name of its own, as that without one is asked for too: what differs from the defaults is kept."""
+    assert given_options(StudyConfig(model=type(kind, (), {}), name="mine"))["name"] == "mine"
+    assert NAME_RULE.fullmatch(StudyConfig(data=type(kind, (), {})).name or "")
 
 
 @pytest.mark.parametrize(
