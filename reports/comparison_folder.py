@@ -9,9 +9,10 @@ from reports.comparison import Comparison
 from reports.comparison_charts import draw_charts
 from reports.comparison_figures import FIGURES, draw_figures
 from reports.comparison_pages import render_html, render_markdown
-from reports.folder import write_figures, write_file
 from reports.judged import Judged
+from reports.pictures import write_figures
 from reports.spreadsheet import to_csv
+from reports.written_file import write_file
 
 
 def write_comparison(comparison: Comparison, judged: Mapping[str, Judged], folder: str | Path) -> Path:

@@ -2,28 +2,20 @@
 
 from __future__ import annotations
 
-import contextlib
-import glob
-import os
-import sys
-import warnings
-from collections.abc import Iterable, Mapping
-from io import BytesIO
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import psutil
-from matplotlib import rc_context
-from matplotlib.figure import Figure
 
 from reports.figures import FIGURES, draw_figures
 from reports.judged import Judged
 from reports.landscape import Landscape, animate_landscape, describe_landscape, plot_landscape
 from reports.pages import Command, no_command, render_html, render_markdown
+from reports.pictures import write_figures
 from reports.spreadsheet import to_csv
+from reports.written_file import write_file
 
-DPI = 150  # 1,140 pixels across, sharp at the full width of the page
 FIRST_COLUMNS = ["batch_size", "learning_rate", "verdict", "reason", "progress", "time_to_bottom_epochs", "n_seeds"]
 
 
@@ -61,69 +53,3 @@ def write_report(
     about: dict[str, Any] = {"title": title, "configuration": configuration, "command": command, "walk": walk}
     write_file(place / "report.md", render_markdown(judged, paths, **about).encode(errors="backslashreplace"))
     return write_file(place / "report.html", render_html(judged, pictures, **about).encode(errors="backslashreplace"))
-
-
-def write_figures(figures: Mapping[str, Figure], folder: Path, *, names: Iterable[str]) -> dict[str, bytes]:
-    """Write each figure as PNG and SVG, remove those of ``names`` that are not among them, and return the PNGs."""
-    pictures = {}
-    for name in names:
-        for kind in ("svg", "png"):
-            path = folder / f"{name}.{kind}"
-            if name in figures:
-                pictures[name] = draw_picture(figures[name], kind)
-                write_file(path, pictures[name])
-            else:
-                path.unlink(missing_ok=True)
-    return pictures
-
-
-def draw_pictures(judged: Judged) -> dict[str, bytes]:
-    """The figures of a judged study as PNG files, by the names in ``FIGURES``."""
-    return {name: draw_picture(figure) for name, figure in draw_figures(judged).items()}
-
-
-def draw_picture(figure: Figure, kind: str = "png") -> bytes:
-    """A figure as a file: ``png``, or ``svg`` that is the same each time."""
-    buffer = BytesIO()
-    with rc_context({"svg.hashsalt": "learning-rate-studies"}), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script our font has not: boxes
-        figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
-    return buffer.getvalue()
-
-
-def write_file(path: Path, content: bytes) -> Path:
-    """Write beside the file, then put it in place in one step, on the disk before it is seen; its folder is left tidy."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    _remove_left_over(path)
-    sys.audit("lr_study.write", f"{path.name} beside")
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        sys.audit("lr_study.write", f"{path.name} in place")
-        os.replace(beside, path)
-    except OSError as error:  # of a full disk it does not say where
-        raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        beside.unlink(missing_ok=True)
-    _sync_folder(path.parent)
-    return path
-
-
-def _remove_left_over(path: Path) -> None:
-    """Remove what writers of this file left that were killed; one that lives is about to put its own in place."""
-    for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
-        number = left.suffix[1:]
-        if number.isdigit() and not psutil.pid_exists(int(number)):
-            left.unlink(missing_ok=True)
-
-
-def _sync_folder(folder: Path) -> None:
-    """The new name is on the disk too; systems that cannot sync a folder keep names in their own way."""
-    with contextlib.suppress(OSError):
-        opened = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(opened)
-        finally:
-            os.close(opened)

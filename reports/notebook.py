@@ -8,9 +8,9 @@ import pandas as pd
 
 from reports.boundaries import COVERAGE, EDGES
 from reports.figures import FIGURES, plot_map
-from reports.folder import draw_picture
 from reports.judged import Judged
 from reports.pages import answers, describe_edge
+from reports.pictures import draw_picture
 from reports.style import STYLES, format_number
 from reports.templating import environment
 
@@ -35,16 +35,20 @@ def to_text(judged: Judged) -> str:
 def to_html(judged: Judged) -> str:
     """The same as HTML, with a table a row a batch size and the map on white paper; all other colours are the notebook's."""
     picture = draw_picture(plot_map(judged.cells, judged.recommendations, judged.boundaries)) if len(judged.cells) else b""
-    return environment().get_template("notebook.html.jinja").render(
-        n_runs=len(judged.runs),
-        counts=[(STYLES[verdict].sign if verdict in STYLES else "", n, verdict) for verdict, n in _counts(judged).items()],
-        headings=["batch size", "use", "good on new seeds", *EDGES],
-        rows=_rows(judged),
-        notes=[f"Batch size {row.batch_size}: {row.note}." for row in judged.ranges.itertuples() if row.note],
-        sentences=list(filter(None, (judged.overall, judged.own))),
-        checks=judged.trust,
-        picture=base64.b64encode(picture).decode(),
-        caption=FIGURES["map"],
+    return (
+        environment()
+        .get_template("notebook.html.jinja")
+        .render(
+            n_runs=len(judged.runs),
+            counts=[(STYLES[verdict].sign if verdict in STYLES else "", n, verdict) for verdict, n in _counts(judged).items()],
+            headings=["batch size", "use", "good on new seeds", *EDGES],
+            rows=_rows(judged),
+            notes=[f"Batch size {row.batch_size}: {row.note}." for row in judged.ranges.itertuples() if row.note],
+            sentences=list(filter(None, (judged.overall, judged.own))),
+            checks=judged.trust,
+            picture=base64.b64encode(picture).decode(),
+            caption=FIGURES["map"],
+        )
     )
 
 

@@ -34,8 +34,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import update
 
-from reports.folder import write_file
 from reports.spreadsheet import to_csv
+from reports.written_file import write_file
 from studies.checksums import verified_trials, write_configuration
 from studies.next_run import OPTIONS
 from studies.storage import self_check_name

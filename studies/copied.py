@@ -20,9 +20,10 @@ from optuna_dashboard import save_note
 from optuna_dashboard._note import note_ver_key, split_body
 from sqlalchemy.exc import SQLAlchemyError
 
-from reports.folder import draw_pictures
+from reports.figures import draw_figures
 from reports.judged import Judged
 from reports.landscape import Landscape, animate_landscape
+from reports.pictures import draw_picture
 from reports.templating import markdown_text
 from reports.verdicts import classify
 from studies.checksums import ATTRIBUTES, CHECKSUM
@@ -142,7 +143,7 @@ def _shown(trial: FrozenTrial, columns: dict[str, Any], points: int) -> FrozenTr
 
 def draw_artifacts(judged: Judged, landscape: Mapping[str, Any] | None, folder: Path) -> dict[str, str]:
     """Draw the figures, and the walk on the hill where there is one, into ``folder``; returns their entries for a study."""
-    files = {f"{name}.png": picture for name, picture in draw_pictures(judged).items()}
+    files = {f"{name}.png": draw_picture(figure) for name, figure in draw_figures(judged).items()}
     if landscape:
         files["landscape.gif"] = animate_landscape(Landscape.from_json(landscape).judged_as(judged.runs))
     memory, store = InMemoryStorage(), FileSystemArtifactStore(folder)

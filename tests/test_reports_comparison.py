@@ -19,8 +19,8 @@ from reports.comparison_answers import _advise, answers, describe_change, summar
 from reports.comparison_figures import FIGURES, draw_figures, drawable_names, plot_curves
 from reports.comparison_folder import write_comparison
 from reports.comparison_pages import render_html, render_markdown
-from reports.folder import draw_picture
 from reports.judged import Judged, judge
+from reports.pictures import draw_picture
 from reports.seed_tests import measure_seeds
 from reports.significance import compare_edges, compare_means
 from reports.spreadsheet import read_csv

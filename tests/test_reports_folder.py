@@ -13,7 +13,7 @@ import pandas as pd
 import pytest
 from conftest import four_verdicts, tables
 
-import reports.folder
+import reports.written_file
 from reports.figures import FIGURES
 from reports.folder import write_report
 from reports.judged import judge
@@ -120,7 +120,7 @@ def test_a_failed_write_leaves_the_earlier_page_and_no_scraps(tmp_path: Path, mo
     def full(source: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(reports.folder.os, "replace", full)
+    monkeypatch.setattr(reports.written_file.os, "replace", full)
     with pytest.raises(OSError, match="no space left"):
         write(tmp_path, *tables({(8, 0.1): [[2.0, 1.0, 0.5]]}))
     assert page.read_bytes() == before and files(tmp_path) == names

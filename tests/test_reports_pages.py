@@ -14,9 +14,9 @@ from conftest import HOSTILE, four_verdicts, tables
 from matplotlib.figure import Figure
 
 from reports.figures import FIGURES
-from reports.folder import draw_picture
 from reports.judged import Judged, judge
 from reports.pages import TRACEBACK_LINES, answers, render_html, render_markdown
+from reports.pictures import draw_picture
 from reports.style import VERDICTS
 from reports.verdicts import Thresholds
 
