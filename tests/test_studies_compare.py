@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import re
-import shutil
 import sqlite3
 import subprocess
 import sys
@@ -165,8 +164,12 @@ def test_mistakes_are_one_sentence(folder: Path, capsys: pytest.CaptureFixture[s
 
 
 def test_damaged_study_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
-    path = shutil.copy("outputs/studies.db", tmp_path / "damaged.db")
-    with contextlib.closing(sqlite3.connect(path)) as database:
+    path = tmp_path / "damaged.db"
+    with (
+        contextlib.closing(sqlite3.connect("outputs/studies.db")) as whole,
+        contextlib.closing(sqlite3.connect(path)) as database,
+    ):
+        whole.backup(database)
         database.execute("UPDATE trial_values SET value = value + 1 WHERE value = 0")
         database.commit()
     assert call("after.db", "digits", str(path), "digits", "--out", "damaged") == BAD_INPUT
