@@ -25,7 +25,7 @@ from studies.next_run import OPTIONS, launch_command
 from studies.tables import CONFIGURATION, HOW_TRAINED, LANDSCAPE
 
 CHARTS = {  # by their ids in the dashboard, which has no titles of its own for them
-    "learning-rates": ("Every learning rate and batch size tried, with its verdict", map_chart),
+    "learning-rates": ("Every learning rate and batch size, with its verdict", map_chart),
     "time-to-bottom": ("How long each learning rate takes to the bottom", times_chart),
     "edges": ("The edges, with 90 % intervals, against batch size", edges_chart),
 }
@@ -49,7 +49,7 @@ CARD = {  # of the layout of a chart: a card is light or dark, 450 pixels high, 
     "font": {"color": "#7d7d7d"},  # four times as light or dark as either
     "legend": {"orientation": "h", "x": 0, "y": -0.2, "yanchor": "top"},
     "margin": {"l": 60, "r": 20, "t": 50, "b": 90},
-    "modebar": {"remove": ["pan2d", "select2d", "lasso2d", "zoomIn2d", "zoomOut2d", "autoScale2d"]},  # all would hide the title
+    "modebar": {"remove": "zoom2d pan2d select2d lasso2d zoomIn2d zoomOut2d autoScale2d".split()},  # they would hide the title
 }
 OUR_JSON = (CONFIGURATION, OPTIONS, HOW_TRAINED, LANDSCAPE)  # attributes of a study that are long
 NOTE_VERSION = note_ver_key(None)
