@@ -98,12 +98,16 @@ def reference_tables(case: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[tuple[
 QUIET_CHROMIUM = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
 
 
+def chromium_path() -> str | None:
+    """Where a Chromium is installed on this machine."""
+    return shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A Chromium that is installed on this machine, driven by playwright; tests are skipped where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api")
-    path = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-    if path is None:
+    if (path := chromium_path()) is None:
         pytest.skip("no Chromium is installed: on Debian, apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=QUIET_CHROMIUM.split())
@@ -135,6 +139,11 @@ HOSTILE = [
     "--><script>alert(1)</script>",
     "<![CDATA[",
     "<details open ontoggle=alert(1)>",
+    "<style>*{display:none}</style>",
+    "<base href=//example.invalid><meta http-equiv=refresh content=0;url=//example.invalid>",
+    "<template><form action=//example.invalid><button>",
+    "__proto__",
+    "constructor",
     "&lt;script&gt;alert(1)&lt;/script&gt;",
     "&#60;script&#62;",
     "{{ 7 * 7 }}",
@@ -156,6 +165,8 @@ HOSTILE = [
     "\t=1+1",
     "＝1+1",
     "'=1",
+    "x;=1+1",
+    "x\n=1+1\t@SUM(1)",
     "; DROP TABLE studies; --",
     "' OR '1'='1",
     "../../../etc/passwd",
@@ -168,9 +179,15 @@ HOSTILE = [
     "1e999",
     "| a | b |",
     "# heading",
+    "## heading #",
+    "1. first",
+    "+ item",
+    "===",
     "```\ncode\n```",
     "- [x] done\n\n---",
+    "\x1b[2J\x1b]0;title\x07",
     "שלום \u202e txt.exe",
+    "\u2067\u2066 isolated",
     "مرحبا بالعالم",
     "🙂👩‍👩‍👧‍👦🏳️‍🌈",
     "Z̷̢̛a̸l̵g̶o̴",
