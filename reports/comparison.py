@@ -212,5 +212,5 @@ def _notes(both: str, baseline: Judged, study: Judged) -> list[str]:
         )
     one, other = (s.cells.groupby("batch_size")["learning_rate"].agg(["min", "max"]).loc[shared] for s in (baseline, study))
     if not np.allclose(one, other, rtol=1e-5, atol=0):
-        notes.append(f"{both} tried different ranges of learning rates, on which the sensitivity depends: do not compare it")
+        notes.append(f"{both} tried different ranges of learning rates, on which floor, edges and sensitivity depend")
     return notes

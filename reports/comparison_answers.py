@@ -65,8 +65,10 @@ def _advise(before: float, row: pd.Series[Any], *, moved: bool) -> str:
     if verdict == GOOD:
         outside = not row["low"] * (1 - 1e-3) <= before <= row["high"] * (1 + 1e-3)  # its ends are rounded
         return f"{old} is still good" + (f" ({new} is safer)" if moved and outside else "")
-    why = verdict if isinstance(verdict, str) else "not tried"
-    return f"no learning rate is good ({old} was {why})" if math.isnan(after) else f"use {new} instead of {old} ({why})"
+    if math.isnan(after):
+        return f"no learning rate is good ({old} was {verdict if isinstance(verdict, str) else 'not tried'})"
+    known = isinstance(verdict, str)  # a range that left the best out speaks for nothing
+    return f"use {new} instead of {old} ({verdict})" if known else f"{old} was not tried ({new} is recommended)"
 
 
 def _what_stands_out(tests: pd.DataFrame, name: str) -> list[str]:

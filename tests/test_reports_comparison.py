@@ -278,7 +278,7 @@ def test_edge_outside_the_range_moved_at_least_to_its_end() -> None:
     [row] = rows(both, "divergence begins").to_dict("records")
     assert pd.isna(row["exceeds"]) and row["note"] == "outside the range tried" and math.isnan(row["ratio"])
     assert both.notes == [
-        "first and wider tried different ranges of learning rates, on which the sensitivity depends: do not compare it"
+        "first and wider tried different ranges of learning rates, on which floor, edges and sensitivity depend"
     ]
 
 
@@ -320,7 +320,7 @@ def test_reader_is_told_what_else_differs_than_the_change() -> None:
         "only one of a and b tried batch size 8, 64, so nothing is compared there",
         f"a and b trained for {epochs:g} and 20 epochs: more epochs lower the floor, and all edges, times and heights are"
         " measured from it",
-        "a and b tried different ranges of learning rates, on which the sensitivity depends: do not compare it",
+        "a and b tried different ranges of learning rates, on which floor, edges and sensitivity depend",
     ]
     assert compare({"a": both, "b": study(batch_sizes=(8, 32), random=1)}).notes == []
 
@@ -382,7 +382,7 @@ def test_a_good_learning_rate_is_spoken_against_only_where_an_edge_moved() -> No
     for (before, moved_edge), sentence in cases.items():
         assert _advise(before, pd.Series(summary), moved=moved_edge) == sentence
     lost = pd.Series(summary | {"baseline_verdict": None})
-    assert _advise(3.0, lost, moved=False) == "use 0.1 instead of 3 (not tried)"
+    assert _advise(3.0, lost, moved=False) == "3 was not tried (0.1 is recommended)"
 
 
 @pytest.mark.parametrize(
