@@ -60,6 +60,17 @@ def batch_sizes(runs: pd.DataFrame, cells: pd.DataFrame, curves: pd.DataFrame, r
     return table.assign(expected_bumpiness=bumps * np.sqrt(size / table["batch_size"].astype(float)))[list(BATCH_SIZES)]
 
 
+def tell_unlike(table: pd.DataFrame) -> str:
+    """How the runs of each batch size were trained, where that makes their seconds unlike; "" where they can be compared.
+
+    table: as ``batch_sizes`` returns it. Shares of a fit are alike where as many runs, up to a factor 2, were trained in it.
+    """
+    together = table.set_index("batch_size")["runs_together"].astype(float)
+    if table.empty or together.max() <= 2 * together.min():
+        return ""
+    return ", ".join(f"{f'{n:g} together' if n > 1 else 'alone'} at batch size {size}" for size, n in together.items())
+
+
 def minibatch_points(curves: pd.DataFrame, trials: pd.Series[Any]) -> pd.DataFrame:
     """Height and minibatch loss of these trials where both are known and finite.
 

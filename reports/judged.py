@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from reports.batch_size import batch_sizes
+from reports.batch_size import batch_sizes, tell_unlike
 from reports.boundaries import find_boundaries, fit_edges
 from reports.judgements import judge_curves
 from reports.ranges import good_ranges
@@ -60,6 +60,7 @@ def judge(
     fresh: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     monitor: str = "val_loss",
     mode: str = "min",
+    height_is_loss: bool = True,
     own_learning_rate: float | None = None,
 ) -> Judged:
     """Judge a study.
@@ -67,6 +68,7 @@ def judge(
     runs, curves: the tables of ``studies.tables``; of the metrics in ``curves`` only ``height``, ``minibatch_loss`` and
     ``val_...`` are looked at.
     fresh: the tables of its self-check. monitor, mode: as in ``recommend``, which raises ValueError for an unknown mode.
+    height_is_loss: whether the minibatch losses are of the same kind as the heights; where not, they are not compared.
     own_learning_rate: what the module has today, if that is known.
     """
     thresholds = thresholds or Thresholds()
@@ -80,7 +82,8 @@ def judge(
         unseen = fresh[0][~fresh[0]["seed"].isin(runs["seed"])]  # the study may have grown since
         self_check = judge_self_check(recommendations, cells, unseen, fresh[1], thresholds)
         trust.append(summarize_self_check(self_check))
-    is_loss = monitor == "val_loss" or monitor in runs  # else the height is another metric, and minibatches have no such
+    comparable = curves if height_is_loss else curves[curves["metric"] != "minibatch_loss"]
+    sizes = batch_sizes(judged, cells, comparable, recommendations)
     return Judged(
         runs=judged,
         curves=curves,
@@ -89,10 +92,10 @@ def judge(
         boundaries=boundaries,
         recommendations=recommendations,
         costs=price_errors(cells, edges, recommendations),
-        batch_sizes=batch_sizes(judged, cells, curves if is_loss else curves[:0], recommendations),
-        judgements=judge_curves(judged, curves, thresholds),
+        batch_sizes=sizes,
+        judgements=judge_curves(judged, comparable, thresholds),
         self_check=self_check,
-        overall=recommend_overall(recommendations, cells, edges),
+        overall=recommend_overall(recommendations, cells, edges, unlike=tell_unlike(sizes)),
         own=judge_own(own_learning_rate, cells),
         trust=trust,
         thresholds=thresholds,

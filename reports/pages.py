@@ -118,21 +118,6 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
             for check in judged.trust
         ],
         "ranges": _ranges(judged),
-        "boundaries": [
-            [row["batch_size"], row["edge"], describe_edge(row), row["note"]] for row in judged.boundaries.to_dict("records")
-        ],
-        "recommendations": [
-            [
-                row["batch_size"],
-                format_number(row["learning_rate"]),
-                f"{format_number(row['low'])} to {format_number(row['high'])} (on {100 * row['interval_share']:.0f} %)",
-                format_number(row["time_to_bottom_epochs"]),
-                format_number(row["time_to_bottom_seconds"]),
-                row["reason"],
-            ]
-            for row in judged.recommendations.to_dict("records")
-        ],
-        "costs": [[row["batch_size"], *_cost(row)] for row in judged.costs.to_dict("records") if row["factor"] != 1],
         "sizes": _sizes(judged),
         "judgements": _judgements(judged),
         "metrics": [name_metric(name) for name in metrics],

@@ -152,11 +152,15 @@ def _interval(edges: Mapping[str, Edge], use: float, *, level: float, lowest: fl
     return min(last_inside(lowest), use), max(last_inside(highest), use)
 
 
-def recommend_overall(recommendations: pd.DataFrame, cells: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]]) -> str:
-    """One sentence for all batch sizes: a learning rate that serves them all, if there is one, and the soonest to arrive.
+def recommend_overall(
+    recommendations: pd.DataFrame, cells: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]], *, unlike: str = ""
+) -> str:
+    """For all batch sizes: a learning rate that serves them all, if there is one, and the soonest to arrive.
 
-    It must lie inside the interval of every batch size; of those tried at every size the one is taken that is good on the
-    largest share of new seeds at the size where it does worst. "" for fewer than two batch sizes.
+    unlike: why their seconds cannot be compared, from ``tell_unlike``; "" where they can.
+
+    The learning rate must lie inside the interval of every batch size; of those tried at every size the one is taken that is
+    good on the largest share of new seeds at the size where it does worst. "" for fewer than two batch sizes.
     """
     sizes = sorted(edges)
     if len(sizes) < 2 or recommendations.empty:
@@ -166,6 +170,8 @@ def recommend_overall(recommendations: pd.DataFrame, cells: pd.DataFrame, edges:
         f"Soonest at the bottom by the clock: batch size {soonest['batch_size']} with"
         f" {format_number(soonest['learning_rate'])}, {format_seconds(soonest['time_to_bottom_seconds'])}."
     )
+    if unlike:
+        fast = f"By the clock they cannot be compared: runs were trained {unlike}."
     low, high = recommendations["low"].max(), recommendations["high"].min()
     tried = set.intersection(*(set(group["learning_rate"]) for _, group in cells.groupby("batch_size")))
     shares = {

@@ -107,6 +107,8 @@ def format_seconds(seconds: float) -> str:
     """A time for people, in the unit that keeps it readable: ``7.74 ms``, ``12.3 s``, ``5.2 min``, ``3.1 h``."""
     if not math.isfinite(seconds):
         return "never" if seconds > 0 else "-"
+    if seconds == 0:
+        return "0 s"
     units = (("ms", 1e-3, 0.1), ("s", 1, 120), ("min", 60, 7200), ("h", 3600, math.inf))
     unit, length = next((unit, length) for unit, length, below in units if seconds < below)
     return f"{format_number(seconds / length)} {unit}"

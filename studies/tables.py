@@ -158,8 +158,11 @@ def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Judged:
     """Everything a study taught, its self-check included where there is one, by the metric its configuration monitors."""
     facts = study.user_attrs.get(CONFIGURATION) or {}
-    monitor, mode = _column(facts.get("monitor") or "val_loss"), facts.get("mode") or "min"
+    named, mode = facts.get("monitor") or "val_loss", facts.get("mode") or "min"
+    monitor = _column(named)
     options: dict[str, Any] = {"monitor": monitor, "mode": mode, "own_learning_rate": study.user_attrs.get("own_learning_rate")}
+    # A name that does not say validation may be logged in training too, and is the height then.
+    options["height_is_loss"] = named == "val_loss" or monitor != f"val_{named}"
     return judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
 
 

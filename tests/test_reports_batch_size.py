@@ -5,13 +5,16 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import optuna
 import pandas as pd
 import pytest
 from conftest import four_verdicts, tables
+from optuna.distributions import FloatDistribution, IntDistribution
+from optuna.trial import create_trial
 
-from reports.batch_size import BATCH_SIZES, batch_sizes, measure_bumpiness, minibatch_points
+from reports.batch_size import BATCH_SIZES, batch_sizes, measure_bumpiness, minibatch_points, tell_unlike
 from reports.judged import judge
-from studies import Workload, tables_of, train
+from studies import Workload, judge_study, tables_of, train
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 DOWN = [2.0, *np.geomspace(1.5, 0.1, 79)]
@@ -107,7 +110,7 @@ def test_points_are_the_steps_at_which_both_losses_are_finite() -> None:
 
 def test_a_height_that_is_another_metric_has_no_minibatches_to_compare_with() -> None:
     runs, curves = hill({16: 0.1})
-    assert judge(runs, curves, monitor="train_iou", mode="max").batch_sizes["bumpiness"].isna().all()
+    assert judge(runs, curves, height_is_loss=False).batch_sizes["bumpiness"].isna().all()
     assert judge(runs, curves, monitor="val_accuracy", mode="max").batch_sizes["bumpiness"].notna().all()
 
 
@@ -117,3 +120,36 @@ def test_a_study_without_minibatch_losses_or_without_runs_has_the_columns_all_th
     assert tuple(table) == BATCH_SIZES and table["bumpiness"].isna().all() and table["seconds_per_epoch"].tolist() == [0.2]
     empty = judge(runs.assign(state="RUNNING"), curves.iloc[:0]).batch_sizes
     assert tuple(empty) == BATCH_SIZES and empty.empty
+
+
+@pytest.mark.parametrize(
+    ("monitor", "compared"),
+    [(None, True), ("val_loss", True), ("val_acc", True), ("valid/acc", True), ("acc", False), ("train_acc", False)],
+)
+def test_minibatch_losses_are_compared_with_heights_only_where_the_height_is_the_loss(
+    monitor: str | None, compared: bool
+) -> None:
+    study = optuna.create_study()
+    space = {"learning_rate": FloatDistribution(0.1, 0.2), "batch_size": IntDistribution(8, 8), "seed": IntDistribution(0, 2)}
+    steps = list(range(10))
+    curves = {"height": [steps, [2.0 - 0.2 * k for k in steps]], "minibatch_loss": [steps, [2.0 + k % 2 for k in steps]]}
+    facts = {"epochs": 1, "steps": 9, "examples": 72, "seconds": 1.0, "first_height": 2.0, "final_height": 0.2}
+    facts |= {"curves": curves, "metrics": {"val_acc": 0.5, "val_loss": 0.5}}
+    for rate in (0.1, 0.2):
+        params = {"learning_rate": rate, "batch_size": 8, "seed": 0}
+        study.add_trial(create_trial(params=params, distributions=dict(space), value=0.0, user_attrs=facts))
+    study.set_user_attr("configuration", {"monitor": monitor})
+    assert judge_study(study).batch_sizes["bumpiness"].notna().all() == compared
+
+
+@pytest.mark.parametrize(
+    ("together", "said"),
+    [
+        ([1, 1], ""),
+        ([51, 26], ""),
+        ([24, 1], "24 together at batch size 4, alone at batch size 16"),
+        ([51, 20], "51 together at batch size 4, 20 together at batch size 16"),
+    ],
+)
+def test_seconds_are_alike_where_about_as_many_runs_were_trained_in_one_fit(together: list[int], said: str) -> None:
+    assert tell_unlike(pd.DataFrame({"batch_size": [4, 16], "runs_together": together})) == said

@@ -385,6 +385,8 @@ def test_batch_times_are_written_beside_their_marks_and_never_is_said() -> None:
     assert [label.get_text() for label in ax.get_xticklabels()] == ["16", "64"]
     never = plot_batch_time(sizes.assign(time_to_bottom_seconds=math.inf)).axes[0]
     assert never.get_title() == "None gets to the bottom"
+    unlike = plot_batch_time(sizes.assign(runs_together=[24.0, 1.0])).axes[0]
+    assert unlike.get_title() == "Not to be compared: trained 24 together at batch size 16, alone at batch size 64"
 
 
 def test_the_map_names_real_batch_sizes() -> None:

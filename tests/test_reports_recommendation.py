@@ -154,6 +154,13 @@ def test_one_learning_rate_serves_all_batch_sizes_where_the_intervals_overlap() 
     overall = judge(*tables(hill(8) | hill(16))).overall
     assert overall.startswith("For every batch size: ") and "serves them all" in overall
     assert "Soonest at the bottom by the clock: batch size 8" in overall
+    runs, curves = tables(hill(8) | hill(16))
+    fused = judge(runs.assign(member_of=runs["trial"].where(runs["batch_size"] == 16, 0)), curves).overall
+    together = (runs["batch_size"] == 8).sum()
+    assert (
+        fused.endswith(f"runs were trained {together} together at batch size 8, alone at batch size 16.")
+        and "Soonest" not in fused
+    )
     apart = judge(*tables(hill(8) | hill(16, start=1.0))).overall
     assert apart.startswith("No learning rate is inside the interval of every batch size: use each size's own.")
     assert judge(*tables(hill(8))).overall == ""

@@ -20,6 +20,7 @@ def test_a_number_has_three_digits_and_no_trailing_zeros(value: float, text: str
 @pytest.mark.parametrize(
     ("seconds", "text"),
     [
+        (0, "0 s"),
         (0.007738, "7.74 ms"),
         (0.0999, "99.9 ms"),
         (0.1, "0.1 s"),

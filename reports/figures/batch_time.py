@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reports.batch_size import tell_unlike
 from reports.figures.panels import figure_of, legend_below
 from reports.judged import Judged
 from reports.marks import PANEL, log_axis
@@ -52,7 +53,9 @@ def plot_batch_time(batch_sizes: pd.DataFrame, *, ax: Axes | None = None) -> Fig
     ax.set_ylim(low / reach, (never if np.isinf(seconds).any(axis=None) else high) * reach)
     arrived = rows[np.isfinite(seconds["time_to_bottom_seconds"])].nsmallest(1, "time_to_bottom_seconds")
     best = [f"{row.batch_size}, {format_seconds(row.time_to_bottom_seconds)}" for row in arrived.itertuples()]
-    ax.set_title(f"Soonest at the bottom by the clock: batch size {best[0]}" if best else "None gets to the bottom")
+    soonest = f"Soonest at the bottom by the clock: batch size {best[0]}" if best else "None gets to the bottom"
+    unlike = tell_unlike(rows)
+    ax.set_title(f"Not to be compared: trained {unlike}" if unlike else soonest, wrap=True)
     ax.set(xscale="log", xlabel="batch size (examples, log scale)", ylabel="time on the clock (log scale)")
     ax.set_xticks(sizes, [str(size) for size in sizes])
     ax.set_xticks([], minor=True)
