@@ -101,6 +101,9 @@ def study_note(study: optuna.Study, judged: Judged, about: str, reading: str = "
 
 
 def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str]:
+    count = Counter(judged.runs["state"])
+    runs = Runs(complete=count["COMPLETE"], failed=count["FAIL"], running=count["RUNNING"])
+    yield f"{'So far' if runs.running else 'Runs'}: {', '.join(runs.describe(plan_of(study.user_attrs)))}.\n"
     for sentence, note, _ in answers(judged):
         use, _, edges = sentence.partition("; ")
         yield f"- **{markdown_text(use)}**; {markdown_text(edges)}" + (f" Note: {markdown_text(note)}." if note else "")
@@ -108,9 +111,7 @@ def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str
         yield "No run has finished yet, so there is nothing to judge."
     for sentence in filter(None, (judged.overall, judged.own)):
         yield f"\n{markdown_text(sentence)}"
-    count = Counter(judged.runs["state"])
-    runs = Runs(complete=count["COMPLETE"], failed=count["FAIL"], running=count["RUNNING"])
-    yield f"\nRuns: {', '.join(runs.describe(plan_of(study.user_attrs)))}.\n\n*{about}*\n"
+    yield f"\n*{about}*\n"
     if judged.trust:
         yield f"{BRACKETS}\n"
         passed = sum(check.passed for check in judged.trust)
@@ -178,7 +179,13 @@ def study_columns(attributes: Mapping[str, Any], judged: Judged | None = None) -
     found = [] if judged is None else [sentence.partition("; ")[0].partition(": ") for sentence, _, _ in answers(judged)]
     kept = {name: value for name, value in attributes.items() if name not in OUR_JSON}
     trained = {f"trained, batch size {size}": how["why"] for size, how in attributes.get(HOW_TRAINED, {}).items()}
-    return {size: use for size, _, use in found} | kept | dict(flat_options(attributes.get(CONFIGURATION, {}))) | trained
+    so_far = "" if judged is None or "RUNNING" not in judged.runs["state"].values else ", so far"
+    return (
+        {f"{size}{so_far}": use for size, _, use in found}
+        | kept
+        | dict(flat_options(attributes.get(CONFIGURATION, {})))
+        | trained
+    )
 
 
 def _first_part(reason: str) -> str:

@@ -104,7 +104,8 @@ class Snapshot:
         """Copy a study again if it has changed; whether it had."""
         study_id, check = study._study_id, self_check_name(study.study_name)
         ids = [study_id, *(other._study_id for other in self._listed.values() if other.study_name == check)]
-        states = [[trial.state for trial in self._source.get_all_trials(each, deepcopy=False)] for each in ids]
+        read = [self._source.get_all_trials(each, deepcopy=False) for each in ids]
+        states = [[(trial.state, len(trial.params)) for trial in trials] for trials in read]  # one begins without parameters
         seen = (study.user_attrs, study.system_attrs, states)
         known = self._copied.get(study_id)
         if known is not None and known.seen == seen:

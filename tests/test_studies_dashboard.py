@@ -162,8 +162,8 @@ def test_page_of_a_study_has_its_answer_charts_notes_and_short_columns(copy: Sna
     assert page["name"] == "digits"
     note = page["note"]["body"]
     answer = "use 0.1 (0.0326 to 0.306, where it is good on half of new seeds only)"
-    assert note.startswith(f"- **Batch size 32: {answer}**; good from ")
-    assert COPY in note and "\nRuns: 4 complete, 1 failed.\n" in note and "checks passed" in note
+    assert note.startswith(f"Runs: 4 complete, 1 failed.\n\n- **Batch size 32: {answer}**; good from ")
+    assert COPY in note and "checks passed" in note
     assert re.search(r"✗ failed \*\*seeds\*\*: .* Run next: `\S.* --seeds 3 --name digits`\n", note)
     assert [chart["id"] for chart in page["plotly_graph_objects"]] == list(CHARTS)
     assert [(attribute["key"], attribute["value"]) for attribute in page["user_attrs"]] == [
@@ -214,11 +214,11 @@ def test_study_that_grows_is_judged_again_and_so_are_its_earlier_runs(copy: Snap
     add_runs(study, {0.1: [2.0, -9.0, -9.0, -9.0, -9.0, -9.0]}, seed=1)
     add_runs(study, {0.3: [2.0, -18.0, -18.0, -18.0, -18.0, -18.0]})
     trial = study.ask(SPACE)
-    wait_for(lambda: len(ask(copy, "/api/studies/1")["trials"]) == 8)
-    page = ask(copy, "/api/studies/1")
+    begun = "So far: 6 complete, 1 failed, 1 running.\n\n- **Batch size 32: "
+    page = wait_for(lambda: found if (found := ask(copy, "/api/studies/1"))["note"]["body"].startswith(begun) else None)
     assert columns(page["trials"][1])["verdict"] == "too low" and columns(page["trials"][6])["verdict"] == "good"
     assert page["trials"][7]["state"] == "Running" and columns(page["trials"][7]) == {}
-    assert "\nRuns: 6 complete, 1 failed, 1 running.\n" in page["note"]["body"] and "Run next" not in page["note"]["body"]
+    assert "Run next" not in page["note"]["body"] and page["user_attrs"][0]["key"] == "Batch size 32, so far"
     study.tell(trial, state=TrialState.FAIL)
     wait_for(lambda: ask(copy, "/api/studies/1")["trials"][7]["state"] == "Fail")
 
@@ -290,7 +290,7 @@ def test_notes_that_people_wrote_are_kept(copy: Snapshot, study: optuna.Study) -
     study._storage.set_study_system_attr(study._study_id, "dashboard:1:note_str:0", "of a run")
     wait_for(lambda: ask(copy, "/api/studies/1")["trials"][0]["note"]["body"] == "of a run")
     page = ask(copy, "/api/studies/1")
-    assert page["note"]["body"].startswith("by hand\n\n---\n\n- **Batch size 32: use 0.1 ")
+    assert page["note"]["body"].startswith("by hand\n\n---\n\nRuns: 4 complete, 1 failed.\n\n- **Batch size 32: use 0.1 ")
     assert page["trials"][1]["note"]["body"].startswith("● **good**")
 
 
@@ -400,7 +400,11 @@ def test_mirror_writes_note_and_charts_and_replaces_its_own(study: optuna.Study)
     trials = study.get_trials()
     mirror(study, judge_study(study))
     first = get_note(study)
-    assert first.startswith("- **Batch size 32: use 0.1 ") and COPY not in first and f"\n*{MIRRORED}*\n" in first
+    assert (
+        first.startswith("Runs: 4 complete, 1 failed.\n\n- **Batch size 32: use 0.1 ")
+        and COPY not in first
+        and f"\n*{MIRRORED}*\n" in first
+    )
     add_runs(study, {0.2: DOWN[0.1]}, batch_size=64)
     mirror(study, judge_study(study))
     assert "Batch size 64" in get_note(study)
