@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
@@ -18,6 +19,9 @@ import pytest
 
 from reports.verdicts import final_height
 from studies import trainers
+
+sys.path.append(str(Path(__file__).parents[1] / "scripts" / "endurance"))
+from hostile_texts import HOSTILE as HOSTILE
 
 collect_ignore_glob = ["cli_project/*"]  # a user's project, whose modules import each other from its own folder
 QUIET: dict[str, Any] = {**trainers.QUIET, "accelerator": "cpu"}
@@ -98,103 +102,14 @@ def reference_tables(case: str) -> tuple[pd.DataFrame, pd.DataFrame, dict[tuple[
 QUIET_CHROMIUM = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"
 
 
-def chromium_path() -> str | None:
-    """Where a Chromium is installed on this machine."""
-    return shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
-
-
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """A Chromium that is installed on this machine, driven by playwright; tests are skipped where there is none."""
     sync_api = pytest.importorskip("playwright.sync_api")
-    if (path := chromium_path()) is None:
+    path = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
+    if path is None:
         pytest.skip("no Chromium is installed: on Debian, apt-get install chromium")
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=path, args=QUIET_CHROMIUM.split())
         yield chromium
         chromium.close()
-
-
-# What a person, or somebody who means harm, may call a study, a metric, a class or an option, or write into an exception.
-HOSTILE = [
-    "<script>alert(1)</script>",
-    "</script><script>alert(1)</script>",
-    "</style><script>alert(1)</script>",
-    "</textarea></title><img src=x onerror=alert(1)>",
-    "<img src=x onerror=alert(1)>",
-    "<svg onload=alert(1)>",
-    "<svg><script>alert(1)</script></svg>",
-    "<iframe src=javascript:alert(1)></iframe>",
-    '<a href="javascript:alert(1)">click</a>',
-    "<b onmouseover=alert(1)>bold</b>",
-    '"><script>alert(1)</script>',
-    "' onmouseover='alert(1)",
-    '" autofocus onfocus="alert(1)',
-    "javascript:alert(1)",
-    "[link](javascript:alert(1))",
-    "![image](https://example.invalid/x.png)",
-    "<https://example.invalid>",
-    "https://example.invalid/<b>",
-    "<!--",
-    "--><script>alert(1)</script>",
-    "<![CDATA[",
-    "<details open ontoggle=alert(1)>",
-    "<style>*{display:none}</style>",
-    "<base href=//example.invalid><meta http-equiv=refresh content=0;url=//example.invalid>",
-    "<template><form action=//example.invalid><button>",
-    "__proto__",
-    "constructor",
-    "&lt;script&gt;alert(1)&lt;/script&gt;",
-    "&#60;script&#62;",
-    "{{ 7 * 7 }}",
-    "{% include '/etc/passwd' %}",
-    "${alert(1)}",
-    "`${alert(1)}`",
-    "$\\evil$",
-    "$\\frac{1}{",
-    "\\",
-    "\\n\\t",
-    "$$",
-    "%s %d %(name)s {0} {name}",
-    "=1+1",
-    "=cmd|' /C calc'!A0",
-    '=HYPERLINK("https://example.invalid","click")',
-    "+1+1",
-    "-2+3",
-    "@SUM(1)",
-    "\t=1+1",
-    "＝1+1",
-    "'=1",
-    "x;=1+1",
-    "x\n=1+1\t@SUM(1)",
-    "; DROP TABLE studies; --",
-    "' OR '1'='1",
-    "../../../etc/passwd",
-    "..\\..\\windows",
-    "/etc/passwd",
-    "C:\\CON",
-    "NaN",
-    "null",
-    "None",
-    "1e999",
-    "| a | b |",
-    "# heading",
-    "## heading #",
-    "1. first",
-    "+ item",
-    "===",
-    "```\ncode\n```",
-    "- [x] done\n\n---",
-    "\x1b[2J\x1b]0;title\x07",
-    "שלום \u202e txt.exe",
-    "\u2067\u2066 isolated",
-    "مرحبا بالعالم",
-    "🙂👩‍👩‍👧‍👦🏳️‍🌈",
-    "Z̷̢̛a̸l̵g̶o̴",
-    "零一二三四五六七八九",
-    "\u200b\ufeff invisible",
-    "line\nbreak\r\nand\ttab",
-    "x" * 600,
-    "wide " * 120,
-    "<" * 300,
-]

@@ -15,6 +15,7 @@ import functools
 import io
 import os
 import re
+import shutil
 import sqlite3
 import subprocess
 import sys
@@ -31,14 +32,13 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-sys.path.append(str(Path(__file__).parents[2] / "tests"))
 
 import optuna
 import pandas as pd
 import pytorch_lightning as pl
 import torch
 import yaml
-from conftest import HOSTILE, QUIET_CHROMIUM, chromium_path
+from hostile_texts import HOSTILE
 from markdown_it import MarkdownIt
 from optuna_dashboard import save_note
 
@@ -55,6 +55,7 @@ from studies.storage import load_study
 from studies.tables import judge_study
 
 SCRIPTS = Path(__file__).parents[1]
+CHROMIUM = "--no-sandbox --disable-gpu --no-first-run --disable-background-networking --disable-component-update"  # asks nobody
 PLAIN = "plain"
 ON_DISK = ["\0 nul", "\ud800 half a character", "\x9b31m"]  # what no name of a class or study can hold
 STUDY: dict[str, Any] = {
@@ -74,7 +75,7 @@ PART = re.compile(r"[;\t\r\n]")
 SVG = "{http://www.w3.org/2000/svg}"
 NOT_OURS = "iframe, object, embed, base, link, video, audio, math, marquee, a[href^='javascript' i], svg script, svg image"
 SEEN = """() => [...new Set([...document.querySelectorAll('body *, head *')]
-  .filter(each => !each.closest('.chart svg, #js-plotly-tester, .plotly-notifier, style[id]'))
+  .filter(each => !each.closest('.chart > *, #js-plotly-tester, .plotly-notifier, style[id]'))
   .map(each => [each.tagName, ...[...each.attributes].map(a => a.name).filter(n => n !== 'class').sort()].join(' ')))]"""
 HANDLERS = (
     "() => [...document.querySelectorAll('*')].flatMap(e => [...e.attributes]).filter(a => a.name.startsWith('on')).length"
@@ -575,7 +576,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from playwright.sync_api import sync_playwright
 
     options = parse_args(argv)
-    path = chromium_path()
+    path = shutil.which("chromium") or shutil.which("google-chrome") or shutil.which("chromium-browser")
     if path is None:
         print("hostile: no Chromium is installed: on Debian, apt-get install chromium", file=sys.stderr)
         return BAD_INPUT
@@ -588,7 +589,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         folder = Path(place).resolve()
         for name in ("home", "tmp", "here"):
             (folder / name).mkdir(parents=True)
-        browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=path, args=QUIET_CHROMIUM.split())
+        browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=path, args=CHROMIUM.split())
         stack.callback(browser.close)
         os.environ |= {"HOME": str(folder / "home"), "TMPDIR": str(folder / "tmp"), "COLUMNS": "200"}
         tempfile.tempdir = None
