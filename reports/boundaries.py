@@ -69,24 +69,33 @@ def fit_edge(gaps: Sequence[tuple[float, float]]) -> Edge:
     gaps: (highest learning rate below the edge, lowest above it) of each seed; 0 and inf where nothing was tried there.
     """
     with np.errstate(divide="ignore"):
-        lows, highs = np.log10(np.array(gaps, dtype=float)).T
+        logs = np.log10(np.array(gaps, dtype=float))
+    lows, highs = logs.T
     if np.isinf(highs).all():
         return Edge(np.array([lows.max()]), np.zeros(1))
     if np.isinf(lows).all():
         return Edge(np.array([highs.min()]), np.ones(1))
-    ends = np.concatenate([lows[np.isfinite(lows)], highs[np.isfinite(highs)]])
-    spreads = np.geomspace(SPREAD / 20, SPREAD * 12, 24)
+    ends = logs[np.isfinite(logs)]
     centres = np.linspace(ends.min() - 1.5, ends.max() + 1.5, 400)
-    weights = np.exp(-0.5 * (np.log(spreads / SPREAD) / math.log(SPREAD_FACTOR)) ** 2)[None, :]
-    for low, high in zip(lows, highs, strict=True):
-        centre, spread = centres[:, None], spreads[None, :]
-        weights = weights * (ndtr((high - centre) / spread) - ndtr((low - centre) / spread))
-    weights /= weights.sum()
+    spreads, weights = weigh_centres(logs, centres, spread_factor=SPREAD_FACTOR)
     positions = np.linspace(centres[0] - 1, centres[-1] + 1, 400)
     shares = np.zeros(len(positions))
     for spread, column in zip(spreads, weights.T, strict=True):
         shares += ndtr((positions[:, None] - centres[None, :]) / spread) @ column
     return Edge(positions, np.maximum.accumulate(shares))
+
+
+def weigh_centres(gaps: Floats, centres: Floats, *, spread_factor: float) -> tuple[Floats, Floats]:
+    """The spreads looked at, shape (n_spreads,), and the posterior of centre and spread, shape (n_centres, n_spreads).
+
+    gaps: of each seed's edge, shape (n_seeds, 2), and centres, shape (n_centres,), where the prior is flat: both in
+    log10(learning rate). spread_factor: one standard deviation of the log-normal prior on the spread.
+    """
+    spreads = np.geomspace(SPREAD / 20, SPREAD * 12, 24)
+    weights = np.exp(-0.5 * (np.log(spreads / SPREAD) / math.log(spread_factor)) ** 2)[None, :]
+    for low, high in gaps:
+        weights = weights * (ndtr((high - centres[:, None]) / spreads) - ndtr((low - centres[:, None]) / spreads))
+    return spreads, weights / weights.sum()
 
 
 def seed_gap(learning_rates: Floats, above: npt.NDArray[np.bool_]) -> tuple[float, float, int]:

@@ -37,8 +37,8 @@ HOW_TESTED = (
     "For the tests each seed is judged as a study of its own, as the seeds of a study share a floor otherwise. An edge of a"
     " seed is known to lie between two learning rates only: compared are the posteriors of its centre in two studies, by the"
     " model behind the intervals, with a wider prior on the spread; an edge outside the range is taken to lie just beyond it."
-    " Numbers are compared by a t test (the larger p value of Welch's and Student's). Seeds are not paired. The p values are"
-    " adjusted for their number (Benjamini and Hochberg 1995); beyond the seeds' spread are those of at most"
+    " Numbers are compared by a t test (the larger p value of Welch's and Student's). Seeds are not paired. The p values of"
+    " each study are adjusted for their number (Benjamini and Hochberg 1995); beyond the seeds' spread are those of at most"
     f" {FALSE_DISCOVERIES:g}."
 )
 AT_USE = {

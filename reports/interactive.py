@@ -64,5 +64,5 @@ def edges_chart(judged: Judged) -> Chart:
     uses = judged.recommendations.assign(x=judged.recommendations["batch_size"].map(sizes.index))
     data += mark_recommended(uses, x="x", y="learning_rate", size=14)
     ticks = {"tickvals": list(range(len(sizes))), "ticktext": [str(size) for size in sizes]}
-    x_axis = {"title": {"text": "batch size"}, "zeroline": False} | ticks
+    x_axis = {"title": {"text": "batch size"}, "zeroline": False, "range": [-0.5, len(sizes) - 0.5]} | ticks
     return make_chart(data, xaxis=x_axis, yaxis=log_axis("learning rate", judged.cells["learning_rate"]), height=380)

@@ -40,7 +40,7 @@ def heights(charts: Mapping[str, Chart]) -> dict[str, int]:
 
 def pack(text: str) -> str:
     """Text as a page can hold it without escaping, a third as long or less: gzip, then base64."""
-    return base64.b64encode(gzip.compress(text.encode(errors="backslashreplace"), mtime=0)).decode()
+    return base64.b64encode(gzip.compress(text.encode(errors="backslashreplace"), compresslevel=6, mtime=0)).decode()
 
 
 def to_json(value: Mapping[str, Any]) -> str:

@@ -7,10 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 from scipy.stats import ttest_ind_from_stats
 
-from reports.boundaries import SPREAD
+from reports.boundaries import weigh_centres
 
 Floats = npt.NDArray[np.float64]
 Gap = tuple[float, float]
@@ -42,19 +41,10 @@ def compare_edges(first: Sequence[Gap], second: Sequence[Gap]) -> float:
         return math.nan
     low, high = both[np.isfinite(both)].min() - BEYOND, both[np.isfinite(both)].max() + BEYOND
     centres = np.linspace(low - 1, high + 1, 400)
-    one, other = (_weigh_centres(gaps.clip(low, high), centres) for gaps in logs)
+    weights = (weigh_centres(gaps.clip(low, high), centres, spread_factor=SPREAD_FACTOR)[1] for gaps in logs)
+    one, other = (each.sum(axis=1) for each in weights)
     above = float(one @ (np.cumsum(other) - other / 2))
     return min(2 * min(above, 1 - above), 1.0)
-
-
-def _weigh_centres(gaps: Floats, centres: Floats) -> Floats:
-    """The posterior of the centre, shape (n_centres,), from gaps of shape (n_seeds, 2) in log10(learning rate)."""
-    spreads = np.geomspace(SPREAD / 20, SPREAD * 12, 24)
-    weights = np.exp(-0.5 * (np.log(spreads / SPREAD) / math.log(SPREAD_FACTOR)) ** 2)[None, :]
-    for low, high in gaps:
-        weights = weights * (ndtr((high - centres[:, None]) / spreads) - ndtr((low - centres[:, None]) / spreads))
-    found: Floats = weights.sum(axis=1) / weights.sum()
-    return found
 
 
 def compare_means(first: Floats, second: Floats) -> float:

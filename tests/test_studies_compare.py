@@ -20,6 +20,7 @@ from optuna.trial import create_trial
 
 from studies import Run
 from studies.command_line import BAD_INPUT, run
+from studies.commands import report
 from studies.commands.compare import NOT_GOOD, choose_studies, label_studies, main
 from studies.storage import open_storage
 from studies.tables import facts_of
@@ -163,7 +164,9 @@ def test_mistakes_are_one_sentence(folder: Path, capsys: pytest.CaptureFixture[s
     assert out == "" and err.count("\n") == 1 and re.match(r"compare_studies: ", err) and sentence in err
 
 
-def test_damaged_study_is_one_sentence(folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+def test_damaged_study_is_one_sentence_also_in_its_report(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     path = tmp_path / "damaged.db"
     with (
         contextlib.closing(sqlite3.connect("outputs/studies.db")) as whole,
@@ -178,6 +181,9 @@ def test_damaged_study_is_one_sentence(folder: Path, capsys: pytest.CaptureFixtu
     assert re.match(
         r"compare_studies: study 'digits' in '.*damaged.db' is damaged \(trial \d does not match its checksum\)", err
     )
+    words = ["--storage", str(path), "--out", "damaged"]
+    assert run(lambda: report.main(words), "write_report") == BAD_INPUT
+    assert capsys.readouterr().err == err.replace("compare_studies", "write_report")
 
 
 def test_nothing_to_require_without_a_common_batch_size(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
