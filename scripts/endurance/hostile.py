@@ -545,7 +545,9 @@ def watch_writes(folder: Path, told: Callable[[str], None]) -> None:
             ):
                 return
             paths = [path]
-        elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.symlink", "os.link", "os.truncate"):
+        elif event in ("os.mkdir", "os.remove", "os.rmdir", "os.rename", "os.symlink", "os.link"):
+            if arguments[-1] != -1:  # relative to an open folder: how folders are removed
+                return
             paths = [each for each in arguments[:2] if isinstance(each, (str, bytes, os.PathLike))]
         else:
             return
