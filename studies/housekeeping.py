@@ -23,8 +23,7 @@ from studies.inventory import Runs, count_runs, plan_of, split_name
 from studies.lock import lock_files, locked, noted
 from studies.places import check_storage, require_writable
 from studies.progress import print_answer
-from studies.snapshot import open_to_read
-from studies.storage import open_storage, self_check_name
+from studies.storage import open_storage, open_to_read, self_check_name
 from studies.tables import CONFIGURATION, judge_study
 
 COLUMNS = ("study", "runs", "learning\nrates", "batch\nsizes", "seeds", "last\nchange", "worked\non by")

@@ -18,6 +18,7 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from studies.database_url import POSTGRES, SQLITE, engine_url, not_opened, shown, sqlite_path
 from studies.places import check_storage
+from studies.sqlite_file import read_only
 
 SELF_CHECK = ".self-check"  # the end of the name of the study that holds the self-check of another
 BUSY_SECONDS = 60  # how long a writer waits for another study's write to the same file
@@ -74,6 +75,20 @@ def _open_server(url: str) -> RDBStorage:
 
     with one_at_a_time(url) if url.startswith(POSTGRES) else contextlib.nullcontext():  # as above
         return PatientStorage(url)
+
+
+def open_to_read(url: str) -> RDBStorage:
+    """Optuna's storage behind a URL from ``check_storage``; an SQLite file is opened so that nothing can write to it."""
+    from studies.patience import PatientStorage
+
+    path = sqlite_path(url)
+    try:
+        if path is None:
+            return PatientStorage(url, skip_table_creation=True)
+        options = {"connect_args": {"timeout": BUSY_SECONDS}}
+        return RDBStorage(read_only(path), engine_kwargs=options, skip_table_creation=True)
+    except (SQLAlchemyError, StorageInternalError) as error:
+        raise not_opened(url, error) from error
 
 
 def self_check_name(name: str) -> str:

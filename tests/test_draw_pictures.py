@@ -23,7 +23,8 @@ def test_small_pictures_keep_the_colours_of_the_verdicts(tmp_path: Path) -> None
     figure = Figure(figsize=(2, 1))
     for k, style in enumerate(STYLES.values()):
         figure.patches.append(figure.add_subplot(1, 4, k + 1, facecolor=style.colour).patch)
-    script("draw_pictures").save_small(figure, tmp_path / "a.png")
+    pictures = script("draw_pictures")
+    pictures.save_small(pictures.to_png(figure), tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         found = {colour for _, colour in image.convert("RGB").getcolors()}
     for style in STYLES.values():

@@ -12,8 +12,8 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from conftest import HOSTILE, four_verdicts, reference_tables
 
-from reports.comparison import compare
-from reports.comparison_folder import write_comparison
+from reports.comparison.folder import write_comparison
+from reports.comparison.tables import compare
 from reports.folder import write_report
 from reports.judged import judge
 

@@ -14,15 +14,15 @@ import pytest
 from conftest import HOSTILE, four_verdicts, tables
 from scipy.stats import false_discovery_control, ttest_ind
 
-from reports.comparison import Comparison, compare, find_not_good, short_names
-from reports.comparison_answers import _advise, answers, describe_change, summarize
-from reports.comparison_figures import FIGURES, draw_figures, drawable_names, plot_curves
-from reports.comparison_folder import write_comparison
-from reports.comparison_pages import render_html, render_markdown
+from reports.comparison.answers import _advise, answers, describe_change, summarize
+from reports.comparison.figures import FIGURES, draw_figures, drawable_names, plot_curves
+from reports.comparison.folder import write_comparison
+from reports.comparison.pages import render_html, render_markdown
+from reports.comparison.seed_tests import measure_seeds
+from reports.comparison.significance import compare_edges, compare_means
+from reports.comparison.tables import Comparison, compare, find_not_good, short_names
 from reports.judged import Judged, judge
 from reports.pictures import draw_picture
-from reports.seed_tests import measure_seeds
-from reports.significance import compare_edges, compare_means
 from reports.spreadsheet import read_csv
 from reports.verdicts import Thresholds
 

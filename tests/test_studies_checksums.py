@@ -19,7 +19,7 @@ from optuna.trial import TrialState
 from lightning_modules import Parabola
 from studies import StudyConfig, curves_table, judge_study, load_study, run_study, runs_table
 from studies.checksums import CONFIGURATION, failure, verified_trials, write_configuration
-from studies.dashboard import mirror
+from studies.dashboard.shown import mirror
 from studies.database_url import storage_url
 from studies.fusing import Fusing
 from studies.search import run_self_check

@@ -35,12 +35,13 @@ from optuna_dashboard import get_note, save_note
 
 from reports import judge
 from reports.landscape import PATHS, Landscape
-from studies import Run, copied, judge_study, snapshot
-from studies.copied import COPY, Copied, fill
-from studies.dashboard import CHARTS, MIRRORED, mirror, trial_columns, trial_notes
-from studies.local_server import listen, refuse_strangers
-from studies.snapshot import Snapshot, open_to_read
-from studies.storage import open_storage
+from studies import Run, judge_study
+from studies.dashboard import copied, snapshot
+from studies.dashboard.copied import COPY, Copied, fill
+from studies.dashboard.local_server import listen, refuse_strangers
+from studies.dashboard.shown import CHARTS, MIRRORED, mirror, trial_columns, trial_notes
+from studies.dashboard.snapshot import Snapshot
+from studies.storage import open_storage, open_to_read
 from studies.tables import facts_of
 
 ROOT = Path(__file__).parents[1]

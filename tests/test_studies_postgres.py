@@ -30,8 +30,7 @@ from studies.errors import StorageAway
 from studies.lock import locked
 from studies.patience import PatientStorage
 from studies.places import check_storage
-from studies.snapshot import open_to_read
-from studies.storage import open_storage
+from studies.storage import open_storage, open_to_read
 
 SECRET, ENCODED = "s3cr%t{x}", "s3cr%25t%7Bx%7D"
 SMALL = "--model Parabola --data ParabolaData --learning-rate 0.1 1 --points 2 --batch-size 4 --seeds 1 --epochs 1".split()

@@ -19,8 +19,7 @@ from studies import StudyInUse, load_study
 from studies.database_url import storage_url
 from studies.lock import locked
 from studies.places import check_storage, require_writable
-from studies.snapshot import open_to_read
-from studies.storage import open_storage
+from studies.storage import open_storage, open_to_read
 
 HOLD = """import sys
 from studies.lock import locked

@@ -98,8 +98,8 @@ def write_page(n: int, folder: Path) -> Path:
 
 def write_compared(n: int, folder: Path) -> Path:
     """The comparison of two synthetic studies of ``n`` runs."""
-    from reports.comparison import compare
-    from reports.comparison_folder import write_comparison
+    from reports.comparison.folder import write_comparison
+    from reports.comparison.tables import compare
     from studies import judge_study, load_study
 
     names = [str(n), f"{n}-again"]

@@ -49,7 +49,7 @@ from reports.spreadsheet import read_csv
 from studies import StudyConfig, run_study
 from studies.command_line import BAD_INPUT, run
 from studies.config import folder_name
-from studies.dashboard import mirror
+from studies.dashboard.shown import mirror
 from studies.progress import Progress, print_answer
 from studies.storage import load_study
 from studies.tables import judge_study

@@ -195,7 +195,7 @@ def fork_launch(folder: Path, *options: str, before: Callable[[], object] | None
     before: called in the fork first.
     """
     import_module("lightning_modules.data")  # what a launch imports late, so that a fork need not
-    import_module("studies.dashboard")
+    import_module("studies.dashboard.shown")
     import_module("studies.search")
 
     def work() -> None:

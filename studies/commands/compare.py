@@ -53,9 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_writable(folder, "out")
 
     # figures: seconds, so only once the places are known
-    from reports.comparison import compare, find_not_good
-    from reports.comparison_answers import summarize
-    from reports.comparison_folder import write_comparison
+    from reports.comparison.answers import summarize
+    from reports.comparison.folder import write_comparison
+    from reports.comparison.tables import compare, find_not_good
     from studies.tables import judge_study
 
     storages = ", ".join(dict.fromkeys(shown(storage) for storage, _ in chosen))

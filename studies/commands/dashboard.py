@@ -33,7 +33,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_args(argv)
     if not 0 <= options["port"] <= 65535:
         raise ValueError(f"port must be between 0 and 65535, got {options['port']}")
-    from studies.local_server import listen, never_empty, refuse_strangers
+    from studies.dashboard.local_server import listen, never_empty, refuse_strangers
     from studies.places import check_storage
 
     url = check_storage(options["storage"], must_exist=True)
@@ -53,14 +53,14 @@ def _served(url: str, *, writable: bool) -> Iterator[tuple[Any, str]]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # making the copy would be told each time
+    from studies.storage import open_storage, open_to_read
+
     if writable:
         from optuna_dashboard import wsgi
 
-        from studies.storage import open_storage
-
         yield wsgi(open_storage(url)), "the studies themselves: what is deleted there is gone"
         return
-    from studies.snapshot import Snapshot, open_to_read
+    from studies.dashboard.snapshot import Snapshot
 
     stopped = threading.Event()
     with tempfile.TemporaryDirectory(prefix="dashboard-") as folder:

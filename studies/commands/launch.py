@@ -100,7 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seeds: int | None) -> int:
     # PyTorch: seconds, so only once the options make sense and the study is ours
     from studies import FailedAlike, judge_study, load_study, report_study
-    from studies.dashboard import mirror
+    from studies.dashboard.shown import mirror
     from studies.database_url import shown
     from studies.next_run import program
     from studies.progress import Progress, print_answer

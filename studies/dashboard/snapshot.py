@@ -12,19 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from optuna.artifacts import FileSystemArtifactStore
-from optuna.exceptions import StorageInternalError
-from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, get_storage
+from optuna.storages import BaseStorage, InMemoryStorage, get_storage
 from optuna.study._frozen import FrozenStudy
 from optuna_dashboard import _app, wsgi
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
-from sqlalchemy.exc import SQLAlchemyError
 
-from studies.copied import Copied, copy_study, draw_artifacts, fill, unread
-from studies.dashboard import CHARTS
-from studies.database_url import not_opened, sqlite_path
-from studies.patience import PatientStorage
-from studies.sqlite_file import read_only
-from studies.storage import BUSY_SECONDS, self_check_name
+from studies.dashboard.copied import Copied, copy_study, draw_artifacts, fill, unread
+from studies.dashboard.shown import CHARTS
+from studies.storage import self_check_name
 from studies.tables import LANDSCAPE
 
 logger = logging.getLogger(__name__)
@@ -155,15 +150,3 @@ class _Pictures(FileSystemArtifactStore):
 
     def remove(self, artifact_id: str) -> None:
         """Nothing."""
-
-
-def open_to_read(url: str) -> RDBStorage:
-    """Optuna's storage behind a URL from ``check_storage``; an SQLite file is opened so that nothing can write to it."""
-    path = sqlite_path(url)
-    try:
-        if path is None:
-            return PatientStorage(url, skip_table_creation=True)
-        options = {"connect_args": {"timeout": BUSY_SECONDS}}
-        return RDBStorage(read_only(path), engine_kwargs=options, skip_table_creation=True)
-    except (SQLAlchemyError, StorageInternalError) as error:
-        raise not_opened(url, error) from error

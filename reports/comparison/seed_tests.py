@@ -12,9 +12,9 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 
 from reports.boundaries import EDGES, seed_gaps
+from reports.comparison.significance import Gap, compare_edges, compare_means
 from reports.judged import Judged
 from reports.judgements import metric_directions
-from reports.significance import Gap, compare_edges, compare_means
 from reports.style import GOOD, name_metric
 from reports.verdicts import classify_both
 

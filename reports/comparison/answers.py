@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from reports.comparison import Comparison, by_study, short_names
-from reports.seed_tests import ENDS, SHORTEST
+from reports.comparison.seed_tests import ENDS, SHORTEST
+from reports.comparison.tables import Comparison, by_study, short_names
 from reports.style import GOOD, format_number
 
 BEYOND, CHANCE = "beyond the seeds' spread", "may be chance"

@@ -10,10 +10,10 @@ import numpy as np
 import pandas as pd
 
 from reports.boundaries import fit_edges
+from reports.comparison.seed_tests import ENDS, adjust, compare_seeds, find_metrics, measure_seeds
 from reports.judged import Judged
 from reports.judgements import score_sensitivity
 from reports.recommendation import verdict_at
-from reports.seed_tests import ENDS, adjust, compare_seeds, find_metrics, measure_seeds
 from reports.style import GOOD, format_number
 from reports.templating import flat_options
 from reports.verdicts import Thresholds

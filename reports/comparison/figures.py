@@ -16,8 +16,8 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import FontProperties, findfont, get_font
 from matplotlib.lines import Line2D
 
-from reports.comparison import short_names
-from reports.comparison_curves import curves_at, recommended
+from reports.comparison.curves import curves_at, recommended
+from reports.comparison.tables import short_names
 from reports.judged import Judged
 from reports.marks import (
     FAINT,

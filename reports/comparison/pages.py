@@ -8,13 +8,13 @@ from typing import Any
 import pandas as pd
 
 from reports.chart_marks import Chart
-from reports.comparison import Comparison, is_metric, short_names
-from reports.comparison_answers import BEYOND, CHANCE, answers, describe_change, listed, summarize
-from reports.comparison_charts import ON_DARK
-from reports.comparison_figures import FIGURES
+from reports.comparison.answers import BEYOND, CHANCE, answers, describe_change, listed, summarize
+from reports.comparison.charts import ON_DARK
+from reports.comparison.figures import FIGURES
+from reports.comparison.seed_tests import ENDS, FALSE_DISCOVERIES
+from reports.comparison.tables import Comparison, is_metric, short_names
 from reports.live import heights, live
 from reports.pages import describe_edge
-from reports.seed_tests import ENDS, FALSE_DISCOVERIES
 from reports.style import GLOSSARY, STYLES, format_number, name_metric
 from reports.templating import environment, markdown_text, picture_source
 

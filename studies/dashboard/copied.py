@@ -27,7 +27,7 @@ from reports.pictures import draw_picture
 from reports.templating import markdown_text
 from reports.verdicts import classify
 from studies.checksums import ATTRIBUTES, CHECKSUM
-from studies.dashboard import others_note, save_charts, study_columns, study_note, trial_columns, trial_notes
+from studies.dashboard.shown import others_note, save_charts, study_columns, study_note, trial_columns, trial_notes
 from studies.storage import SELF_CHECK
 from studies.tables import CONFIGURATION, curves_table, judge_study, runs_table
 

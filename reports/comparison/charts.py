@@ -11,9 +11,9 @@ import pandas as pd
 
 from reports.chart_marks import DASHES as PLOTLY
 from reports.chart_marks import FAINT, Chart, draw_line, draw_map, draw_times, log_axis, make_chart, plain_text
-from reports.comparison import short_names
-from reports.comparison_curves import curves_at, recommended
-from reports.comparison_figures import COLOURS, DASHES, batch_sizes, cells_of
+from reports.comparison.curves import curves_at, recommended
+from reports.comparison.figures import COLOURS, DASHES, batch_sizes, cells_of
+from reports.comparison.tables import short_names
 from reports.judged import Judged
 from reports.marks import spans_decades
 from reports.style import format_number

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from reports.comparison import Comparison
-from reports.comparison_charts import draw_charts
-from reports.comparison_figures import FIGURES, draw_figures
-from reports.comparison_pages import render_html, render_markdown
+from reports.comparison.charts import draw_charts
+from reports.comparison.figures import FIGURES, draw_figures
+from reports.comparison.pages import render_html, render_markdown
+from reports.comparison.tables import Comparison
 from reports.judged import Judged
 from reports.pictures import write_figures
 from reports.spreadsheet import to_csv
