@@ -70,7 +70,7 @@ def draw_times(groups: Mapping[str, pd.DataFrame], looks: Iterable[Mapping[str, 
         found.append(shown)
     cells = pd.concat(found)
     bottom = low / step**0.5
-    axis = log_axis("time to bottom (epochs)", [bottom, high])
+    axis = log_axis("time to bottom (epochs)", [bottom, high]) | ({} if len(reached) else {"tickvals": []})
     axis["range"] = [math.log10(bottom), math.log10(never[-1] * step**0.5)]
     layout = {"shapes": [_level(y) for y in never], "annotations": [_label("never", never[-1])]}
     height = 340 + 20 * len(groups)

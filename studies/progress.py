@@ -73,7 +73,7 @@ class Progress:
         if not self._console.is_terminal and (now - self._said > PLAIN_SECONDS or finished == planned):
             self._said = now
             left = (now - self._began) / max(finished - self._start, 1) * (planned - finished)
-            line = f"{finished}/{planned} runs, about {format_seconds(round(left))} left"
+            line = f"{finished}/{planned} runs" + (f", about {format_seconds(round(left))} left" if finished < planned else "")
             self._console.print("; ".join(filter(None, (line, self._verdicts))), soft_wrap=True)
 
 

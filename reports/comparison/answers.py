@@ -20,10 +20,11 @@ class Answer(NamedTuple):
     """What one batch size says: what to use, then for each other study whether it is as before, and what differs.
 
     others: a study, the verdict of the baseline's recommended learning rate in it ("" if not known) with a sentence, and
-    sentences on what differs.
+    sentences on what differs. good: whether each study there has a learning rate to use, and the baseline's is good in all.
     """
 
     headline: str
+    good: bool
     others: list[tuple[str, str, str, list[str]]]
 
 
@@ -135,7 +136,8 @@ def answers(comparison: Comparison) -> list[Answer]:
         for study, tests in comparison.tests[comparison.tests["batch_size"] == size].groupby("study", sort=False):
             verdict, sentence = _verdict(rows, comparison.studies[0], str(study), names)
             others.append((names[str(study)], verdict, sentence, _what_differs(tests)))
-        found.append(Answer(f"Batch size {size}: {'; '.join(parts)}.", others))
+        good = not nothing and all(verdict == GOOD for _, verdict, _, _ in others)
+        found.append(Answer(f"Batch size {size}: {'; '.join(parts)}.", good, others))
     return found
 
 

@@ -45,7 +45,9 @@ def _map(judged: Mapping[str, Judged], size: int, *, last: bool) -> Chart:
     chart = draw_map({names[name]: (judged[name], size) for name in reversed(having)}, title="", named=True)
     layout = chart["layout"] | {"showlegend": False, "height": 35 + 70 * len(having) + 25 * last}
     layout["margin"] = layout["margin"] | {"b": 50 if last else 25, "t": 10}
-    layout["xaxis"] = layout["xaxis"] | ({} if last else {"title": {"text": ""}})
+    rates = np.log10(pd.concat([study.cells["learning_rate"] for study in judged.values()]).to_numpy(float))
+    layout["xaxis"] = log_axis("learning rate" if last else "", 10**rates)
+    layout["xaxis"]["range"] = [rates.min() - 0.06 * (np.ptp(rates) or 1), rates.max() + 0.06 * (np.ptp(rates) or 1)]
     if (use := recommended(next(iter(judged.values())), size)) is not None:
         line = {"color": FAINT, "width": 1.5, "dash": "dash"}
         layout["shapes"] = [{"type": "line", "yref": "paper", "x0": use, "x1": use, "y0": 0, "y1": 1, "line": line}]
