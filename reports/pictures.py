@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterable, Mapping
 from io import BytesIO
@@ -12,6 +13,7 @@ from matplotlib.figure import Figure
 
 from reports.written_file import write_file
 
+NO_XML = re.compile(rb"[\x00-\x08\x0b\x0c\x0e-\x1f]")  # control characters of a name, which no browser reads in a picture
 DPI = 150  # 1,140 pixels across, sharp at the full width of the page
 
 
@@ -35,4 +37,4 @@ def draw_picture(figure: Figure, kind: str = "png") -> bytes:
     with rc_context({"svg.hashsalt": "learning-rate-studies"}), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing", UserWarning)  # a name in a script our font has not: boxes
         figure.savefig(buffer, format=kind, dpi=DPI, metadata={"Date": None} if kind == "svg" else None)
-    return buffer.getvalue()
+    return NO_XML.sub("\ufffd".encode(), buffer.getvalue()) if kind == "svg" else buffer.getvalue()

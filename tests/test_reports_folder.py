@@ -6,6 +6,7 @@ import errno
 import math
 import re
 from pathlib import Path
+from xml.etree import ElementTree
 
 import matplotlib.image
 import numpy as np
@@ -37,6 +38,13 @@ def test_the_folder_holds_pages_tables_and_figures_and_nothing_else(tmp_path: Pa
     assert page == tmp_path / "new" / "folder" / "report.html"
     assert files(page.parent) == FILES | {f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "svg")}
     assert all(matplotlib.image.imread(path).ndim == 3 for path in page.parent.glob("figures/*.png"))
+
+
+def test_pictures_can_be_read_whatever_a_metric_is_called(tmp_path: Path) -> None:
+    runs, curves = four_verdicts()
+    write(tmp_path, runs.rename(columns={"val_accuracy": "val_\x1b[2J\x07\0-->&<"}), curves)
+    for path in tmp_path.glob("figures/*.svg"):
+        assert ElementTree.fromstring(path.read_bytes()).tag.endswith("svg")
 
 
 def test_the_markdown_points_at_figures_that_exist(tmp_path: Path) -> None:
