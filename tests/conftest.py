@@ -21,7 +21,7 @@ from reports.verdicts import final_height
 from studies import trainers
 
 sys.path.append(str(Path(__file__).parents[1] / "scripts" / "endurance"))
-from hostile_texts import HOSTILE as HOSTILE
+from hostile_texts.texts import HOSTILE as HOSTILE
 
 collect_ignore_glob = ["cli_project/*"]  # a user's project, whose modules import each other from its own folder
 QUIET: dict[str, Any] = {**trainers.QUIET, "accelerator": "cpu"}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+PLAIN = "plain"  # what the study is called that all others are compared with
 HOSTILE = [
     "<script>alert(1)</script>",
     "</script><script>alert(1)</script>",
@@ -84,3 +85,29 @@ HOSTILE = [
     "wide " * 120,
     "<" * 300,
 ]
+ON_DISK = ["\0 nul", "\ud800 half a character", "\x9b31m"]  # what no name of a class or study can hold
+
+
+def stored(text: str) -> str:
+    """A text as a database holds it, which takes no half of a character."""
+    return text.encode(errors="backslashreplace").decode()
+
+
+def called(text: str) -> str:
+    """A text as a class and a metric can be called."""
+    return stored(text.replace("\0", "\\0"))
+
+
+def one_line(text: str) -> str:
+    """A text as pages write it."""
+    return " ".join(text.split())
+
+
+def heading(title: str) -> str:
+    """What stands at the head of the report of a study."""
+    return f"{one_line(title)}: which learning rates work"
+
+
+def left_out(text: str, element: str) -> set[str]:
+    """The element of a command to run next where there is none: a text that cannot be printed is not to be pasted."""
+    return set() if text.isprintable() else {element}
