@@ -91,6 +91,33 @@ def test_report_without_charts_is_told(browser: Any, tmp_path: Path, monkeypatch
     assert kinds(pages.open_page(browser, tmp_path / "report.html", title="x")[1]) == [MISSING]
 
 
+def test_report_that_lacks_a_run_or_says_another_name_is_told(browser: Any, tmp_path: Path) -> None:
+    svg = "<svg class=main-svg><circle class=point r=9 cx=20 cy=20 /></svg>"
+    row = "<tr><td><button>run</button></td></tr>"
+    page = f"<html class=charts><h1>{{}}</h1><div data-chart=map>{svg}</div><table id=runs><tbody>{{}}"
+    detail = f"<tr class=detail><td>{svg}</td></tr>"
+    path = tmp_path / "report.html"
+    for title, n_rows, expected in [
+        (heading("a"), study.N_RUNS, []),
+        (heading("a"), study.N_RUNS - 1, [MISSING]),
+        (heading("b"), study.N_RUNS, ["page that says something else"]),
+    ]:
+        path.write_text(page.format(title, row * n_rows + detail))
+        assert kinds(pages.open_page(browser, path, title="\0a")[1]) == expected
+
+
+def test_refusal_that_writes_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import hostile
+
+    hunt = hostile.Hunt(tmp_path, None)
+    monkeypatch.setattr(terminal, "call", lambda *_: Said(BAD_INPUT, "no\n"))
+    hunt.knock()
+    assert not hunt.faults and hunt.counts["refused at the door"] == 2
+    monkeypatch.setattr(terminal, "call", lambda *argv: (tmp_path / argv[-1][:7]).mkdir() or Said(BAD_INPUT, "no\n"))
+    hunt.knock()
+    assert hunt.faults == {"refusal that writes": 2}
+
+
 def test_dashboard_that_is_broken_is_told(browser: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     class Broken(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
