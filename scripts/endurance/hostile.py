@@ -110,8 +110,8 @@ class Hunt:
         notebook = self.folder / "notebook.html"
         notebook.write_text(f"<!DOCTYPE html><meta charset=utf-8><title>x</title>{judged._repr_html_()}", encoding="utf-8")
         self.open(notebook, title=name)
-        # What begins with a dash may be an option to a command, and what holds :// a storage.
-        codes = (0, BAD_INPUT) if name.startswith("-") or "://" in name else (0,)
+        # What begins with a dash may be an option to a command, and what holds :// or is a file a storage.
+        codes = (0, BAD_INPUT) if name.startswith("-") or "://" in name or os.path.isfile(name) else (0,)
         self.command("admin", "show", name, *place, codes=codes)
         archive = self.folder / "study.zip"
         if self.command("admin", "export", name, "--out", str(archive), *place, codes=codes).code == 0:
