@@ -18,7 +18,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
-from studies.errors import StorageAway
+from studies.errors import StorageAway, StudyDamaged
 
 CONFIGURATION = "configuration"  # attribute of a study: what it is
 CHECKSUM = "checksum"  # among the facts of a run, or attribute of a trial that failed
@@ -56,7 +56,10 @@ def write_configuration(study: optuna.Study, wanted: Mapping[str, Any]) -> None:
 
 
 def verified_trials(study: optuna.Study) -> list[FrozenTrial]:
-    """All trials of a study, not to be changed. Raises ValueError when they, or its configuration, are not what was stored."""
+    """All trials of a study, not to be changed.
+
+    Raises StudyDamaged when they, or its configuration, are not what was stored.
+    """
     try:
         trials = study.get_trials(deepcopy=False)
         fault = next(_faults(study, trials), "")
@@ -68,7 +71,7 @@ def verified_trials(study: optuna.Study) -> list[FrozenTrial]:
         engine = getattr(getattr(study._storage, "_backend", None), "engine", None)
         place = f" in {engine.url.database!r}" if engine else ""
         remedy = "restore a copy of it, or train again under another name"
-        raise ValueError(f"study {study.study_name!r}{place} is damaged ({fault}): {remedy}")
+        raise StudyDamaged(f"study {study.study_name!r}{place} is damaged ({fault}): {remedy}")
     return trials
 
 

@@ -18,7 +18,7 @@ from yaml import YAMLError
 from studies.config import nearest
 from studies.config_file import CLASSES, merge, normalise, read_options, require_classes
 from studies.database_url import shown
-from studies.errors import FailedAlike, StorageAway, StudyInUse
+from studies.errors import FailedAlike, StorageAway, StudyDamaged, StudyInUse
 from studies.user_folder import add_current_folder
 from studies.yaml_loader import MOST_DEEP, load_yaml
 
@@ -128,8 +128,8 @@ class _PrintableFormatter(logging.Formatter):
 def fail_at_work(error: Exception, *, folder: str, storage: str, checked: bool = True) -> int:
     """The exit code of an error met at work, which is no mistake of the person's and keeps its traceback.
 
-    What has its sentence is raised instead: a study in use, a module that fails alike in run after run, and a file or database
-    that could not be written, such as on a full disk.
+    What has its sentence is raised instead: a study in use or damaged, a module that fails alike in run after run, a file or
+    database that could not be written, such as on a full disk.
 
     Args:
         error: what was raised.
@@ -137,7 +137,8 @@ def fail_at_work(error: Exception, *, folder: str, storage: str, checked: bool =
         storage: the database, which its errors do not say.
         checked: whether what a person gave had passed all checks; where not, the error is raised for ``run`` to tell.
     """
-    if isinstance(error, (StudyInUse, FailedAlike, StorageAway)) or (isinstance(error, ValueError) and not checked):
+    told = (StudyInUse, StudyDamaged, FailedAlike, StorageAway)
+    if isinstance(error, told) or (isinstance(error, ValueError) and not checked):
         raise error  # a ValueError is the sentence of a check, such as that of a password
     full = _database_failure(error)
     if full is not None:

@@ -1,4 +1,4 @@
-"""What ends a study though nobody's input was wrong."""
+"""What ends a study with a sentence, though nobody's input was wrong."""
 
 from __future__ import annotations
 
@@ -13,3 +13,7 @@ class FailedAlike(RuntimeError):
 
 class StorageAway(RuntimeError):
     """The database of a study was away for longer than is waited for; the message names it."""
+
+
+class StudyDamaged(ValueError):
+    """What is stored of a study is not what was written; the message names it and the way out."""

@@ -63,9 +63,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     from studies.progress import print_answer
     from studies.tables import judge_study, report_study
 
-    at_work = False  # a ValueError is its sentence until the study was read, and checked for a landscape
+    at_work = landscape is None
 
-    def begin(cost: str) -> None:  # called when runs are about to be trained again
+    def begin(cost: str) -> None:  # first called when the study was checked and is about to be trained again
         nonlocal at_work
         at_work = True
         print(cost, file=sys.stderr, flush=True)
@@ -73,7 +73,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     walk = ""
     try:
         judged = judge_study(study, thresholds)
-        at_work = landscape is None
         if landscape is not None:
             from reports.landscape import describe_landscape
             from studies.landscape import config_of, survey  # PyTorch: seconds
