@@ -167,6 +167,7 @@ def test_same_runs_are_timed_in_several_ways(
 def test_ray_is_asked_for_where_it_is_not_installed(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    monkeypatch.setitem(sys.modules, "ray", ModuleType("ray"))  # the real one remembers the home it was imported in
     monkeypatch.setitem(sys.modules, "ray.tune", None)
     assert call("benchmark", "speed", "--ways", "ray-tune", "--out", str(tmp_path)) == 2
     assert "must be installed: pip install 'ray[tune]>=2.40', or give --ways without ray-tune" in capsys.readouterr().err
