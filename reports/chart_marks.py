@@ -31,19 +31,20 @@ def draw_map(rows: Mapping[str, tuple[Judged, int]], *, title: str, named: bool 
     rows: by their labels the study and the batch size each shows. title: what the labels are. named: whether what is said of
     a mark begins with the label of its row.
     """
-    found, data, rings = [], [], []
+    all_cells, all_uses, bands, edges = [], [], [], []
     for y, (label, (judged, batch_size)) in enumerate(rows.items()):
-        cells, uses, edges = (
+        cells, uses, boundaries = (
             table[table["batch_size"] == batch_size] for table in (judged.cells, judged.recommendations, judged.boundaries)
         )
-        found.append(cells.assign(y=y, row=label if named else ""))
-        data += [*_bands(uses, y), *_edges(edges, y)]
-        rings.append(uses.assign(y=y))
-    cells = pd.concat(found)
-    has_edges = any(trace["mode"] == "lines+markers" for trace in data)
-    area = float(np.clip(260 / cells["learning_rate"].nunique(), 7, 16))
-    data += [*mark_verdicts(cells, size=area), *mark_recommended(pd.concat(rings), x="learning_rate", y="y", size=area + 8)]
-    if has_edges:
+        all_cells.append(cells.assign(y=y, row=label if named else ""))
+        all_uses.append(uses.assign(y=y))
+        bands += _bands(uses, y)
+        edges += _edges(boundaries, y)
+    cells = pd.concat(all_cells)
+    size = float(np.clip(260 / cells["learning_rate"].nunique(), 7, 16))  # of marks, in pixels
+    rings = mark_recommended(pd.concat(all_uses), x="learning_rate", y="y", size=size + 8)
+    data = [*bands, *edges, *mark_verdicts(cells, size=size), *rings]
+    if edges:
         tick = {"symbol": "line-ns-open", "size": 9, "color": FAINT, "line": {"width": 2}}
         data.append(draw_line([None], [None], color=FAINT, mode="lines+markers", marker=tick, name="edge, 90 % interval"))
     axis = {"title": {"text": title}, "range": [-0.7, len(rows) - 0.5], "zeroline": False, "showgrid": False}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -100,22 +100,37 @@ def mark_edges(ax: Axes, boundaries: pd.DataFrame, sizes: list[int]) -> list[Any
     return [tick] if len(inside) else []
 
 
-def height_axis(ax: Axes, heights: Any, starts: pd.Series[float]) -> float:
-    """Scale the axis up to a little above the highest untrained height and return that edge; dots: their median."""
-    finite = np.asarray(heights, dtype=float)[np.isfinite(heights)]
-    starts = starts[np.isfinite(starts)]
+class HeightScale(NamedTuple):
+    """How heights are shown: from ``bottom`` to ``top``, a little above ``start``, the highest untrained; low: the lowest."""
+
+    low: float
+    start: float
+    bottom: float
+    top: float
+    logarithmic: bool
+
+
+def height_scale(heights: Any, starts: pd.Series[float]) -> HeightScale:
+    """The scale that shows the heights of runs on their way down; those that left the valley are above it."""
+    finite, starts = np.asarray(heights, dtype=float)[np.isfinite(heights)], starts[np.isfinite(starts)]
     start = float(starts.max() if len(starts) else finite.max(initial=1.0))
     low = float(finite.min(initial=start))
     if spans_decades(low, start):
+        return HeightScale(low, start, low * (low / start) ** 0.05, start * (start / low) ** 0.12, logarithmic=True)
+    room = start - low or abs(start) or 1.0
+    return HeightScale(low, start, low - 0.05 * room, start + 0.2 * room, logarithmic=False)
+
+
+def height_axis(ax: Axes, heights: Any, starts: pd.Series[float]) -> float:
+    """Scale the axis to the heights and return its upper edge; dots: the median of the untrained ones."""
+    scale = height_scale(heights, starts)
+    if scale.logarithmic:
         ax.set_yscale("log")
-        bottom, top = low * (low / start) ** 0.05, start * (start / low) ** 0.12
-        log_axis(ax, "y", [low, start])
-    else:
-        room = start - low or abs(start) or 1.0
-        bottom, top = low - 0.05 * room, start + 0.2 * room
-    ax.set_ylim(bottom, top)
-    ax.axhline(float(starts.median()) if len(starts) else start, color=FAINT, lw=1, ls=(0, (1, 2)), zorder=0)
-    return float(top)
+        log_axis(ax, "y", [scale.low, scale.start])
+    ax.set_ylim(scale.bottom, scale.top)
+    starts = starts[np.isfinite(starts)]
+    ax.axhline(float(starts.median()) if len(starts) else scale.start, color=FAINT, lw=1, ls=(0, (1, 2)), zorder=0)
+    return scale.top
 
 
 def spans_decades(low: float, high: float) -> bool:

@@ -76,9 +76,12 @@ def point_at(page: Any, chart: str, verdict: str, which: int = 0) -> str:
     """What is said of a mark in a chart."""
     place = page.locator(f"[data-chart='{chart}']")
     place.scroll_into_view_if_needed()
+    said = place.locator(".hoverlayer .hovertext").first
+    page.mouse.move(1, 1)
+    said.wait_for(state="detached")  # what was said of another mark
     page.mouse.move(*page.evaluate(PLACE, [chart, verdict, which]))
-    place.locator(".hoverlayer .hovertext").wait_for()
-    return str(place.locator(".hoverlayer .hovertext").first.text_content())
+    said.wait_for()
+    return str(said.text_content())
 
 
 def test_every_chart_is_drawn_and_a_mark_that_is_pointed_at_says_its_verdict_and_reason(browser: Any, report: Path) -> None:

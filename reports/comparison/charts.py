@@ -15,7 +15,7 @@ from reports.comparison.curves import curves_at, recommended
 from reports.comparison.figures import COLOURS, DASHES, batch_sizes, cells_of
 from reports.comparison.tables import short_names
 from reports.judged import Judged
-from reports.marks import spans_decades
+from reports.marks import height_scale
 from reports.style import format_number
 
 ON_DARK = dict(zip(COLOURS, ("#E6E8EB", "#C79BD6", "#B4B4B4", "#C99A6B"), strict=True))
@@ -81,15 +81,11 @@ def _curves(judged: Mapping[str, Judged], size: int, *, own: bool, as_progress: 
 
 def _height_axis(judged: Mapping[str, Judged], found: Mapping[str, Any]) -> tuple[dict[str, Any], float, float]:
     starts = pd.concat([judged[name].runs["first_height"].astype(float) for name in found])
-    values = np.concatenate([values.ravel() for _, values in found.values()])
-    start = float(starts[np.isfinite(starts)].max())
-    low = float(values[np.isfinite(values)].min(initial=start))
-    if spans_decades(low, start):
-        top = start * (start / low) ** 0.12
-        edge = [math.log10(low * (low / start) ** 0.05), math.log10(top)]
-        return log_axis("height (loss)", [low, start]) | {"range": edge}, low, top
-    room = start - low or abs(start) or 1.0
-    return {"title": {"text": "height (loss)"}, "range": [low - 0.05 * room, start + 0.2 * room]}, low, start + 0.2 * room
+    scale = height_scale(np.concatenate([values.ravel() for _, values in found.values()]), starts)
+    if scale.logarithmic:
+        edges = {"range": [math.log10(scale.bottom), math.log10(scale.top)]}
+        return log_axis("height (loss)", [scale.low, scale.start]) | edges, scale.bottom, scale.top
+    return {"title": {"text": "height (loss)"}, "range": [scale.bottom, scale.top]}, scale.bottom, scale.top
 
 
 def _progress_axis() -> tuple[dict[str, Any], float, float]:
