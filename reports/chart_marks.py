@@ -12,7 +12,7 @@ import pandas as pd
 
 from reports.boundaries import EDGES
 from reports.judged import Judged
-from reports.style import GOOD, STYLES, format_number, log_ticks
+from reports.style import GOOD, STYLES, describe_edge, format_number, log_ticks
 
 Chart = dict[str, Any]
 """A figure as plotly.js takes it: ``{"data": [...], "layout": {...}}``, numbers finite or None."""
@@ -124,12 +124,6 @@ def log_axis(title: str, values: Iterable[float]) -> dict[str, Any]:
     return {"type": "log", "title": {"text": title}, "automargin": True} | named
 
 
-def tell_edge(row: Mapping[str, Any]) -> str:
-    """An edge with its interval, from a row of ``find_boundaries`` that has one."""
-    edge, low, high = (format_number(row[key], digits=2) for key in ("learning_rate", "low", "high"))
-    return f"{row['edge']}: {edge} [{low} to {high}]"
-
-
 def plain_text(text: object) -> str:
     """Text that means itself in a chart, whose labels plotly reads as a little HTML, and between dollars as mathematics."""
     return html.escape(" ".join(str(text).split()), quote=False).replace("$", "&#36;")
@@ -154,7 +148,7 @@ def _edges(edges: pd.DataFrame, y: float) -> list[Trace]:
         number, (_, above) = list(EDGES).index(row["edge"]), EDGES[row["edge"]]
         x, place = [row["low"], row["learning_rate"], row["high"]], [y - 0.24 - 0.08 * number] * 3
         look: dict[str, Any] = {"marker": {"symbol": "line-ns-open", "size": [0, 9, 0]}, "showlegend": False}
-        look |= {"mode": "lines+markers", "text": tell_edge(row), "hoverinfo": "text"}
+        look |= {"mode": "lines+markers", "text": f"{row['edge']}: {describe_edge(row)}", "hoverinfo": "text"}
         traces.append(draw_line(x, place, color=STYLES[above].colour, **look))
     return traces
 

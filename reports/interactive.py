@@ -17,10 +17,9 @@ from reports.chart_marks import (
     make_chart,
     mark_recommended,
     plain,
-    tell_edge,
 )
 from reports.judged import Judged
-from reports.style import GOOD, STYLES
+from reports.style import GOOD, STYLES, describe_edge
 
 
 def map_chart(judged: Judged) -> Chart:
@@ -59,7 +58,7 @@ def edges_chart(judged: Judged) -> Chart:
         trace["x"] = [sizes.index(size) + shift for size in rows["batch_size"]]
         marker = {"color": style.colour, "symbol": SYMBOLS[style.marker], "size": 10}
         look = {"marker": marker, "line": {"color": style.colour, "dash": DASHES[style.dash], "width": 1}}
-        told = {"text": [tell_edge(row) for row in rows.to_dict("records")], "hoverinfo": "text"}
+        told = {"text": [f"{edge}: {describe_edge(row)}" for row in rows.to_dict("records")], "hoverinfo": "text"}
         data.append(trace | look | told | {"error_y": bars})
     uses = judged.recommendations.assign(x=judged.recommendations["batch_size"].map(sizes.index))
     data += mark_recommended(uses, x="x", y="learning_rate", size=14)

@@ -9,9 +9,9 @@ import pandas as pd
 from reports.boundaries import COVERAGE, EDGES
 from reports.figures import FIGURES, plot_map
 from reports.judged import Judged
-from reports.pages import answers, describe_edge
+from reports.pages import answers
 from reports.pictures import draw_picture
-from reports.style import STYLES, format_number
+from reports.style import STYLES, describe_edge, format_number
 from reports.templating import environment
 
 

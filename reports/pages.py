@@ -15,7 +15,7 @@ from reports.judgements import score_sensitivity
 from reports.live import heights, live
 from reports.page_data import CURVES_HEIGHT, page_data
 from reports.recommendation import TO_DIVERGENT
-from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, format_number, format_seconds, name_metric
+from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, describe_edge, format_number, format_seconds, name_metric
 from reports.templating import environment, flat_options, markdown_text, picture_source
 
 DRAWN = ("map", "time_to_bottom", "learning_curves")  # pictures that charts stand for on a page that is live
@@ -86,16 +86,6 @@ def answers(judged: Judged) -> list[tuple[str, str, bool]]:
             ends = f"no learning rate is good; {ends}"
         found.append((f"Batch size {size}: {ends}.", row["note"], size in uses))
     return found
-
-
-def describe_edge(row: Mapping[str, Any], *, short: bool = False) -> str:
-    """A row of ``find_boundaries``: the edge with its interval in square brackets, or on which side of the range it is."""
-    if row["learning_rate"] > 0:
-        edge, low, high = (format_number(row[key], digits=2) for key in ("learning_rate", "low", "high"))
-        return f"{edge} [{low} to {high}]"
-    if row["low"] > 0:
-        return f"above {format_number(row['low'])}" + ("" if short else " (the highest tried)")
-    return f"below {format_number(row['high'])}" + ("" if short else " (the lowest tried)")
 
 
 def _context(judged: Judged, *, title: str, configuration: Mapping[str, object], command: Command, walk: str) -> dict[str, Any]:

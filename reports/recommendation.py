@@ -167,11 +167,11 @@ def recommend_overall(
         return ""
     soonest = recommendations.loc[recommendations["time_to_bottom_seconds"].idxmin()]
     fast = (
-        f"Soonest at the bottom by the clock: batch size {soonest['batch_size']} with"
+        f"By the clock they cannot be compared: runs were trained {unlike}."
+        if unlike
+        else f"Soonest at the bottom by the clock: batch size {soonest['batch_size']} with"
         f" {format_number(soonest['learning_rate'])}, {format_seconds(soonest['time_to_bottom_seconds'])}."
     )
-    if unlike:
-        fast = f"By the clock they cannot be compared: runs were trained {unlike}."
     low, high = recommendations["low"].max(), recommendations["high"].min()
     tried = set.intersection(*(set(group["learning_rate"]) for _, group in cells.groupby("batch_size")))
     shares = {

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -112,6 +114,16 @@ def format_seconds(seconds: float) -> str:
     units = (("ms", 1e-3, 0.1), ("s", 1, 120), ("min", 60, 7200), ("h", 3600, math.inf))
     unit, length = next((unit, length) for unit, length, below in units if seconds < below)
     return f"{format_number(seconds / length)} {unit}"
+
+
+def describe_edge(row: Mapping[str, Any], *, short: bool = False) -> str:
+    """A row of ``find_boundaries``: the edge with its interval in square brackets, or on which side of the range it is."""
+    if row["learning_rate"] > 0:
+        edge, low, high = (format_number(row[key], digits=2) for key in ("learning_rate", "low", "high"))
+        return f"{edge} [{low} to {high}]"
+    if row["low"] > 0:
+        return f"above {format_number(row['low'])}" + ("" if short else " (the highest tried)")
+    return f"below {format_number(row['high'])}" + ("" if short else " (the lowest tried)")
 
 
 def log_ticks(low: float, high: float, *, at_most: int = 6) -> list[float]:

@@ -27,7 +27,7 @@ from studies.landscape import survey
 PARABOLA = {"class_path": "Parabola", "init_args": {"eigenvalues": [1.0, 10.0], "start": [-4.0, 1.6]}}
 WHOLE = {"class_path": "ParabolaData", "init_args": {"n_examples": 16}}  # with batch size 16: a step an epoch
 DPI = 120  # 1,030 pixels across, and a small file
-WINDOW = {"width": 1240, "height": 860}  # pixels of the page: the answer, the map and the trust box
+WINDOW = {"width": 1240, "height": 860}  # pixels of the page: the answer and the map
 
 
 def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:

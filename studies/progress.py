@@ -15,8 +15,7 @@ from rich.text import Text
 
 from reports.boundaries import EDGES
 from reports.judged import Judged
-from reports.pages import describe_edge
-from reports.style import VERDICTS, format_number, format_seconds
+from reports.style import VERDICTS, describe_edge, format_number, format_seconds
 from reports.verdicts import Thresholds, classify
 from studies.tables import runs_and_curves
 

@@ -9,10 +9,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.chart_marks import DASHES as PLOTLY
-from reports.chart_marks import FAINT, Chart, draw_line, draw_map, draw_times, log_axis, make_chart, plain_text
+from reports.chart_marks import DASHES, FAINT, Chart, draw_line, draw_map, draw_times, log_axis, make_chart, plain_text
 from reports.comparison.curves import curves_at, recommended
-from reports.comparison.figures import COLOURS, DASHES, batch_sizes, cells_of
+from reports.comparison.figures import COLOURS, PROGRESS, batch_sizes, cells_of, looks_of
 from reports.comparison.tables import short_names
 from reports.judged import Judged
 from reports.marks import height_scale
@@ -89,9 +88,8 @@ def _height_axis(judged: Mapping[str, Judged], found: Mapping[str, Any]) -> tupl
 
 
 def _progress_axis() -> tuple[dict[str, Any], float, float]:
-    return {"title": {"text": "progress"}, "range": [-0.2, 1.1]}, -0.2, 1.1
+    return {"title": {"text": "progress"}, "range": list(PROGRESS)}, *PROGRESS
 
 
 def _looks(judged: Mapping[str, Judged]) -> dict[str, dict[str, Any]]:
-    n = len(COLOURS)
-    return {name: {"color": COLOURS[k % n], "dash": PLOTLY[DASHES[(k + k // n) % n]]} for k, name in enumerate(judged)}
+    return {name: {"color": look["color"], "dash": DASHES[look["ls"]]} for name, look in looks_of(judged).items()}

@@ -42,6 +42,7 @@ FIGURES: dict[str, str] = {
 }
 """Names of the figures, which are their file stems too, and what each shows."""
 
+PROGRESS = (-0.2, 1.1)  # what is shown of it
 COLOURS, DASHES = ("#000000", "#8C5A9E", "#8A8A8A", "#6B4A2B"), ("-", "--", "-.", ":")
 
 
@@ -99,7 +100,7 @@ def plot_times(judged: Mapping[str, Judged]) -> Figure:
     never = high * max(high / low, 10) ** 0.15
     figure, panels = _panels("How long it takes to the bottom", len(sizes), columns=min(len(sizes), 2))
     for size, ax in zip(sizes, panels, strict=False):
-        for name, line in _lines(judged).items():
+        for name, line in looks_of(judged).items():
             if (rows := cells_of(judged[name], size)) is not None:
                 mine = never * (never / high) ** (0.25 * list(judged).index(name))  # rows of their own
                 shown = rows["time_to_bottom_epochs"].replace(math.inf, mine).clip(low)
@@ -119,7 +120,7 @@ def plot_curves(judged: Mapping[str, Judged], *, as_progress: bool = False) -> F
 
     as_progress: draw progress instead, for studies of different losses; its floor is each study's own.
     """
-    sizes, lines = batch_sizes(judged), _lines(judged)
+    sizes, lines = batch_sizes(judged), looks_of(judged)
     figure, panels = _panels("The way down at the recommended learning rates", 2 * len(sizes), columns=2)
     for k, ax in enumerate(panels):
         size = sizes[k // 2]
@@ -143,7 +144,7 @@ def plot_curves(judged: Mapping[str, Judged], *, as_progress: bool = False) -> F
 
 
 def _progress_axis(ax: Axes) -> tuple[float, float]:
-    ax.set_ylim(-0.2, 1.1)
+    ax.set_ylim(PROGRESS)
     ax.axhline(1, color=FAINT, lw=1, ls=(0, (1, 2)), zorder=0)
     return ax.get_ylim()
 
@@ -159,7 +160,7 @@ def cells_of(study: Judged, size: int) -> pd.DataFrame | None:
     return cells if len(cells) else None
 
 
-def _lines(judged: Mapping[str, Judged]) -> dict[str, dict[str, Any]]:
+def looks_of(judged: Mapping[str, Judged]) -> dict[str, dict[str, Any]]:
     """How the line of each study looks; sixteen are told apart."""
     n = len(COLOURS)
     return {name: {"color": COLOURS[k % n], "ls": DASHES[(k + k // n) % n], "lw": 1.5} for k, name in enumerate(judged)}
@@ -177,7 +178,7 @@ def _panels(title: str, n: int, *, columns: int) -> tuple[Figure, Sequence[Axes]
 
 def _legend(figure: Figure, judged: Mapping[str, Judged], others: Sequence[Line2D]) -> None:
     names = list(drawable_names(judged).values())
-    handles = [*(Line2D([], [], **line) for line in _lines(judged).values()), *others]
+    handles = [*(Line2D([], [], **line) for line in looks_of(judged).values()), *others]
     labels = [*map(str, range(len(names))), *(str(other.get_label()) for other in others)]
     columns = 4 if max(map(len, names)) < 20 else 2
     legend = figure.legend(

@@ -14,8 +14,7 @@ from reports.comparison.figures import FIGURES
 from reports.comparison.seed_tests import ENDS, FALSE_DISCOVERIES
 from reports.comparison.tables import Comparison, is_metric, short_names
 from reports.live import heights, live
-from reports.pages import describe_edge
-from reports.style import GLOSSARY, STYLES, format_number, name_metric
+from reports.style import GLOSSARY, STYLES, describe_edge, format_number, name_metric
 from reports.templating import environment, markdown_text, picture_source
 
 SIGNS = {True: "≠", False: "≈"}  # before a difference in a table, so that it is read without colour
