@@ -7,20 +7,17 @@ compares the curve with itself: adding a constant to the loss or scaling it chan
 from __future__ import annotations
 
 import math
-import warnings
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reports.curve_file import read_curve as read_curve
 from reports.curve_shape import N_TREND, CurveShape, Floats, measure
 from reports.verdicts import Thresholds
 
 DIVERGENT, OSCILLATING, STILL_FALLING, FLAT = "divergent", "oscillating", "still falling", "flat"
-LOSS_COLUMNS = ("train_loss_step", "train_loss", "train_loss_epoch")  # as Lightning logs them, the finest first
 TAU = Thresholds().tau  # who is nearer than a tenth of the way is at the bottom
 FAR = 4.0  # times the noise: so far below their middle lies the lowest of thousands of losses
 
@@ -149,47 +146,3 @@ def _points(curve: pd.DataFrame) -> tuple[Floats, Floats]:
         raise ValueError(f"step must be finite, got {steps[~np.isfinite(steps)][0]}")
     order = np.argsort(steps, kind="stable")
     return steps[order], losses[order]
-
-
-def read_curve(path: str | Path, loss_column: str | None = None) -> pd.DataFrame:
-    """The columns ``step`` and ``loss`` of a CSV file, such as the ``metrics.csv`` of Lightning's CSVLogger.
-
-    A blank cell is a loss that was not logged and is left out; the text nan or inf is a loss that was not finite. Without a
-    column ``step``, ``epoch`` counts, and without both the number of the row, from 0.
-
-    loss_column: by default ``loss``, the only other column, or ``train_loss_step``, ``train_loss``, ``train_loss_epoch``.
-    """
-    path = Path(path)
-    if path.is_dir() or not path.exists():
-        raise ValueError(f"run must be a CSV file, got {'a folder' if path.is_dir() else 'no file'} at '{path}'")
-    try:
-        with warnings.catch_warnings(action="error", category=pd.errors.ParserWarning):
-            cells = pd.read_csv(path, keep_default_na=False, dtype=str, encoding="utf-8-sig", index_col=False)
-    except (pd.errors.ParserError, pd.errors.ParserWarning, pd.errors.EmptyDataError, UnicodeDecodeError) as error:
-        raise ValueError(f"run must be a CSV file with a line of column names, got '{path}': {error}") from error
-    if all(name.replace(".", "", 1).isdigit() for name in cells):
-        raise ValueError(f"run must start with a line of column names, got {', '.join(cells)}")
-    step = next((name for name in ("step", "epoch") if name in cells), None)
-    loss = _loss_column([name for name in cells if name not in ("step", "epoch")], loss_column)
-    cells = cells.reset_index(names="row number") if step is None else cells
-    logged = cells[cells[loss].str.strip() != ""]
-    if logged.empty:
-        raise ValueError(f"column {loss!r} must hold at least one number, got none in {len(cells)} rows")
-    return pd.DataFrame({"step": _numbers(logged[step or "row number"]), "loss": _numbers(logged[loss])})
-
-
-def _loss_column(others: Sequence[str], given: str | None) -> str:
-    known = [given] if given is not None else ["loss", *(others if len(others) == 1 else []), *LOSS_COLUMNS]
-    for name in known:
-        if name in others:
-            return name
-    if given is not None:
-        raise ValueError(f"loss_column must be one of {', '.join(others) or 'none'}; got {given!r}")
-    raise ValueError(f"loss_column must be given: no column is called loss, the columns are {', '.join(others) or 'none'}")
-
-
-def _numbers(cells: pd.Series) -> list[float]:
-    try:
-        return [float(cell) for cell in cells]
-    except ValueError as error:
-        raise ValueError(f"column {cells.name!r} must hold numbers, got {str(error).partition(': ')[2]}") from error

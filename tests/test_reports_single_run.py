@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import re
 from pathlib import Path
@@ -301,6 +302,279 @@ def test_bad_files_are_refused_in_one_sentence(tmp_path: Path, content: bytes, c
     (tmp_path / "run.csv").write_bytes(content)
     with pytest.raises(ValueError, match=sentence):
         read_curve(tmp_path / "run.csv", column)
+
+
+# Two losses, 2 and then 1, at steps that are no row numbers, as each tool writes them.
+TOOLS: dict[str, tuple[str, list[float]]] = {
+    "TensorBoard": ("Wall time,Step,Value\n1.7e9,49,2\n1.7e9,99,1\n", [49, 99]),
+    "W&B, panel": ('"Step","owl - train/loss","owl - train/loss__MIN","owl - train/loss__MAX"\n5,2,0,9\n7,1,0,9\n', [5, 7]),
+    "W&B, panel with _step": ('"Step","owl - _step","owl - _step__MIN","owl - loss"\n5,0,0,2\n7,1,1,1\n', [5, 7]),
+    "W&B, a dash in the run's name": ("Step,a - b - loss,a - b - acc\n5,2,0.5\n7,1,0.6\n", [5, 7]),
+    "W&B, history": ("_runtime,train/loss,_timestamp,val/loss,_step\n1,2,1.7e9,,5\n2,,1.7e9,3,6\n3,1,1.7e9,,7\n", [5, 7]),
+    "W&B, history of Lightning": ("_step,trainer/global_step,epoch,train/loss\n0,49,0,2\n1,99,0,1\n", [49, 99]),
+    "W&B, history of Hugging Face": (",_step,train/global_step,train/loss\n0,8,100,2\n1,9,,\n2,10,200,1\n", [100, 200]),
+    "Keras": ("epoch,accuracy,loss,val_accuracy,val_loss\n3,0.5,2,0.5,7\n4,0.5,1,0.5,7\n", [3, 4]),
+    "Keras, semicolons": ("epoch;accuracy;loss;val_accuracy;val_loss\n3;0.5;2;0.5;7\n4;0.5;1;0.5;7\n", [3, 4]),
+    "Keras, stopped at NaN": ("epoch,accuracy,loss\n3,0.5,2\n4,0.5,1\n5,NA,NA \n", [3, 4]),
+    "fastai": ("epoch,train_loss,valid_loss,accuracy,time\n3,2,7,0.5,00:12\n4,1,7,0.5,00:12\n", [3, 4]),
+    "YOLO, one loss": ("     epoch,    time,  train/loss,  lr/pg0\n    10,  9.5,   2,   1\n    11,  19,   1,   1\n", [10, 11]),
+    "Lightning": ("epoch,step,train_loss_epoch,train_loss_step,val\n0,9,,2,\n0,19,,1,\n0,19,1.5,,\n0,19,,,3\n", [9, 19]),
+    "Lightning, names with /": ("epoch,step,train/loss_epoch,train/loss_step\n0,9,,2\n0,19,,1\n0,19,1.5,\n", [9, 19]),
+    "Hugging Face": ("loss,lr,epoch,step,eval_loss,train_loss\n2,1e-5,0.5,500,,\n1,1e-5,1,1000,,\n,,1,1000,,7\n", [500, 1000]),
+    "Hugging Face, notebook": ("Step\tTraining Loss\tValidation Loss\n5\tNo log\t7\n10\t2\t7\n15\t1\t7\n", [10, 15]),
+    "Stable-Baselines3": ("time/fps,time/total_timesteps,train/loss,train/std\n9,2048,2,1\n9,4096,1,1\n", [2048, 4096]),
+    "pandas, index": (",loss\n500,2\n510,1\n", [500, 510]),
+    "numpy, #": ("# step,loss\n500,2\n510,1\n", [500, 510]),
+    "spreadsheet, an empty column": ("step,cost,\n5,2,\n6,1,\n", [5, 6]),
+    "by hand, times beside": ("Iteration;Time (s);Cost\n5;0,1;2\n6;0,2;1\n", [5, 6]),
+}
+
+
+def curve_of(folder: Path, content: str | bytes, column: str | None = None) -> list[tuple[float, float]]:
+    """Step and loss of a file with this content."""
+    (folder / "run.csv").write_bytes(content if isinstance(content, bytes) else content.encode())
+    return list(read_curve(folder / "run.csv", column).itertuples(index=False, name=None))
+
+
+@pytest.mark.parametrize("tool", TOOLS)
+def test_files_of_other_tools_are_read_without_options(tmp_path: Path, tool: str) -> None:
+    text, steps = TOOLS[tool]
+    assert curve_of(tmp_path, text) == [(steps[0], 2), (steps[1], 1)]
+
+
+@pytest.mark.parametrize(
+    "name",
+    (
+        "step STEP Steps _step global_step trainer/global_step train/step timesteps iteration Iterations iter batch batch_idx"
+        " num_updates epoch EPOCHS train/epoch"
+    ).split(),
+)
+def test_steps_are_found_under_the_names_that_tools_use(tmp_path: Path, name: str) -> None:
+    assert curve_of(tmp_path, f"loss,{name}\n2,500\n1,510\n") == [(500, 2), (510, 1)]
+
+
+STEPS_BY_RANK = ("global_step", "step", "_step", "iteration", "batch", "epoch", "")
+
+
+@pytest.mark.parametrize(("better", "worse"), list(zip(STEPS_BY_RANK, STEPS_BY_RANK[1:], strict=False)))
+def test_the_finer_count_of_the_whole_run_is_the_step(tmp_path: Path, better: str, worse: str) -> None:
+    assert curve_of(tmp_path, f"{worse},{better},loss\n3,500,2\n4,510,1\n") == [(500, 2), (510, 1)]
+
+
+@pytest.mark.parametrize("useless", [("", "9"), ("64", "64")], ids=["gap", "constant"])
+def test_a_count_that_tells_less_gives_way(tmp_path: Path, useless: tuple[str, str]) -> None:
+    assert curve_of(tmp_path, "batch,epoch,loss\n{},3,2\n{},4,1\n".format(*useless)) == [(3, 2), (4, 1)]
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "step;loss;x\n5;0,5;1\n6;1e-1;1\n".encode("utf-8-sig"),
+        b"step\tloss\tx\n5\t0,5\t\n6\t0,1\t1\n",
+        b'step;loss;"a,b,c,d"\n5;0.5;\n6;0.1;\n',
+        b"sep=;\r\nstep;loss\r\n5;0,5\r\n6;0,1\r\n",
+        "\ufeffsep=,\nstep,loss\n5,0.5\n6,0.1\n".encode(),
+        "\ufeffloss,step\n0.5,5\n0.1,6\n".encode(),
+        "step\tloss\r\n5\t0,5\r\n6\t0,1\r\n".encode("utf-16"),
+        b' step , "loss" ,"a, b"\n 5 , "0.5" ,\n6, 0.1 ,2\n',
+        b"step,loss\n5,0.5\n6,0.1\n7\n",
+    ],
+    ids=[
+        "semicolons and decimal commas",
+        "tabs, decimal commas and a blank",
+        "more commas, in quotes",
+        "Excel's first line",
+        "Excel's first line, commas, after a mark",
+        "a mark before the loss",
+        "Excel's UTF-16",
+        "padded quotes",
+        "a last line cut short",
+    ],
+)
+def test_separators_marks_and_padding_do_not_matter(tmp_path: Path, content: bytes) -> None:
+    assert curve_of(tmp_path, content) == [(5, 0.5), (6, 0.1)]
+
+
+def test_words_for_what_is_not_finite_are_known_in_every_file(tmp_path: Path) -> None:
+    comma, tab = (curve_of(tmp_path, text) for text in ("step,loss\n1,Infinity\n2,-inf\n", "step\tloss\n1\t0,5\n2\t NaN \n"))
+    assert [loss for _, loss in comma] == [math.inf, -math.inf]
+    assert tab[0] == (1, 0.5) and math.isnan(tab[1][1])
+
+
+@pytest.mark.parametrize("name", ["run.csv.gz", "RUN.CSV.GZ"])
+def test_compressed_file_is_read(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).write_bytes(gzip.compress(b"step,loss\n5,2\n"))
+    assert read_curve(tmp_path / name).to_numpy().tolist() == [[5, 2]]
+
+
+@pytest.mark.parametrize(
+    ("names", "given"),
+    [
+        ("step,   train/box_loss   ,val/box_loss", "train/box_loss"),
+        ("step,train/box_loss,val/box_loss", "   Train/Box_Loss "),
+        ("step,Loss,loss", "Loss"),
+        ("step,owl - train/loss,owl - val/loss", "owl - train/loss"),
+        ("step,Owl - Train/Loss,Owl - Val/Loss", "owl - train/loss"),
+        ("step,owl - train/loss,owl - val/loss", "train/loss"),
+        ("step,time,loss", "time"),
+        ("step,accuracy,loss", "Accuracy"),
+    ],
+    ids=[
+        "padded in the file",
+        "padded and in capitals",
+        "to the letter",
+        "W&B",
+        "W&B, in capitals",
+        "W&B without the run",
+        "time",
+        "accuracy",
+    ],
+)
+def test_the_column_that_is_named_is_read(tmp_path: Path, names: str, given: str) -> None:
+    assert curve_of(tmp_path, f"{names}\n5,2,9\n", given) == [(5, 2)]
+
+
+LOSSES_BY_RANK = ("loss", "train_loss_step", "loss_step", "Train Loss", "Loss (train)", "train/loss_epoch", "loss_epoch", "x")
+
+
+@pytest.mark.parametrize(("better", "worse"), list(zip(LOSSES_BY_RANK, LOSSES_BY_RANK[1:], strict=False)))
+def test_the_loss_of_training_is_found_the_finest_first(tmp_path: Path, better: str, worse: str) -> None:
+    assert curve_of(tmp_path, f"step,{worse},val_loss,{better}\n5,9,9,2\n") == [(5, 2)]
+
+
+WHEN = (
+    "time,Wall time,_runtime,_timestamp,Relative Time (Process),Date,elapsed,duration,seconds,a - loss__MIN,a - loss__MAX,epoch"
+)
+
+
+@pytest.mark.parametrize("other", WHEN.split(","))
+def test_what_says_when_or_how_far_is_never_the_loss(tmp_path: Path, other: str) -> None:
+    assert curve_of(tmp_path, f"{other},step,cost\n9,5,2\n") == [(5, 2)]
+    with pytest.raises(ValueError, match="loss_column must be given: no column is called loss"):
+        curve_of(tmp_path, f"step,{other}\n5,2\n")
+
+
+@pytest.mark.parametrize("other", ["val_acc", "Accuracy", "lr-SGD", "train/learning_rate"])
+def test_rates_are_no_loss_even_alone(tmp_path: Path, other: str) -> None:
+    with pytest.raises(ValueError, match=f"loss_column must be given: no column is called loss, the columns are {other};"):
+        curve_of(tmp_path, f"step,{other}\n5,2\n")
+
+
+def test_resumed_and_reversed_runs_are_read(tmp_path: Path) -> None:
+    """Steps may go back, as after a restart from a checkpoint, and may come the last first."""
+    resumed = [(0, 3), (50, 2), (99, 2), (149, 1), (99, 2), (149, 1)]
+    lines = "".join(f"{step // 100},{step},{loss}\n" for step, loss in resumed)
+    assert curve_of(tmp_path, f"epoch,step,loss\n{lines}") == resumed
+    logged = "".join(f"{at},{step},{loss}\n" for at, (step, loss) in enumerate(resumed))
+    assert curve_of(tmp_path, f"_step,global_step,loss\n{logged}") == resumed
+    assert curve_of(tmp_path, "epoch,step,loss\n1,149,1\n0,99,2\n0,49,3\n") == [(149, 1), (99, 2), (49, 3)]
+
+
+ONE_RUN = "must count through one run, got {} after {}: it counts within an epoch, or the file holds several runs"
+MIXED = "with a decimal comma, as in '{}', and no mark between thousands, got '{}'"
+
+
+@pytest.mark.parametrize(
+    ("content", "column", "sentence"),
+    [
+        (
+            b"epoch;train/box_loss;val/loss\n1;2;3\n",
+            None,
+            "no column is called loss, the columns are train/box_loss, val/loss; the file is read as separated by semicolons",
+        ),
+        (
+            b"Step,a - loss,b - loss\n1,2,3\n",
+            None,
+            "a - loss and b - loss may be it, the columns are a - loss, b - loss; the file is read as separated by commas",
+        ),
+        (b"step\tval_acc\n1\t2\n", None, "the columns are val_acc; the file is read as separated by tabs"),
+        (b"step,lr,grad_norm\n1,2,3\n", None, "no column is called loss, the columns are lr, grad_norm;"),
+        (b"step,tag,value\n1,a,3\n", None, "no column is called loss, the columns are tag, value;"),
+        (b"step,Loss,LOSS\n1,2,3\n", "loss", "loss_column must mean one column, got 'loss', which fits Loss and LOSS"),
+        (b"step,loss, loss\n1,2,3\n", "loss", "loss_column must mean one column, got 'loss', which fits loss and loss"),
+        (b"Step,a - loss,b - loss\n1,2,3\n", "loss", "got 'loss', which fits a - loss and b - loss"),
+        (b"Wall time,Step,Value\n1,2,3\n", "Step", "loss_column must be one of Wall time, Value; got 'Step'"),
+        (b"epoch,batch,loss\n0,0,3\n0,50,2\n1,0,2\n", None, f"column 'batch' {ONE_RUN.format(0, 50)}"),
+        (b"epoch,iter,loss\n1,0,3\n1,50,2\n2,31,2\n2,81,1\n", None, f"column 'iter' {ONE_RUN.format(31, 50)}"),
+        (b"epoch,loss\n0,3\n1,2\n0,3\n1,2\n", None, f"column 'epoch' {ONE_RUN.format(0, 1)}"),
+        (b"batch,loss\n64,3\n64,2\n", None, "column 'batch' must count through one run, got 64 beside all 2 losses"),
+        (b"step;loss\n999;0,5\n1.000;0,4\n", None, f"column 'step' must hold numbers {MIXED.format('0,5', '1.000')}"),
+        (b"step\tloss\n999\t0.5\n1,000\t0.4\n", None, f"column 'loss' must hold numbers {MIXED.format('1,000', '0.5')}"),
+        (b"step;loss\n999;1.002,5\n", None, f"column 'loss' must hold numbers {MIXED.format('1.002,5', '1.002,5')}"),
+        (b'step,loss\n999,"1,002.5"\n', None, "column 'loss' must hold numbers, got '1,002.5'"),
+        (b"step loss\n0 2\n", None, "column 'step loss' must hold numbers, got '0 2'"),
+        (b"0,-2.3\n1,2e1\n", None, "run must start with a line of column names, got 0, -2.3"),
+        (b",,\n1,2,3\n", None, "run must start with a line of column names, got , , "),
+        (b"sep=;\n", None, "run must be a CSV file with a line of column names, got .*: No columns to parse from file"),
+        (
+            b"\x89PNG\r\n\x1a\n\0\0",
+            None,
+            "run must be a CSV file with a line of column names, got .*: there are zero bytes in it",
+        ),
+        ("Gr\xf6\xdfe;loss\n1;2\n".encode("latin-1"), None, "run must be a CSV file .*: 'utf-8' codec can't decode byte 0xf6"),
+        (
+            b"\0" * 99,
+            None,
+            "run must be a CSV file with a line of column names, got .*: there are zero bytes in it, as in no text",
+        ),
+        (b"step,loss\n1,2\n\0\0", None, "there are zero bytes in it, as in no text"),
+        ("step,loss\n1,2\n".encode("utf-16-le"), None, "there are zero bytes in it, as in no text"),
+        (b"hello", None, "column 'hello' must hold at least one number, got none in 0 rows"),
+    ],
+    ids=[
+        "losses of parts",
+        "two runs of W&B",
+        "accuracy alone",
+        "what is beside a rate",
+        "text beside a value",
+        "case",
+        "twice",
+        "two runs of W&B, named",
+        "the step as the loss",
+        "batches within epochs",
+        "batches within epochs, not from 0 again",
+        "two runs one after the other",
+        "batch sizes",
+        "German thousands",
+        "English thousands",
+        "thousands and a decimal comma",
+        "thousands in quotes",
+        "spaces separate",
+        "no names, negative",
+        "no names, blank",
+        "Excel's first line alone",
+        "PNG",
+        "Latin-1",
+        "zeros",
+        "zeros at the end, as a crash leaves them",
+        "UTF-16 without its mark",
+        "a word",
+    ],
+)
+def test_files_that_leave_a_doubt_are_refused_in_one_sentence(
+    tmp_path: Path, content: bytes, column: str | None, sentence: str
+) -> None:
+    with pytest.raises(ValueError, match=sentence):
+        curve_of(tmp_path, content, column)
+
+
+def test_file_that_is_not_compressed_as_its_name_says_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.zip").write_text("step,loss\n")
+    with pytest.raises(ValueError, match="run must be a CSV file with a line of column names, got .*: File is not a zip file"):
+        read_curve(tmp_path / "run.zip")
+
+
+@settings(deadline=None, max_examples=200)
+@given(content=st.one_of(st.binary(max_size=200), st.text('step,loss;\t\n"01.5 -#\0', max_size=200).map(str.encode)))
+def test_any_bytes_are_a_curve_or_one_sentence(tmp_path_factory: pytest.TempPathFactory, content: bytes) -> None:
+    path = tmp_path_factory.getbasetemp() / "any.csv"
+    path.write_bytes(content)
+    try:
+        curve = read_curve(path)
+    except ValueError as error:
+        assert re.match("run must|column|loss_column must", str(error))
+    else:
+        assert list(curve) == ["step", "loss"] and not curve.empty
 
 
 def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
