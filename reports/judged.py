@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
@@ -9,6 +10,7 @@ import pandas as pd
 from reports.batch_size import batch_sizes, tell_unlike
 from reports.boundaries import find_boundaries, fit_edges
 from reports.judgements import judge_curves
+from reports.next_range import next_ranges
 from reports.ranges import good_ranges
 from reports.recommendation import judge_own, price_errors, recommend, recommend_overall
 from reports.self_check import SELF_CHECK, judge_self_check, summarize_self_check
@@ -22,7 +24,8 @@ class Judged(NamedTuple):
     runs: ``classify``; curves: as recorded; cells: ``classify_cells``; ranges: ``good_ranges``; boundaries:
     ``find_boundaries``; recommendations: ``recommend``; costs: ``price_errors``; batch_sizes: ``batch_sizes``;
     judgements: ``judge_curves``; self_check: ``judge_self_check``, empty without one; overall: ``recommend_overall``,
-    own: ``judge_own``, a sentence each; trust: ``check_trust``; thresholds: how strictly it was judged.
+    own: ``judge_own``, a sentence each; trust: ``check_trust``; thresholds: how strictly it was judged; remarks: what is to be
+    known of how the module was studied, sentences.
     """
 
     runs: pd.DataFrame
@@ -39,6 +42,7 @@ class Judged(NamedTuple):
     own: str
     trust: list[Check]
     thresholds: Thresholds
+    remarks: list[str]
 
     def __repr__(self) -> str:
         from reports.notebook import to_text  # pictures and pages, which tables do without
@@ -62,6 +66,7 @@ def judge(
     mode: str = "min",
     height_is_loss: bool = True,
     own_learning_rate: float | None = None,
+    remarks: Sequence[str] = (),
 ) -> Judged:
     """Judge a study.
 
@@ -69,14 +74,15 @@ def judge(
     ``val_...`` are looked at.
     fresh: the tables of its self-check. monitor, mode: as in ``recommend``, which raises ValueError for an unknown mode.
     height_is_loss: whether the minibatch losses are of the same kind as the heights; where not, they are not compared.
-    own_learning_rate: what the module has today, if that is known.
+    own_learning_rate: what the module has today, if that is known. remarks: on how it was studied, a sentence each.
     """
     thresholds = thresholds or Thresholds()
     judged, cells = classify_both(runs, curves, thresholds)
     edges = fit_edges(judged)
     boundaries = find_boundaries(judged, edges)
     recommendations = recommend(judged, cells, edges, monitor=monitor, mode=mode)
-    trust = check_trust(judged, cells, boundaries, recommendations, thresholds)
+    nexts = next_ranges(judged, cells, curves)
+    trust = check_trust(judged, cells, boundaries, recommendations, thresholds, nexts=nexts)
     self_check = pd.DataFrame(columns=list(SELF_CHECK))
     if fresh is not None and len(recommendations):
         unseen = fresh[0][~fresh[0]["seed"].isin(runs["seed"])]  # the study may have grown since
@@ -88,7 +94,7 @@ def judge(
         runs=judged,
         curves=curves,
         cells=cells,
-        ranges=good_ranges(cells),
+        ranges=good_ranges(cells, nexts=nexts, runs=judged),
         boundaries=boundaries,
         recommendations=recommendations,
         costs=price_errors(cells, edges, recommendations),
@@ -99,4 +105,5 @@ def judge(
         own=judge_own(own_learning_rate, cells),
         trust=trust,
         thresholds=thresholds,
+        remarks=list(remarks),
     )

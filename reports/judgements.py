@@ -40,7 +40,8 @@ class Walk:
 
     heights: (epochs, heights); progress: at the same times, 0 at the start and 1 at the floor; way: start minus floor,
     above 0; end: final progress; minibatches: (epochs, losses) in training mode, empty where none were kept; validation:
-    metric to (epochs, values); directions: by metric; steps_per_epoch; tau as in ``Thresholds``.
+    metric to (epochs, values); directions: by metric; steps_per_epoch; loss_as_at_start: height of the final weights by the
+    loss of the start, NaN where the loss did not change; tau as in ``Thresholds``.
     """
 
     heights: Curve
@@ -52,6 +53,7 @@ class Walk:
     validation: Mapping[str, Curve]
     directions: Mapping[str, Direction]
     steps_per_epoch: float
+    loss_as_at_start: float
     tau: float
 
     @property
@@ -92,6 +94,7 @@ def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Threshold
             validation=validation,
             directions=directions,
             steps_per_epoch=run["steps"] / run["epochs"],
+            loss_as_at_start=float(run.get("loss_as_at_start", math.nan)),
             tau=thresholds.tau,
         )
         for name, look in LOOKS.items():
@@ -166,6 +169,18 @@ def _evaluation_lags(walk: Walk) -> Found | None:
     )
 
 
+def _changing_loss(walk: Walk) -> Found | None:
+    """The final weights have another height by the loss of the start than by that of the end (a missing one is not apart)."""
+    before, after = walk.loss_as_at_start, float(walk.heights[1][-1])
+    if not abs(after - before) > RISE * walk.tau * walk.way:
+        return None
+    both = f"height {format_number(before)} by the loss of the start and {format_number(after)} by that of the end"
+    sentence = (
+        f"its loss changed during the run: the final weights have {both}, so heights of different times cannot be compared"
+    )
+    return after - before, sentence
+
+
 def _validation_not_finite(walk: Walk) -> Found | None:
     """Of the metrics that were not finite the one that was so first, the loss before others."""
     bad = {name: epochs[~np.isfinite(values)] for name, (epochs, values) in walk.validation.items()}
@@ -231,6 +246,7 @@ LOOKS: dict[str, Callable[[Walk], Found | None]] = {
     "died": _died,
     "still improving": _still_improving,
     "evaluation lags": _evaluation_lags,
+    "changing loss": _changing_loss,
     "validation not finite": _validation_not_finite,
     "overfitting": _overfit,
     "loss and metric disagree": _disagreement,

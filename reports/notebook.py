@@ -13,10 +13,11 @@ from reports.pages import answers
 from reports.pictures import draw_picture
 from reports.style import STYLES, describe_edge, format_number
 from reports.templating import environment
+from reports.verdicts import FINISHED
 
 
 def to_text(judged: Judged) -> str:
-    """A few lines: how many runs of each verdict, the answer for each batch size, the trust checks, names of the tables."""
+    """A few lines: runs of each verdict, the answer for each batch size, the trust checks, remarks, names of the tables."""
     counts = ", ".join(f"{n} {verdict}" for verdict, n in _counts(judged).items())
     found = [sentence + (f" Note: {note}." if note else "") for sentence, note, _ in answers(judged)]
     tables = ", ".join(name for name, value in judged._asdict().items() if isinstance(value, pd.DataFrame))
@@ -27,6 +28,7 @@ def to_text(judged: Judged) -> str:
         judged.overall,
         judged.own,
         _trust(judged),
+        *judged.remarks,
         f"tables: {tables}",
     ]
     return "\n".join(filter(None, lines))
@@ -46,6 +48,7 @@ def to_html(judged: Judged) -> str:
             notes=[f"Batch size {row.batch_size}: {row.note}." for row in judged.ranges.itertuples() if row.note],
             sentences=list(filter(None, (judged.overall, judged.own))),
             checks=judged.trust,
+            remarks=judged.remarks,
             picture=base64.b64encode(picture).decode(),
             caption=FIGURES["map"],
         )
@@ -54,19 +57,22 @@ def to_html(judged: Judged) -> str:
 
 def _counts(judged: Judged) -> dict[str, int]:
     """Runs of each verdict, and those that have none."""
-    verdicts = judged.runs["verdict"].fillna("did not finish")
-    return {verdict: n for verdict in (*STYLES, "did not finish") if (n := int((verdicts == verdict).sum()))}
+    runs = judged.runs
+    without = (runs["state"] == FINISHED).map({True: "without a verdict", False: "did not finish"})
+    counts = runs["verdict"].fillna(without).value_counts()
+    return {name: int(counts[name]) for name in (*STYLES, "without a verdict", "did not finish") if name in counts}
 
 
 def _rows(judged: Judged) -> list[list[str]]:
     """What to use, where that is good, and the three edges of each batch size."""
     uses, rows = judged.recommendations.set_index("batch_size").to_dict("index"), []
-    for size, edges in judged.boundaries.groupby("batch_size"):
+    for size in judged.ranges["batch_size"]:
+        edges = judged.boundaries[judged.boundaries["batch_size"] == size].to_dict("records")
         use = ["none", ""]
         if size in uses:
             rate, low, high = (format_number(uses[size][name]) for name in ("learning_rate", "low", "high"))
             use = [rate, f"{low} to {high}" + (" (on half)" if uses[size]["interval_share"] < COVERAGE else "")]
-        rows.append([str(size), *use, *(describe_edge(row, short=True) for row in edges.to_dict("records"))])
+        rows.append([str(size), *use, *([describe_edge(row, short=True) for row in edges] or ["-"] * len(EDGES))])
     return rows
 
 

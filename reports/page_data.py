@@ -10,10 +10,11 @@ import numpy as np
 import pandas as pd
 
 from reports.chart_marks import DASHES, Chart, plain_text
+from reports.followed import HIGHEST
 from reports.interactive import edges_chart, map_chart, times_chart
 from reports.judged import Judged
 from reports.style import STYLES, name_metric
-from reports.verdicts import split_curves
+from reports.verdicts import ended_early, split_curves
 
 CURVES = 2_000  # runs whose curves the page holds, evenly over the table: about 0.5 kB each
 SHOWN = ("batch_size", "learning_rate", "seed", "verdict", "reason", "progress", "time_to_bottom", "final_height")
@@ -27,6 +28,9 @@ LABELS = {
     "first_height": "untrained height",
     "nonfinite_at": "not finite at step",
     "validation_examples": "validation examples",
+    "ended_early": "ended early by",
+    HIGHEST: "highest learning rate",
+    "loss_as_at_start": "height by the loss of the start",
     "member_of": "trained in the fit of run",
 }
 
@@ -39,10 +43,11 @@ def page_data(judged: Judged) -> dict[str, Any]:
     ``judgements``: trial to sentences; ``styles``: verdict to colour, dash and sign; ``on_dark``: colours to those that are
     seen on a dark page.
     """
-    columns = ["trial", *SHOWN]
+    columns = ["trial", *SHOWN] + ["ended_early"] * bool(ended_early(judged.runs).any())
     metrics = [str(name) for name in judged.runs if str(name).startswith("val_")]
     others = ("first_height", "epochs", "steps", "examples", "seconds", "nonfinite_at", "validation_examples", "member_of")
-    kept = [*columns, *metrics, *(name for name in others if name in judged.runs)]
+    told = [name for name in (HIGHEST, "loss_as_at_start") if name in judged.runs and judged.runs[name].notna().any()]
+    kept = [*columns, *metrics, *(name for name in others if name in judged.runs), *told]
     rows = [[_cell(row[name]) for name in kept] for row in judged.runs[kept].to_dict("records")]
     epochs, curves = _curves(judged)
     sentences: dict[int, list[str]] = {}

@@ -10,6 +10,7 @@ import pandas as pd
 
 from reports.boundaries import COVERAGE, EDGES
 from reports.figures import FIGURES
+from reports.followed import NO_VERDICT
 from reports.judged import Judged
 from reports.judgements import score_sensitivity
 from reports.live import heights, live
@@ -17,6 +18,7 @@ from reports.page_data import CURVES_HEIGHT, page_data
 from reports.recommendation import TO_DIVERGENT
 from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, describe_edge, format_number, format_seconds, name_metric
 from reports.templating import environment, flat_options, markdown_text, picture_source
+from reports.verdicts import FINISHED
 
 DRAWN = ("map", "time_to_bottom", "learning_curves")  # pictures that charts stand for on a page that is live
 TRACEBACK_LINES = 40  # the last ones name the error and the place; the page stays small
@@ -74,6 +76,9 @@ def answers(judged: Judged) -> list[tuple[str, str, bool]]:
     uses = judged.recommendations.set_index("batch_size").to_dict("index")
     for row in judged.ranges.to_dict("records"):
         size = row["batch_size"]
+        if size not in judged.boundaries["batch_size"].values:  # no run of it has a verdict
+            found.append((f"Batch size {size}: {row['note']}.", "", False))
+            continue
         edges = judged.boundaries[judged.boundaries["batch_size"] == size].set_index("edge").to_dict("index")
         good_from, good_to, diverges = (describe_edge(edges[name]) for name in EDGES)
         at = "at " if edges[TO_DIVERGENT]["learning_rate"] > 0 else ""
@@ -90,7 +95,8 @@ def answers(judged: Judged) -> list[tuple[str, str, bool]]:
 
 def _context(judged: Judged, *, title: str, configuration: Mapping[str, object], command: Command, walk: str) -> dict[str, Any]:
     runs, cells, thresholds = judged.runs, judged.cells, judged.thresholds
-    crashed = runs[runs["verdict"].isna()]
+    without = runs["verdict"].isna()
+    crashed, unjudged = runs[without & (runs["state"] != FINISHED)], runs[without & (runs["state"] == FINISHED)]
     metrics = [str(name) for name in cells if str(name).startswith("val_")]
     return {
         "title": " ".join(title.split()) or "Learning-rate study",
@@ -126,10 +132,16 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
             }
             for row in cells.to_dict("records")
         ],
+        "remarks": judged.remarks,
         "crashed": [
             [row["trial"], row["batch_size"], format_number(row["learning_rate"]), row["seed"], row["reason"]]
             for row in crashed.to_dict("records")
         ],
+        "unjudged": [
+            [size, format_number(rate), len(group), reason.removeprefix(NO_VERDICT)]
+            for (size, rate, reason), group in unjudged.groupby(["batch_size", "learning_rate", "reason"])
+        ],
+        "n_unjudged": len(unjudged),
         "tracebacks": _tracebacks(crashed),
         "configuration": list(flat_options(configuration)),
         "n_runs": len(runs),
@@ -168,17 +180,17 @@ def _sizes(judged: Judged) -> list[dict[str, Any]]:
 
 
 def _ranges(judged: Judged) -> list[list[Any]]:
-    lowest = judged.cells.groupby("batch_size")["final_height"].min()
-    sensitivity, target = score_sensitivity(judged.runs), judged.thresholds.target_loss
+    floors, sensitivity = judged.cells.groupby("batch_size")["floor"].first(), score_sensitivity(judged.runs)
     return [
         [
             row["batch_size"],
             *(format_number(row[key]) for key in ("good_low", "good_high", "divergent_from")),
             *(format_number(row[key]) for key in ("fastest", "time_to_bottom_epochs")),
-            format_number(lowest[row["batch_size"]] if target is None else target),
+            format_number(floors[row["batch_size"]]),
             format_number(sensitivity[row["batch_size"]]),
         ]
         for row in judged.ranges.to_dict("records")
+        if row["batch_size"] in sensitivity
     ]
 
 

@@ -67,7 +67,7 @@ def recommend(
     for size, group in cells.groupby("batch_size", sort=True):
         good = group[group["verdict"] == GOOD]
         if len(good):
-            values = _values(runs[runs["batch_size"] == size], monitor)
+            values = _values(runs[(runs["batch_size"] == size) & runs["verdict"].notna()], monitor)
             rows.append(_recommend(int(size), group, values, edges[int(size)], monitor=monitor, mode=mode))
     return pd.DataFrame(rows, columns=list(RECOMMENDATIONS))
 
@@ -100,8 +100,7 @@ def _recommend(
     lowest, highest = cells["learning_rate"].min(), min(cells["learning_rate"].max(), far_end)
     low, high = _interval(edges, use, level=level, lowest=lowest, highest=highest)
     factor = starts / use
-    away = f"a factor {format_number(factor)} below divergence" if math.isfinite(factor) else "divergence was not met"
-    parts = [f"expected to be good on {math.floor(100 * share)} % of new seeds", away, words, why]
+    parts = [f"expected to be good on {math.floor(100 * share)} % of new seeds", _tell_distance(factor), words, why]
     return {
         "batch_size": size,
         "learning_rate": use,
@@ -121,6 +120,14 @@ def _low_end(divergent: Edge) -> float:
     if divergent.inside:
         return divergent.quantile((1 - COVERAGE) / 2)
     return math.inf if not divergent.shares[0] else 0.0
+
+
+def _tell_distance(factor: float) -> str:
+    """How far below divergence a learning rate lies that would meet it ``factor`` times as high."""
+    if factor >= 1:
+        return f"a factor {format_number(factor)} below divergence" if math.isfinite(factor) else "divergence was not met"
+    above = f"a factor {format_number(1 / factor)} above the place where" if factor else "above all places where"
+    return f"{above} divergence may begin: none below that place is as sure to be good"
 
 
 def _equals(inside: pd.DataFrame, values: pd.Series[float], *, monitor: str, mode: str) -> tuple[pd.DataFrame, str]:

@@ -10,13 +10,16 @@ import numpy as np
 import pandas as pd
 
 from reports.boundaries import COVERAGE
+from reports.followed import NO_VERDICT
+from reports.next_range import NextRange
 from reports.style import DIVERGENT, GOOD, format_number
-from reports.verdicts import Thresholds
+from reports.verdicts import FINISHED, Thresholds, ended_early
 
 SEEDS = 3  # with three, the median verdict of a cell is not decided by one odd seed
 STEP = 2.0  # between neighbouring learning rates near an edge: below rho = 3, so that a good range holds more than one
 LONGER = 1.5  # what is needed now, times this: a longer run finds a lower floor, and it takes longer to get there
 WRONG_SIDE = 0.05  # share of runs: more than an odd run or two of a default study's 51 a batch size
+FEW_EARLY = 0.05  # share of the runs that were judged: as many may be odd
 VALIDATION = 400  # examples: the standard error of a share is at most 0.5 / sqrt(n), 2.5 percentage points
 
 
@@ -38,21 +41,52 @@ def check_trust(
     boundaries: pd.DataFrame,
     recommendations: pd.DataFrame,
     thresholds: Thresholds,
+    *,
+    nexts: Mapping[int, NextRange],
 ) -> list[Check]:
     """The trust box of a study, from the tables of ``classify``, ``classify_cells``, ``find_boundaries`` and ``recommend``.
 
-    Empty when no run has finished.
+    nexts: from ``next_ranges``. Empty when no run has finished; when none that did has a verdict it says only why.
     """
+    unjudged = [*_learning_rate(runs)]
     if cells.empty:
-        return []
+        return unjudged
     return [
+        *unjudged,
         _seeds(cells),
-        _range(cells, boundaries),
+        _range(cells, boundaries, nexts),
         _grid(cells, boundaries, recommendations),
         _budget(runs, cells, thresholds),
+        *_ended_early(runs),
         _edges(boundaries),
         _validation(runs),
     ]
+
+
+def _learning_rate(runs: pd.DataFrame) -> Iterator[Check]:
+    """Failed where finished runs have no verdict, as they stepped with another learning rate; there is nothing to pass."""
+    finished = runs[runs["state"] == FINISHED]
+    without = finished[finished["verdict"].isna()]
+    if len(without):
+        first = without["reason"].iloc[0].removeprefix(NO_VERDICT)
+        text = f"{len(without)} of {len(finished)} runs have no verdict; run {without['trial'].iloc[0]}: {first}"
+        yield Check(
+            "learning rate", False, f"{text}. Look for what sets it: a scheduler, a callback, a limit, another attribute"
+        )
+
+
+def _ended_early(runs: pd.DataFrame) -> Iterator[Check]:
+    """Failed where more than a few runs were ended before their budget; there is nothing to pass."""
+    judged = runs[runs["verdict"].notna()]
+    early = judged[ended_early(judged)]
+    if len(early) > FEW_EARLY * len(judged):
+        names = " and ".join(sorted(early["ended_early"].unique()))
+        text = f"{names} ended {len(early)} of {len(judged)} runs before the budget"
+        yield Check(
+            "ended early",
+            False,
+            f"{text}: they make no floor and slow runs may look better than they are; leave it out of a study",
+        )
 
 
 def _seeds(cells: pd.DataFrame) -> Check:
@@ -65,29 +99,28 @@ def _seeds(cells: pd.DataFrame) -> Check:
     return Check("seeds", False, f"{seeds}; at least {SEEDS} are needed to outvote one odd seed", {"seeds": SEEDS})
 
 
-def _range(cells: pd.DataFrame, boundaries: pd.DataFrame) -> Check:
+def _range(cells: pd.DataFrame, boundaries: pd.DataFrame, nexts: Mapping[int, NextRange]) -> Check:
     tried = cells["learning_rate"]
     low, high = tried.min(), tried.max()
-    down, up = [], []
-    for size, group in cells.groupby("batch_size"):
+    down, up, wanted = [], [], []
+    for size in sorted(cells["batch_size"].unique()):
         edges = boundaries[boundaries["batch_size"] == size].set_index("edge")["learning_rate"]
-        if not (group["verdict"] == GOOD).any():
-            best = group.loc[group["progress"].idxmax(), "learning_rate"]
-            if (group["verdict"] == DIVERGENT).all() or best == group["learning_rate"].min():
-                down.append(size)
-            elif best == group["learning_rate"].max():
-                up.append(size)
-            continue
-        if math.isnan(edges["too low to good"]):
-            down.append(size)
-        if math.isnan(edges["good to too high"]):
-            up.append(size)
+        if size in nexts:
+            lower, higher = nexts[size].low < low, nexts[size].high > high
+            wanted.append(nexts[size][:2])
+        else:
+            good = (cells.loc[cells["batch_size"] == size, "verdict"] == GOOD).any()
+            lower, higher = (good and math.isnan(edges[edge]) for edge in ("too low to good", "good to too high"))
+            wanted.append((low / 10 if lower else low, high * 10 if higher else high))
+        down += [size] if lower else []
+        up += [size] if higher else []
     span = f"{format_number(low)} to {format_number(high)}"
     if not (down or up):
         return Check("range", True, f"{span} holds both ends of the good range at every batch size where there is one")
     ends = [f"{side} at {_sizes(sizes)}" for side, sizes in (("lower end", down), ("upper end", up)) if sizes]
-    wider = [low / 10 if down else low, high * 10 if up else high]
-    sentence = f"the good range may go on beyond {span}: {' and '.join(ends)}"
+    goes_on = "go on" if (cells["verdict"] == GOOD).any() else "lie"
+    sentence = f"the good range may {goes_on} beyond {span}: {' and '.join(ends)}"
+    wider = [min(low for low, _ in wanted), max(high for _, high in wanted)]
     return Check("range", False, sentence, {"learning_rate": [float(f"{end:.6g}") for end in wider]})
 
 

@@ -4,7 +4,7 @@ The words. *Height* is the mean loss over the fixed probe set in evaluation mode
 learning rate reached at the same batch size (median over seeds); *progress* is ``(h(0) - h(t)) / (h(0) - floor)``; a run is at
 the *bottom* where progress is at least ``1 - tau``, its *time to bottom* is the first such time in epochs, and it *stays* when
 its final height is there too. A *cell* is all seeds of one (batch size, learning rate). The *fastest* is the cell that reaches
-the bottom and stays with the smallest time; if none does, the one with the most final progress.
+the bottom and stays with the smallest time; if none does, the one with the most final progress; none where no cell made any.
 """
 
 from __future__ import annotations
@@ -17,9 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reports.followed import find_unfollowed
 from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number
 
 FINISHED = "COMPLETE"
+# Ways to the floor, above the start: steps too small walk down and steps a little too large hover about the valley, so who
+# ends as far above the start as ten valleys are deep has left it, whichever learning rate made the most progress.
+FAR_ABOVE = 10.0
+RISE = 0.1  # of the way from the first to the lowest height: who is as far above its lowest is no longer at its bottom
 Floats = npt.NDArray[np.float64]
 
 
@@ -45,15 +50,19 @@ class Thresholds:
             raise ValueError(f"target_loss must be finite, got {self.target_loss}")
 
 
-def final_height(epochs: Floats, heights: Floats) -> float:
+def final_height(epochs: Floats, heights: Floats, *, ended_early: bool = False) -> float:
     """Median of the heights in the last tenth of a run, at least three of them; inf when the run turned non-finite.
 
     epochs, heights: shape (n_points,), in order of time; the point at epoch 0 counts only when there are no three others.
+    ended_early: whether somebody ended the run before its budget. One that was ended by its own explosion, above its lowest
+    height and above that median, ends at its last height: in a short run most of the last three are from before it.
     """
     if not np.isfinite(heights).all():
         return math.inf
     first = min(int(np.searchsorted(epochs, 0.9 * epochs[-1])), max(len(heights) - 3, 0))
-    return float(np.median(heights[first:]))
+    median, lowest, last = float(np.median(heights[first:])), float(heights.min()), float(heights[-1])
+    exploded = last - lowest > RISE * (float(heights[0]) - lowest) and last > median
+    return last if ended_early and exploded else median
 
 
 def time_to_bottom(epochs: Floats, progress: Floats, *, level: float) -> float:
@@ -83,7 +92,8 @@ def classify(
 
     runs, curves: the tables of ``studies.tables`` (columns there). Returned are all rows of ``runs`` in their order with
     ``progress`` (final, 1 at the floor, -inf when non-finite), ``time_to_bottom`` (epochs, inf if never), ``verdict`` and
-    ``reason`` (one sentence). Trials that did not finish keep their row, with no verdict and the reason why.
+    ``reason`` (one sentence). Trials that did not finish keep their row, with no verdict and the reason why, and so do runs
+    that stepped with another learning rate than was asked (``reports.followed``): nothing else counts them.
 
     against: cells of another study (``classify_cells``) whose floor and fastest learning rate are the yardstick; for a few
     more runs that are to be judged by what is known already. By default the runs are their own yardstick.
@@ -98,7 +108,8 @@ def classify_cells(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresho
 
     Columns: ``batch_size``, ``learning_rate``, ``verdict``, ``reason``, ``progress`` (final, median over seeds),
     ``time_to_bottom_epochs``, ``_steps``, ``_seconds`` (median over seeds, inf if never), ``n_seeds``, ``n_nonfinite``,
-    ``final_height`` (median over seeds), then the median of each final metric (``val_...``) over the seeds that have one.
+    ``final_height`` (median over seeds), ``floor`` (of its batch size, inf when every learning rate turned non-finite), then
+    the median of each final metric (``val_...``) over the seeds that have one.
     """
     return classify_both(runs, curves, thresholds)[1]
 
@@ -112,23 +123,28 @@ def classify_both(
     finished = judged["state"] == FINISHED
     judged.loc[~finished, "reason"] = [_unfinished(row) for row in judged[~finished].to_dict("records")]
     heights = split_curves(curves, "height")
+    unfollowed = find_unfollowed(judged[finished], heights)
+    judged.loc[list(unfollowed), "reason"] = list(unfollowed.values())
+    finished &= ~judged.index.isin(list(unfollowed))
     metrics = [column for column in runs if str(column).startswith("val_")]
     order = ["batch_size", "learning_rate", "verdict", "reason", "progress", "time_to_bottom_epochs", "time_to_bottom_steps"]
-    order += ["time_to_bottom_seconds", "n_seeds", "n_nonfinite", "final_height", *metrics]
+    order += ["time_to_bottom_seconds", "n_seeds", "n_nonfinite", "final_height", "floor", *metrics]
     cells = [pd.DataFrame(columns=order)]
     for batch_size, group in judged[finished].groupby("batch_size", sort=True):
         known = None if against is None else against[against["batch_size"] == batch_size]
         if known is not None and known.empty:
             sizes = sorted(set(against["batch_size"].tolist())) if against is not None else []
             raise ValueError(f"against must hold cells of every batch size of the runs, got {sizes} for {batch_size}")
-        measured = group.assign(**_measure(group, heights, _floor(group if known is None else known, thresholds), thresholds))
-        table = _cells_of(measured).rename(columns={"time_to_bottom": "time_to_bottom_epochs"})
+        floor = _floor(group, thresholds) if known is None else float(known["floor"].iloc[0])
+        measured = group.assign(**_measure(group, heights, floor, thresholds))
+        table = _cells_of(measured).rename(columns={"time_to_bottom": "time_to_bottom_epochs"}).assign(floor=floor)
         fastest = _fastest(table if known is None else known, thresholds)
         table[["verdict", "reason"]] = _verdicts(
             table.rename(columns={"time_to_bottom_epochs": "time_to_bottom"}), fastest, thresholds
         )
         cells.append(table[order])
         measured[["verdict", "reason"]] = _verdicts(measured, fastest, thresholds)
+        measured["reason"] += _ends(measured)
         found = ["progress", "time_to_bottom", "verdict", "reason"]
         judged.loc[measured.index, found] = measured[found]
     joined = pd.concat(cells[1:], ignore_index=True) if len(cells) > 1 else cells[0]
@@ -136,9 +152,9 @@ def classify_both(
 
 
 def find_floors(runs: pd.DataFrame, thresholds: Thresholds) -> dict[int, float]:
-    """The floor of each batch size, from finished runs; inf where every learning rate turned non-finite."""
-    finished = runs[runs["state"] == FINISHED]
-    return {int(size): _floor(group, thresholds) for size, group in finished.groupby("batch_size")}
+    """The floor of each batch size; inf where every learning rate turned non-finite. runs: as ``classify`` returns them."""
+    judged = runs[runs["verdict"].notna()]
+    return {int(size): _floor(group, thresholds) for size, group in judged.groupby("batch_size")}
 
 
 def _verdicts(rows: pd.DataFrame, fastest: dict[str, Any], thresholds: Thresholds) -> list[tuple[str, str]]:
@@ -146,10 +162,29 @@ def _verdicts(rows: pd.DataFrame, fastest: dict[str, Any], thresholds: Threshold
 
 
 def _floor(group: pd.DataFrame, thresholds: Thresholds) -> float:
-    """The floor of one batch size; inf when every learning rate turned non-finite."""
+    """The floor of one batch size; inf when every learning rate turned non-finite.
+
+    Only runs of the full budget make it, and non-finite ones; all do where no finite one has the full budget, or none that
+    went down.
+    """
     if thresholds.target_loss is not None:
         return thresholds.target_loss
-    return float(group.groupby("learning_rate")["final_height"].median().min())
+    whole = group[~ended_early(group)]
+    fell = whole["final_height"] < whole["first_height"]
+    counted = whole if fell.any() else group
+    return float(counted.groupby("learning_rate")["final_height"].median().min())
+
+
+def ended_early(runs: pd.DataFrame) -> pd.Series[bool]:
+    """Which runs somebody ended before their budget."""
+    return runs["ended_early"].notna() if "ended_early" in runs else pd.Series(False, index=runs.index)
+
+
+def _ends(runs: pd.DataFrame) -> list[str]:
+    """What is added to the reason of each run: who ended it before its budget, if anybody did."""
+    names = runs["ended_early"].where(ended_early(runs), "") if "ended_early" in runs else [""] * len(runs)
+    said = zip(names, runs["epochs"], strict=True)
+    return [f"; stopped by {name} after {format_number(epochs)} epochs" if name else "" for name, epochs in said]
 
 
 def _measure(
@@ -172,7 +207,8 @@ def _progress(heights: Floats, start: float, floor: float) -> Floats:
     fallen = np.where(finite, start - np.where(finite, heights, 0.0), -math.inf)
     way = start - floor
     if math.isfinite(way) and way > 0:
-        return fallen / way
+        with np.errstate(over="ignore"):  # a height of 1e300 is far above, yet finite
+            return np.where(finite, np.maximum(fallen / way, -np.finfo(float).max), -math.inf)
     return np.where(fallen < 0, -math.inf, 0.0)
 
 
@@ -198,11 +234,16 @@ def _median(values: pd.Series[Any]) -> float:
     if not len(kept):
         return math.nan
     low, high = kept[(len(kept) - 1) // 2], kept[len(kept) // 2]
-    return float(low if low == high else (low + high) / 2)
+    return float(low if low == high else low / 2 + high / 2)  # of two huge ones the sum is none
 
 
 def _fastest(cells: pd.DataFrame, thresholds: Thresholds) -> dict[str, Any]:
-    """The fastest cell of one batch size; ``reached`` tells whether it got to the bottom and stayed."""
+    """The fastest cell of one batch size; ``reached`` tells whether it got to the bottom and stayed.
+
+    Where no cell ends below where it began nothing is the fastest, and its learning rate is inf.
+    """
+    if not (cells["progress"] > 0).any():
+        return {"learning_rate": math.inf, "time_to_bottom": math.inf, "reached": False}
     stays = cells[(cells["progress"] >= 1 - thresholds.tau) & np.isfinite(cells["time_to_bottom_epochs"])]
     row = stays.loc[stays["time_to_bottom_epochs"].idxmin()] if len(stays) else cells.loc[cells["progress"].idxmax()]
     return {
@@ -223,9 +264,13 @@ def _verdict(row: dict[str, Any], fastest: dict[str, Any], thresholds: Threshold
     if nonfinite > seeds / 2 or (above and nonfinite and progress == -math.inf):
         who = f" in {nonfinite} of {seeds} seeds" if seeds > 1 else ""
         return DIVERGENT, f"turned non-finite at step {int(row['nonfinite_at'])}{who}"
+    heights = f"height {row['final_height']:.4g} against {row['first_height']:.4g} at the start"
     if progress <= 0 and above:
-        heights = f"height {row['final_height']:.4g} against {row['first_height']:.4g} at the start"
         return DIVERGENT, f"ended no better than untrained: {heights}"
+    if progress < 0 and fastest["learning_rate"] == math.inf:
+        return DIVERGENT, f"ended above where it began, and no learning rate went down: {heights}"
+    if -math.inf < progress < -FAR_ABOVE:
+        return DIVERGENT, f"ended more than {FAR_ABOVE:g} times the way to the floor above untrained: {heights}"
     reached, stays = math.isfinite(time), progress >= 1 - thresholds.tau
     if reached and stays and fastest["reached"] and time <= limit:
         if time == fastest["time_to_bottom"] and row["learning_rate"] == fastest["learning_rate"]:

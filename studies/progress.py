@@ -16,7 +16,7 @@ from rich.text import Text
 from reports.boundaries import EDGES
 from reports.judged import Judged
 from reports.style import VERDICTS, describe_edge, format_number, format_seconds
-from reports.verdicts import Thresholds, classify
+from reports.verdicts import FINISHED, Thresholds, classify
 from studies.tables import runs_and_curves
 
 JUDGING_SHARE = 0.02  # at most this share of the time goes into verdicts so far
@@ -67,6 +67,8 @@ class Progress:
             judged = classify(*runs_and_curves(study), self._thresholds, against=self._against)
             counts = judged["verdict"].value_counts()
             self._verdicts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
+            if without := int((judged["verdict"].isna() & (judged["state"] == FINISHED)).sum()):
+                self._verdicts += f", {without} without a verdict"
             self._judge_after = time.monotonic() + (time.monotonic() - now) / JUDGING_SHARE
         self._bar.update(self._task, completed=finished, description=self._verdicts)
         if not self._console.is_terminal and (now - self._said > PLAIN_SECONDS or finished == planned):
@@ -83,8 +85,9 @@ def print_answer(name: str, judged: Judged) -> None:
     for heading in ("batch\nsize", "use\ngood on new seeds", *(edge.replace(" to ", "\nto ") for edge in EDGES)):
         table.add_column(heading, justify="right", no_wrap=True)
     uses = judged.recommendations.set_index("batch_size").to_dict("index")
-    for size, edges in judged.boundaries.groupby("batch_size"):
-        found = [describe_edge(row, short=True).rstrip("]").replace(" [", "\n") for row in edges.to_dict("records")]
+    for size in judged.ranges["batch_size"]:
+        edges = judged.boundaries[judged.boundaries["batch_size"] == size].to_dict("records")
+        found = [describe_edge(row, short=True).rstrip("]").replace(" [", "\n") for row in edges] or ["-"] * len(EDGES)
         use = "none"
         if size in uses:
             use = "{}\n{} to {}".format(*(format_number(uses[size][key]) for key in ("learning_rate", "low", "high")))
@@ -94,5 +97,5 @@ def print_answer(name: str, judged: Judged) -> None:
     notes = [f"batch size {row['batch_size']}: {row['note']}" for row in judged.ranges.to_dict("records") if row["note"]]
     failed = [f"not to be trusted yet, {check.name}: {check.sentence}" for check in judged.trust if not check.passed]
     passed = f"{len(judged.trust) - len(failed)} of {len(judged.trust)} checks passed"
-    for line in filter(None, (judged.overall, judged.own, *notes, passed, *failed)):
+    for line in filter(None, (judged.overall, judged.own, *notes, passed, *failed, *judged.remarks)):
         console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -21,7 +21,8 @@ from hypothesis import assume, given, seed, settings
 from hypothesis import strategies as st
 
 from lightning_modules import Diabetes
-from reports.verdicts import classify, classify_cells
+from reports.next_range import next_ranges
+from reports.verdicts import classify, classify_both, classify_cells
 from studies.fusing import train_fused
 from studies.training import Run, train
 from studies.workload import Workload
@@ -157,7 +158,8 @@ def tables_of_runs(runs: list[Run]) -> Tables:
     """``runs`` and ``curves`` of trained runs, as ``studies.tables`` makes them of a study."""
     rows, curves = [], []
     for trial, run in enumerate(runs):
-        rows.append({**asdict(run), "trial": trial, "state": "COMPLETE", "member_of": trial, "error": None})
+        stepped = {"highest_learning_rates": "; ".join(f"{rate:.7g}" for rate in run.highest_learning_rates)}
+        rows.append({**asdict(run), **stepped, "trial": trial, "state": "COMPLETE", "member_of": trial, "error": None})
         steps, heights = run.curves["height"]
         epochs = np.array(steps) * run.epochs / run.steps
         curves.append(pd.DataFrame({"trial": trial, "step": steps, "epoch": epochs, "metric": "height", "value": heights}))
@@ -178,6 +180,23 @@ def test_trained_parabolas_get_the_verdicts_and_times_of_the_closed_form(number:
     counted = count_agreeing(number, n_hills=50, longest=12, tables_of=partial(trained_walks, fused=fused))
     assert counted.total() >= N_CASES / 5
     assert all(counted[verdict] >= N_PER_VERDICT / 5 for verdict in VERDICTS)
+
+
+@seed(0)
+@settings(derandomize=True, deadline=None, database=None, max_examples=50)
+@given(st.lists(st.floats(-6, 6), min_size=1, max_size=5), st.floats(0.5, 12), st.integers(1, 6))
+def test_range_named_where_all_diverge_holds_the_edge_of_a_parabola(axes: list[float], far: float, n_rates: int) -> None:
+    """The lowest learning rate tried lies 0.5 to 12 decades above the edge, 2 / the largest eigenvalue."""
+    eigenvalues = [10.0**axis for axis in axes]
+    edge = 2 / max(eigenvalues)
+    rates = [edge * 10 ** (far + k) for k in range(n_rates)]
+    hill = Hill(eigenvalues, [1.0] * len(eigenvalues), rates, 1)
+    runs, curves = recorded_walks(hill)
+    curves["step"] = (curves["epoch"] * STEPS_PER_EPOCH).astype(int)
+    judged, cells = classify_both(runs, curves)
+    assert cells["verdict"].tolist() == ["divergent"] * n_rates
+    low, high, _ = next_ranges(judged, cells, curves)[1]
+    assert low < edge < high <= min(5 * edge, rates[0])
 
 
 # A linear regression: the edge to divergence from the eigenvalues of the data

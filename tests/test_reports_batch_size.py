@@ -132,10 +132,11 @@ def test_minibatch_losses_are_compared_with_heights_only_where_the_height_is_the
     study = optuna.create_study()
     space = {"learning_rate": FloatDistribution(0.1, 0.2), "batch_size": IntDistribution(8, 8), "seed": IntDistribution(0, 2)}
     steps = list(range(10))
-    curves = {"height": [steps, [2.0 - 0.2 * k for k in steps]], "minibatch_loss": [steps, [2.0 + k % 2 for k in steps]]}
+    losses = [steps, [2.0 + k % 2 for k in steps]]
     facts = {"epochs": 1, "steps": 9, "examples": 72, "seconds": 1.0, "first_height": 2.0, "final_height": 0.2}
-    facts |= {"curves": curves, "metrics": {"val_acc": 0.5, "val_loss": 0.5}}
+    facts |= {"metrics": {"val_acc": 0.5, "val_loss": 0.5}}
     for rate in (0.1, 0.2):
+        facts |= {"curves": {"height": [steps, [2.0 - rate * k for k in steps]], "minibatch_loss": losses}}
         params = {"learning_rate": rate, "batch_size": 8, "seed": 0}
         study.add_trial(create_trial(params=params, distributions=dict(space), value=0.0, user_attrs=facts))
     study.set_user_attr("configuration", {"monitor": monitor})

@@ -92,6 +92,20 @@ def test_every_chart_is_drawn_and_a_mark_that_is_pointed_at_says_its_verdict_and
         assert said.startswith("batch size ") and "too low: did not reach the bottom" in said
 
 
+def test_runs_without_a_verdict_are_in_the_table_with_their_reasons(browser: Any, tmp_path: Path) -> None:
+    runs, curves = four_verdicts()
+    fixed = runs.assign(highest_learning_rates=["0.05"] * 4, nonfinite_at=None)
+    page_of_none = write_report(judge(fixed, curves, remarks=[HOSTILE[0]]), tmp_path, title="fixed", configuration={})
+    with opened(browser, page_of_none, live=False) as page:
+        page.wait_for_selector("html.live")
+        assert page.locator("#filters select").first.inner_text().split() == ["any", "no", "verdict"]
+        page.select_option("select >> nth=0", "no verdict")
+        assert len(rows(page)) == 4 and "where 0.01 was asked (x5, " in rows(page)[0]
+        page.click("#runs tbody button >> nth=0")
+        assert page.locator("tr.detail p").first.inner_text().startswith("no verdict: stepped with at most 0.05 where 0.01")
+        assert page.locator("section[aria-labelledby=measured] li").count() == 1
+
+
 def test_table_is_sorted_and_filtered_and_a_click_on_the_map_shows_the_runs_of_a_cell(browser: Any, report: Path) -> None:
     with opened(browser, report) as page:
         n_runs = int(page.inner_text("#count").split(" of ")[1].split()[0])

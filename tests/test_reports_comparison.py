@@ -325,6 +325,15 @@ def test_reader_is_told_what_else_differs_than_the_change() -> None:
     assert compare({"a": both, "b": study(batch_sizes=(8, 32), random=1)}).notes == []
 
 
+def test_remarks_of_each_study_stand_in_a_line() -> None:
+    told = study(random=1)._replace(remarks=["Its scheduler was left out.", "Its probe is small."])
+    comparison = compare({"a": study(), "b": told})
+    assert comparison.notes == ["b: Its scheduler was left out. Its probe is small"]
+    assert "Note: b: Its scheduler was left out. Its probe is small.\n" in render_markdown(
+        comparison, dict.fromkeys(FIGURES, "")
+    )
+
+
 def test_what_cannot_be_compared_is_said() -> None:
     with pytest.raises(ValueError, match="judged must hold at least two studies, got 1"):
         compare({"alone": study()})

@@ -129,6 +129,31 @@ def test_evaluation_lags_where_batches_are_learnt_and_the_height_is_not() -> Non
     assert "evaluation lags" not in of(judged(hovering, minibatch_loss=[0.8, 1.6] * 10), 1)
 
 
+def changed(by: float, *, down: list[float] = DOWN) -> dict[str, str]:
+    """Judgements of a run whose final weights have a height by the loss of the start that is so much higher."""
+    runs, curves = tables({(8, 0.1): [DOWN], (8, 1.0): [down]}, epochs=20)
+    runs["loss_as_at_start"] = [math.nan, down[-1] + by]
+    return of(judge_curves(classify(runs, curves), curves), 1)
+
+
+@pytest.mark.parametrize("by", [0.05, -0.05, 1e30], ids=str)
+def test_loss_that_changed_is_told_by_the_two_heights_of_the_final_weights(by: float) -> None:
+    found = changed(by)
+    assert list(found) == ["changing loss"]
+    if by == 0.05:
+        assert found["changing loss"] == (
+            "its loss changed during the run: the final weights have height 0.05 by the loss of the start and 0 by that of the"
+            " end, so heights of different times cannot be compared"
+        )
+
+
+def test_loss_that_changed_by_a_ripple_or_is_not_known_to_have_is_not_spoken_of() -> None:
+    """The way is 2, tau a tenth of it, and a fifth of that is 0.04."""
+    assert changed(0.039) == changed(-0.039) == changed(math.nan) == {}
+    last = [*DOWN[:-1], 0.03]  # above the median of the last heights, which is 0
+    assert list(changed(0.038, down=last)) == [] and list(changed(-0.045, down=last)) == ["changing loss"]
+
+
 def test_validation_that_is_not_finite_is_told_with_its_first_step_and_disturbs_no_other_judgement() -> None:
     cells: Cells = {(8, 0.1): [DOWN], (8, 1.0): [[2.0, 4.0, 0.1] + [0.0] * 18]}
     rising = [1.0, 0.5, 0.3, *np.linspace(0.31, 0.6, 17)]

@@ -99,6 +99,15 @@ def test_what_users_named_is_escaped() -> None:
     Page(text)
 
 
+def test_remarks_are_shown_and_escaped() -> None:
+    remarks = ["Its scheduler was left out.", "<script>alert(1)</script>"]
+    judged = study(8)._replace(remarks=remarks)
+    assert str(judged).splitlines()[-3:-1] == remarks
+    text = judged._repr_html_()
+    assert "<script" not in text and all(f"<p>{html.escape(remark)}</p>" in text for remark in remarks)
+    Page(text)
+
+
 def test_half_of_new_seeds_and_no_good_learning_rate_are_said_in_the_table() -> None:
     judged = study(8)
     half = judged._replace(recommendations=judged.recommendations.assign(interval_share=0.5))

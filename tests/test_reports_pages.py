@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 
 from reports.figures import FIGURES
 from reports.judged import Judged, judge
+from reports.page_data import page_data
 from reports.pages import TRACEBACK_LINES, answers, render_html, render_markdown
 from reports.pictures import draw_picture
 from reports.style import VERDICTS
@@ -101,6 +102,43 @@ def test_no_good_learning_rate_is_said_with_its_remedy() -> None:
     page = Reader(html(judged)).text
     assert "Batch size 32: no learning rate is good; divergence begins below 1 (the lowest tried)." in page
     assert judged.ranges["note"][0] in page
+
+
+def test_remarks_stand_after_the_trust_and_nothing_does_without_them() -> None:
+    remarks = ["The probe was evaluated in batches as trained.", f"{EVIL} was left out."]
+    plain, told = judge(*four_verdicts()), judge(*four_verdicts(), remarks=remarks)
+    assert plain.remarks == [] and told.remarks == remarks
+    for render in (html, markdown):
+        assert "How this was measured" not in render(plain)
+        page = render(told)
+        assert (
+            page.index("How far to trust this") < page.index("How this was measured") < page.index("What it costs to be wrong")
+        )
+        assert remarks[0] in page and "<script>alert" not in page
+    assert " ".join(remarks[1].split()) in " ".join(Reader(html(told)).text.split())
+
+
+def test_run_that_was_ended_early_says_by_whom_in_the_table_of_runs() -> None:
+    runs, curves = four_verdicts()
+    assert "ended_early" not in [key for key, _, _ in page_data(judge(runs, curves))["columns"]]
+    data = page_data(judge(runs.assign(ended_early=["EarlyStopping", None, None, None]), curves))
+    keys = [key for key, _, _ in data["columns"]]
+    assert ["ended_early", "ended early by", True] in data["columns"]
+    assert [row[keys.index("ended_early")] for row in data["rows"]] == ["EarlyStopping", None, None, None]
+    assert data["rows"][0][keys.index("reason")].endswith("; stopped by EarlyStopping after 10 epochs")
+
+
+def floor_shown(judged: Judged) -> str:
+    """The floor of the first batch size in the table of ranges."""
+    row = next(line for line in markdown(judged).partition("## Ranges, as tried")[2].splitlines() if line.startswith("| 32 |"))
+    return row.split(" | ")[6]
+
+
+def test_floor_in_the_table_is_the_one_that_runs_are_judged_by() -> None:
+    runs, curves = tables({(32, 0.1): [[2.0, 0.5, 0.5, 0.5]], (32, 1.0): [[2.0, 0.25, 0.25, 0.25]]})
+    assert floor_shown(judge(runs, curves)) == "0.25"
+    assert floor_shown(judge(runs.assign(ended_early=[None, "Timer"]), curves)) == "0.5"
+    assert floor_shown(judge(runs, curves, Thresholds(target_loss=0.125))) == "0.125"
 
 
 def test_every_cell_stands_with_verdict_and_reason() -> None:

@@ -48,6 +48,9 @@ def test_nothing_good_has_a_remedy() -> None:
         == "no learning rate reached the bottom, so none is called good: try more epochs or a wider range of learning rates"
     )
     assert "try lower learning rates" in str(ranges({(8, 0.1): [GONE], (8, 1.0): [GONE]})["note"])
+    assert "every learning rate diverged (heights rise from 0.1, the lowest tried, on)" in str(
+        ranges({(8, 0.1): [[2.0, 3.0, 3.0, 3.0]], (8, 1.0): [[2.0, 4.0, 4.0, 4.0]]})["note"]
+    )
 
 
 def test_one_learning_rate_is_good_only_for_want_of_another() -> None:

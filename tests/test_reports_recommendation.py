@@ -133,6 +133,26 @@ def test_good_range_next_to_divergence_says_that_it_cannot_keep_its_distance() -
     assert "too near to divergence" in row["reason"] or "too narrow" in row["reason"]
 
 
+def test_learning_rate_above_the_place_where_divergence_may_begin_is_said_to_lie_above_it() -> None:
+    row = recommended(hill(good=1, step=1.3))
+    assert row["divergence_factor"] < 1
+    told = f"a factor {1 / row['divergence_factor']:.3g} above the place where divergence may begin"
+    assert (
+        f"; {told}: none below that place is as sure to be good; " in row["reason"] and "below divergence" not in row["reason"]
+    )
+
+
+def test_learning_rate_below_divergence_is_said_to_lie_below_it() -> None:
+    row = recommended(hill())
+    assert f"; a factor {row['divergence_factor']:.3g} below divergence" in row["reason"]
+
+
+def test_good_cell_between_divergent_ones_has_divergence_below_it_too() -> None:
+    gone = [[2.0, 999.0, 999.0, 999.0]]
+    row = recommended({(8, 0.1): gone, (8, 1.0): [DOWN], (8, 10.0): gone})
+    assert row["divergence_factor"] == 0 and "above all places where divergence may begin" in row["reason"]
+
+
 def test_narrow_good_range_gives_its_surest_learning_rate_and_an_honest_interval() -> None:
     row = recommended(hill(good=1, step=1.78))
     assert row["good_share"] < 0.9 and row["interval_share"] == 0.5

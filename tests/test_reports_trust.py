@@ -52,9 +52,8 @@ def test_too_few_seeds_fail_and_name_how_many() -> None:
         ((DOWN, DOWN, DOWN, GONE), (0.001, None)),
         ((FLAT, DOWN, DOWN, DOWN), (None, 10)),
         ((DOWN, DOWN, DOWN), (0.001, 10)),
-        ((GONE, GONE, GONE), (0.001, None)),
     ],
-    ids=["open below", "open above", "open on both sides", "all divergent"],
+    ids=["open below", "open above", "open on both sides"],
 )
 def test_range_that_misses_an_edge_is_to_be_widened_on_that_side(
     curves: tuple[list[float], ...], wider: tuple[float | None, float | None]
@@ -70,7 +69,35 @@ def test_range_that_misses_an_edge_is_to_be_widened_on_that_side(
 
 def test_nothing_good_with_the_best_at_the_top_is_to_be_widened_upwards() -> None:
     check = checks(hill(curves=([2.0, 1.9, 1.8], [2.0, 1.6, 1.4])), Thresholds(target_loss=0.0))["range"]
-    assert not check.passed and check.changes == {"learning_rate": [0.01, pytest.approx(0.15)]}
+    assert not check.passed and check.changes == {"learning_rate": [0.015, pytest.approx(0.15)]}
+    assert check.sentence == "the good range may lie beyond 0.01 to 0.015: upper end at batch size 8"
+
+
+def test_nothing_but_divergence_is_left_downwards_for_another_range() -> None:
+    check = checks(hill(curves=(GONE, GONE, GONE)))["range"]
+    assert (
+        not check.passed
+        and check.changes is not None
+        and check.changes["learning_rate"] == [pytest.approx(1e-4, rel=0.02), 0.01]
+    )
+
+
+def stopped(n: int) -> pd.Series[Any]:
+    """A column: the first n of the 33 runs of a hill were ended early."""
+    return pd.Series(["EarlyStopping"] * n + [None] * (33 - n), dtype=object)
+
+
+@pytest.mark.parametrize(("n", "said"), [(0, False), (1, False), (2, True), (33, True)], ids=str)
+def test_more_than_a_few_runs_that_were_ended_early_are_told(n: int, said: bool) -> None:
+    found = checks(hill(), ended_early=stopped(n))
+    assert ("ended early" in found) == said
+    if said:
+        check = found["ended early"]
+        assert not check.passed and check.changes is None
+        assert check.sentence == (
+            f"EarlyStopping ended {n} of 33 runs before the budget: they make no floor and slow runs may look better than they"
+            " are; leave it out of a study"
+        )
 
 
 def test_coarse_grid_fails_and_asks_for_twice_the_density() -> None:

@@ -88,6 +88,93 @@ def test_dead_network_above_the_fastest_is_divergent_and_the_same_curve_below_is
     assert verdicts(*tables({(1, 0.1): [dead], (1, 1.0): [good], (1, 10.0): [dead]})) == ["too low", "good", "divergent"]
 
 
+def test_where_nothing_goes_down_all_that_rose_diverged_and_what_stood_still_did_not() -> None:
+    """By the most progress the lowest would be the fastest, and too high; nor is what stands still above it divergent."""
+    up, higher, still = [2.0, 2.1, 2.1, 2.1], [2.0, 3.0, 3.0, 3.0], [2.0, 2.0, 2.0, 2.0]
+    runs, curves = tables({(1, 0.1): [up], (1, 1.0): [still], (1, 10.0): [higher]})
+    assert verdicts(runs, curves) == ["divergent", "too low", "divergent"]
+    assert classify(runs, curves)["verdict"].tolist() == ["divergent", "too low", "divergent"]
+    assert verdicts(runs, curves, Thresholds(target_loss=0.0)) == ["divergent", "too low", "divergent"]
+    reason = "ended above where it began, and no learning rate went down: height 2.1 against 2 at the start"
+    assert classify(runs, curves)["reason"][0] == reason
+
+
+def test_as_soon_as_one_goes_down_what_rose_a_little_below_it_is_too_low() -> None:
+    up, down = [2.0, 2.1, 2.1, 2.1], [2.0, 1.99, 1.99, 1.99]
+    assert verdicts(*tables({(1, 0.1): [up], (1, 1.0): [down], (1, 10.0): [up]})) == ["too low", "good", "divergent"]
+
+
+@pytest.mark.parametrize(
+    ("end", "verdict"), [(21.9, "too low"), (22.1, "divergent"), (1e30, "divergent"), (1e300, "divergent")]
+)
+def test_ten_times_the_way_above_the_start_is_divergent_below_the_fastest_too(end: float, verdict: str) -> None:
+    good = [2.0, 0.0, 0.0, 0.0]
+    runs, curves = tables({(1, 0.1): [[2.0, end, end, end]], (1, 1.0): [good]})
+    assert verdicts(runs, curves) == [verdict, "good"]
+    assert classify(runs, curves)["verdict"].tolist() == [verdict, "good"]
+
+
+def test_unlucky_seed_of_the_fastest_that_is_far_above_the_start_is_divergent() -> None:
+    good = [2.0, 0.0, 0.0, 0.0]
+    runs, curves = tables({(1, 0.1): [good, good, [2.0, 99.0, 99.0, 99.0], [2.0, 9.0, 9.0, 9.0], good]})
+    assert classify(runs, curves)["verdict"].tolist() == ["good", "good", "divergent", "too high", "good"]
+    assert "ended more than 10 times the way to the floor above untrained: height 99" in classify(runs, curves)["reason"][2]
+
+
+def early(cells: dict[tuple[int, float], list[list[float]]], *trials: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Tables of runs of which these were ended early."""
+    runs, curves = tables(cells)
+    return runs.assign(ended_early=runs["trial"].map(dict.fromkeys(trials, "EarlyStopping")).astype(object)), curves
+
+
+def test_run_that_was_ended_early_makes_no_floor_and_says_who_ended_it() -> None:
+    """By a floor of 0 the whole run would have come 75 % of the way; by its own it is at the bottom."""
+    runs, curves = early({(1, 0.1): [[2.0, 0.5, 0.5, 0.5]], (1, 1.0): [[2.0, 0.0, 0.0, 0.0]]}, 1)
+    assert classify_cells(runs, curves)["floor"].tolist() == [0.5, 0.5]
+    judged = classify(runs, curves)
+    assert judged["verdict"].tolist() == ["good", "good"]
+    assert judged["reason"][1].endswith("; stopped by EarlyStopping after 10 epochs") and "stopped" not in judged["reason"][0]
+    assert verdicts(runs.drop(columns="ended_early"), curves) == ["too low", "good"]
+
+
+@pytest.mark.parametrize(
+    "whole",
+    [[], [[2.0, INF]], [[2.0, 3.0, 3.0, 3.0]]],
+    ids=["none", "non-finite ones", "one that went up"],
+)
+def test_where_no_whole_run_went_down_all_make_the_floor(whole: list[list[float]]) -> None:
+    stopped = {(1, 0.1): [[2.0, 0.5, 0.5, 0.5]], (1, 1.0): [[2.0, 0.0, 0.0, 0.0]]}
+    runs, curves = early(stopped | ({(1, 10.0): whole} if whole else {}), 0, 1)
+    assert classify_cells(runs, curves)["floor"].eq(0.0).all()
+    assert verdicts(runs, curves) == ["too low", "good", "divergent"][: len(runs)]
+
+
+def test_non_finite_seeds_count_in_a_floor_of_whole_runs() -> None:
+    """Two of three seeds exploded at the lowest learning rate, so its median is inf and the other makes the floor."""
+    down = [2.0, 0.0, 0.0, 0.0]
+    runs, curves = early({(1, 0.1): [down, [2.0, INF], [2.0, INF]], (1, 1.0): [[2.0, 0.5, 0.5, 0.5]] * 3})
+    assert classify_cells(runs, curves)["floor"].tolist() == [0.5, 0.5]
+
+
+def test_yardstick_keeps_the_floor_it_was_judged_by() -> None:
+    runs, curves = early({(1, 0.1): [[2.0, 0.5, 0.5, 0.5]], (1, 1.0): [[2.0, 0.0, 0.0, 0.0]]}, 1)
+    cells = classify_cells(runs, curves)
+    fresh = tables({(1, 0.1): [[2.0, 0.6, 0.6, 0.6]]})
+    assert classify(*fresh, against=cells)["verdict"].tolist() == ["good"]
+
+
+def test_run_ended_early_by_its_explosion_ends_at_its_last_height() -> None:
+    epochs, exploding = np.arange(6.0), np.array([2.0, 0.4, 0.1, 0.1, 0.1, 1.2])
+    assert final_height(epochs, exploding) == 0.1
+    assert final_height(epochs, exploding, ended_early=True) == 1.2
+    settled = np.array([2.0, 0.4, 0.1, 0.1, 0.1, 0.28])  # less than a tenth of the way from 2 to 0.1 above it
+    assert final_height(epochs, settled, ended_early=True) == 0.1
+    hovering = np.array([2.0, 0.0, 0.9, 0.8, 1.0, 0.5])  # above its lowest, yet below its median
+    assert final_height(epochs, hovering, ended_early=True) == 0.8
+    assert final_height(epochs, np.array([2.0, 3.0, 3.0, 4.0, 5.0, 9.0]), ended_early=True) == 9.0
+    assert final_height(epochs, np.array([2.0, 3.0, 3.0, 4.0, 5.0, INF]), ended_early=True) == INF
+
+
 def test_spike_that_recovers_is_not_divergent() -> None:
     catapult = [2.0, 50.0, 0.0, 0.0, 0.0, 0.0]
     assert verdicts(*tables({(1, 0.1): [[2.0, 0.1, 0.0, 0.0, 0.0, 0.0]], (1, 1.0): [catapult]})) == ["good", "good"]

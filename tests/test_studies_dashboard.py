@@ -39,10 +39,11 @@ from studies import Run, judge_study
 from studies.dashboard import copied, snapshot
 from studies.dashboard.copied import COPY, Copied, fill
 from studies.dashboard.local_server import listen, refuse_strangers
-from studies.dashboard.shown import CHARTS, MIRRORED, mirror, trial_columns, trial_notes
+from studies.dashboard.shown import CHARTS, MIRRORED, mirror, study_columns, trial_columns, trial_notes
 from studies.dashboard.snapshot import Snapshot
+from studies.progress import print_answer
 from studies.storage import open_storage, open_to_read
-from studies.tables import facts_of
+from studies.tables import facts_of, runs_and_curves
 
 ROOT = Path(__file__).parents[1]
 DOWN = {0.01: [2.0, 1.95, 1.9, 1.85, 1.8, 1.75], 0.1: [2.0, 0.1, 0.0, 0.0, 0.0, 0.0]}  # too low, good
@@ -416,6 +417,36 @@ def test_mirror_writes_note_and_charts_and_replaces_its_own(study: optuna.Study)
     for chart in charts.values():
         assert json.loads(chart, parse_constant=pytest.fail)["layout"]["title"]["text"]
     assert study.get_trials()[: len(trials)] == trials
+
+
+def test_note_tells_how_the_study_was_measured(study: optuna.Study) -> None:
+    judged = judge_study(study)
+    mirror(study, judged._replace(remarks=[]))
+    assert "How this was measured" not in get_note(study)
+    mirror(study, judged._replace(remarks=["Its scheduler was *left* out."]))
+    note = get_note(study)
+    assert note.index("How far to trust this") < note.index("## How this was measured\n\n- Its scheduler was \\*left\\* out.\n")
+    assert note.index("How this was measured") < note.index("## How to read this")
+
+
+def test_runs_without_a_verdict_are_told_in_note_columns_and_notes_of_runs(study: optuna.Study) -> None:
+    runs, curves = runs_and_curves(study)
+    fixed = {0.01: "0.05", 0.1: "0.05", 1.0: "0.05", 10.0: "0.05"}
+    judged = judge(runs.assign(highest_learning_rates=runs["learning_rate"].map(fixed), nonfinite_at=None), curves)
+    mirror(study, judged)
+    note = get_note(study)
+    assert "- **Batch size 32: nothing is recommended: no run follows" in note and "No run has finished" not in note
+    assert "✗ failed **learning rate**: 4 of 4 runs have no verdict" in note and "of 1 checks passed" in note
+    assert trial_columns(judged.runs)[0]["reason"].startswith("no verdict: stepped with at most 0.05 where")
+    assert trial_notes(judged.runs)[0].startswith("no verdict: stepped with at most 0.05 where 0.01 was asked (x5, ")
+    name, use = next(iter(study_columns(study.user_attrs, judged).items()))
+    assert name == "Batch size 32" and use.startswith("nothing is recommended")
+
+
+def test_terminal_tells_remarks_a_line_each_as_they_are(study: optuna.Study, capsys: pytest.CaptureFixture[str]) -> None:
+    remarks = ["Its scheduler was [bold]left[/bold] out.", "Its probe is small."]
+    print_answer("digits", judge_study(study)._replace(remarks=remarks))
+    assert capsys.readouterr().out.splitlines()[-2:] == remarks
 
 
 def test_mirror_leaves_a_note_alone_that_somebody_edited(study: optuna.Study) -> None:

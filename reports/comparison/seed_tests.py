@@ -13,6 +13,7 @@ from scipy.stats import false_discovery_control
 
 from reports.boundaries import EDGES, seed_gaps
 from reports.comparison.significance import Gap, compare_edges, compare_means
+from reports.followed import HIGHEST
 from reports.judged import Judged
 from reports.judgements import metric_directions
 from reports.style import GOOD, name_metric
@@ -49,8 +50,10 @@ def measure_seeds(judged: Judged, metrics: Mapping[str, int]) -> pd.DataFrame:
         return pd.DataFrame(columns=["batch_size", "seed", *names])
     number = runs.groupby(["batch_size", "seed"]).ngroup()
     curves = judged.curves[(judged.curves["metric"] == "height") & judged.curves["trial"].isin(runs["trial"])]
-    # A seed stands where a batch size does, whose cells are judged by each other only.
-    alone, cells = classify_both(runs.assign(batch_size=number), curves, judged.thresholds)
+    # A seed stands where a batch size does, whose cells are judged by each other only; all follow their learning rates.
+    alone, cells = classify_both(
+        runs.assign(batch_size=number).drop(columns=HIGHEST, errors="ignore"), curves, judged.thresholds
+    )
     rows = []
     for k, gaps in seed_gaps(alone).items():
         mine = cells[cells["batch_size"] == k]

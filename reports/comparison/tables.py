@@ -16,7 +16,7 @@ from reports.judgements import score_sensitivity
 from reports.recommendation import verdict_at
 from reports.style import GOOD, format_number
 from reports.templating import flat_options
-from reports.verdicts import Thresholds
+from reports.verdicts import FINISHED, Thresholds
 
 SAME_START = 0.1  # of the way to the floor: untrained heights further apart are taken for two different losses
 NOT_GIVEN = "not given"
@@ -67,13 +67,15 @@ def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[s
     in two studies are not paired: another architecture draws other weights from them. The p values of each study are adjusted
     for their number (Benjamini & Hochberg 1995), so two studies differ in the same whatever else they are compared with.
 
-    Raises ValueError for fewer than two studies, one without a finished run, and studies judged by different thresholds.
+    Raises ValueError for fewer than two studies, one without a run that has a verdict, and studies judged by different
+    thresholds.
     """
     if len(judged) < 2:
         raise ValueError(f"judged must hold at least two studies, got {len(judged)}")
     for name, study in judged.items():
         if study.cells.empty:
-            raise ValueError(f"study {name!r} must have a finished run, it has none")
+            needed = "run with a verdict" if (study.runs["state"] == FINISHED).any() else "finished run"
+            raise ValueError(f"study {name!r} must have a {needed}, it has none")
     thresholds = {study.thresholds for study in judged.values()}
     if len(thresholds) > 1:
         raise ValueError(f"studies must be judged by the same thresholds, got {len(thresholds)} different ones")
@@ -81,7 +83,7 @@ def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[s
     first = judged[baseline]
     metrics = find_metrics(first, [str(configuration.get("monitor") or "") for configuration in given.values()])
     seeds = {name: measure_seeds(study, metrics) for name, study in judged.items()}
-    rows, notes, same_heights = [], [], True
+    rows, notes, same_heights = [], _notes_of_each(judged, names), True
     for name in others:
         study, both = judged[name], f"{names[baseline]} and {names[name]}"
         why = _why_not_heights(first, study)
@@ -191,6 +193,15 @@ def _why_not_heights(baseline: Judged, study: Judged) -> str:
     if not max(ways) > 0 or abs(starts[0] - starts[1]) <= SAME_START * max(ways):
         return ""
     return f"untrained heights differ ({' and '.join(map(format_number, starts))}), so losses are not compared, progress is"
+
+
+def _notes_of_each(judged: Mapping[str, Judged], names: Mapping[str, str]) -> list[str]:
+    """How each study was measured, and which of its runs have no verdict or were ended early."""
+    found = []
+    for name, study in judged.items():
+        told = [check.sentence for check in study.trust if check.name in ("learning rate", "ended early")]
+        found += [f"{names[name]}: {sentence.rstrip('.')}" for sentence in (*told, " ".join(study.remarks)) if sentence]
+    return found
 
 
 def _notes(both: str, baseline: Judged, study: Judged) -> list[str]:

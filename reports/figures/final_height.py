@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.figures.panels import make_panels, set_title
+from reports.figures.panels import make_panels, set_title, write_instead
 from reports.judged import Judged
 from reports.marks import FAINT, height_axis, mark_use, mark_verdicts, use_handle, verdict_handles
 from reports.style import format_number
@@ -22,6 +22,8 @@ def plot_final_height(runs: pd.DataFrame, recommendations: pd.DataFrame | None =
 
     recommendations: where given, the learning rates to use are drawn too.
     """
+    if len(runs) and runs["verdict"].isna().all():
+        return write_instead("No run has a verdict.", ax)
     runs = runs[runs["verdict"].notna()]
     handles = [*verdict_handles(), Line2D([], [], color=FAINT, lw=1, label="median"), *use_handle(recommendations)]
     figure, [panels] = make_panels(

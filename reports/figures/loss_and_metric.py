@@ -10,11 +10,10 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.panels import figure_of, make_panels, name_all, set_title
+from reports.figures.panels import make_panels, name_all, set_title, write_instead
 from reports.judged import Judged
 from reports.marks import (
     FAINT,
-    PANEL,
     log_axis,
     mark_seeds,
     mark_use,
@@ -45,12 +44,10 @@ def plot_loss_and_metric(
     runs, recommendations: where given, the range of the seeds and the learning rates to use are drawn too.
     metrics: columns of ``cells``, of which ``ax`` takes one; the validation loss and up to two more unless given.
     """
+    runs = None if runs is None else runs[runs["verdict"].notna()]
     names = list(metrics or find_metrics(cells))
     if not names:
-        ax = ax or Figure(figsize=PANEL, layout="constrained").add_subplot()
-        ax.set_axis_off()
-        ax.text(0.5, 0.5, "These runs recorded no validation metrics.", ha="center", va="center", transform=ax.transAxes)
-        return figure_of(ax)
+        return write_instead("These runs recorded no validation metrics.", ax)
     if unknown := [name for name in names if name not in cells]:
         raise ValueError(f"metrics must be columns of cells, such as {name_all(find_metrics(cells))}, got {name_all(unknown)}")
     if ax is not None and len(names) > 1:

@@ -88,6 +88,14 @@ def figure_of(ax: Axes) -> Figure:
     return figure
 
 
+def write_instead(sentence: str, ax: Axes | None) -> Figure:
+    """A figure that has nothing to show but why."""
+    ax = ax or Figure(figsize=PANEL, layout="constrained").add_subplot()
+    ax.set_axis_off()
+    ax.text(0.5, 0.5, sentence, ha="center", va="center", transform=ax.transAxes)
+    return figure_of(ax)
+
+
 def legend_below(ax: Axes, handles: Sequence[Any]) -> None:
     """A legend below the label of the x axis, in two rows when it is long."""
     below: dict[str, Any] = {"loc": "upper center", "bbox_to_anchor": (0.5, 0), "borderaxespad": 4.2}

@@ -16,7 +16,7 @@ const curvesChart = size => {
     const [at, values] = page.curves[row.trial].height;
     const showlegend = !named.has(row.verdict);
     named.add(row.verdict);
-    const text = `run ${row.trial}: learning rate ${number(row.learning_rate)}, seed ${row.seed}<br><b>${row.verdict ?? "unfinished"}</b>`;
+    const text = `run ${row.trial}: learning rate ${number(row.learning_rate)}, seed ${row.seed}<br><b>${row.verdict ?? "no verdict"}</b>`;
     return {
       type: "scatter", mode: "lines", x: page.epochs[at], y: values, name: row.verdict, legendgroup: row.verdict, showlegend,
       line: { color: style.colour, dash: style.dash, width: 1.2 }, opacity: 0.75, text, hoverinfo: "text", trial: row.trial,

@@ -16,6 +16,7 @@
     const [p, q] = [rank(x), rank(y)];
     return p[0] - q[0] || (p[1] < q[1] ? -1 : p[1] > q[1] ? 1 : 0);
   };
+  const kind = row => row.verdict ?? (row.reason.startsWith("no verdict: ") ? "no verdict" : "unfinished");
   const sign = verdict => {
     const mark = element("span", "", { className: `verdict ${verdict.replace(" ", "-")}` });
     mark.append(element("span", page.styles[verdict].sign, { ariaHidden: "true" }), ` ${verdict}`);
@@ -23,7 +24,7 @@
   };
   const detail = row => {
     const line = element("tr", "", { className: "detail" }), cell = element("td", "", { colSpan: shown.length });
-    cell.append(element("p", `${row.verdict ?? "no verdict"}: ${row.reason}`));
+    cell.append(element("p", `${row.verdict ?? "no verdict"}: ${row.reason.replace(/^no verdict: /, "")}`));
     for (const sentence of page.judgements[row.trial] ?? []) cell.append(element("p", sentence));
     const curves = page.curves[row.trial];
     if (curves && plotly) {
@@ -62,7 +63,7 @@
   const fill = () => {
     const wanted = search.value.toLowerCase().split(/\s+/).filter(Boolean);
     const found = page.rows.filter(row =>
-      (!only || only.has(row)) && (!verdicts.value || (row.verdict ?? "unfinished") === verdicts.value) &&
+      (!only || only.has(row)) && (!verdicts.value || kind(row) === verdicts.value) &&
       (!sizes.value || String(row.batch_size) === sizes.value) && wanted.every(word => texts.get(row).includes(word)));
     if (order) found.sort(compared(order.key));
     if (order?.descending) found.reverse();
@@ -86,8 +87,8 @@
     heads.append(head);
   }
   table.tHead.append(heads);
-  for (const verdict of [...Object.keys(page.styles), "unfinished"])
-    if (page.rows.some(row => (row.verdict ?? "unfinished") === verdict)) verdicts.append(element("option", verdict));
+  for (const verdict of [...Object.keys(page.styles), "no verdict", "unfinished"])
+    if (page.rows.some(row => kind(row) === verdict)) verdicts.append(element("option", verdict));
   for (const size of [...new Set(page.rows.map(row => row.batch_size))].sort((a, b) => a - b)) sizes.append(element("option", String(size)));
   filters.addEventListener("input", () => { only = null; fill(); });
   filters.addEventListener("submit", event => event.preventDefault());

@@ -15,6 +15,7 @@ from optuna_dashboard import get_note, save_note, save_plotly_graph_object
 from optuna_dashboard._note import note_ver_key
 
 from reports.chart_marks import Chart
+from reports.followed import NO_VERDICT
 from reports.interactive import edges_chart, map_chart, times_chart
 from reports.judged import Judged
 from reports.pages import TRACEBACK_LINES, answers
@@ -105,15 +106,17 @@ def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str
     runs = Runs(complete=count["COMPLETE"], failed=count["FAIL"], running=count["RUNNING"])
     yield f"{'So far' if runs.running else 'Runs'}: {', '.join(runs.describe(plan_of(study.user_attrs)))}.\n"
     for sentence, note, _ in answers(judged):
-        use, _, edges = sentence.partition("; ")
-        yield f"- **{markdown_text(use)}**; {markdown_text(edges)}" + (f" Note: {markdown_text(note)}." if note else "")
-    if judged.cells.empty:
+        use, semicolon, edges = sentence.partition("; ")
+        yield f"- **{markdown_text(use)}**{semicolon}{markdown_text(edges)}" + (
+            f" Note: {markdown_text(note)}." if note else ""
+        )
+    if judged.ranges.empty:
         yield "No run has finished yet, so there is nothing to judge."
     for sentence in filter(None, (judged.overall, judged.own)):
         yield f"\n{markdown_text(sentence)}"
     yield f"\n*{about}*\n"
     if judged.trust:
-        yield f"{BRACKETS}\n"
+        yield f"{BRACKETS}\n" if len(judged.cells) else ""
         passed = sum(check.passed for check in judged.trust)
         yield f"## How far to trust this: {passed} of {len(judged.trust)} checks passed\n"
     options = None if runs.running else study.user_attrs.get(OPTIONS)  # another launch would be refused
@@ -122,6 +125,9 @@ def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str
         line = f"- {sign} **{markdown_text(check.name)}**: {markdown_text(check.sentence)}."
         command = "" if options is None or not check.changes else launch_command(study.study_name, options, check.changes)
         yield line + (f" Run next: {_code(command)}" if command else "")
+    if judged.remarks:
+        yield "\n## How this was measured\n"
+    yield from (f"- {markdown_text(remark)}" for remark in judged.remarks)
     yield ""
 
 
@@ -190,7 +196,7 @@ def study_columns(attributes: Mapping[str, Any], judged: Judged | None = None) -
 
 def _first_part(reason: str) -> str:
     """A reason for a narrow column: without its numbers after the first, which the note of the run has; an error is cut."""
-    if reason.startswith("did not finish"):
+    if reason.startswith(("did not finish", NO_VERDICT)):
         return textwrap.shorten(reason, 80, placeholder=" ...")
     return re.split("[:,] ", reason)[0]
 
