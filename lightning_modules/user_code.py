@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 STANDARD_LIBRARY = Path(os.__file__).parent
+MOST_SAID = 600  # characters of what an exception says: PyTorch lists each weight that is missing
 OURS = [Path(__file__).parents[1] / package for package in ("lightning_modules", "reports", "studies")]
 
 
@@ -30,6 +31,22 @@ def last_line_of(trace: TracebackType | None) -> str:
     """The innermost place of a traceback that belongs to the user, such as ``forward (models.py:40)``; "" if there is none."""
     frames = [frame for frame in traceback.extract_tb(trace) if _is_users(frame.filename)]
     return f"{frames[-1].name} ({_short(frames[-1].filename)}:{frames[-1].lineno})" if frames else ""
+
+
+def told_in_line(error: BaseException) -> str:
+    """What was raised, with its place in the user's code, on one line."""
+    place, words = last_line_of(error.__traceback__), one_line(error)
+    return type(error).__name__ + (f" in {place}" if place else "") + (f": {words}" if words else "")
+
+
+def one_line(words: object) -> str:
+    r"""Words on one line, cut where they are very many.
+
+    >>> one_line("Missing key(s):\n  weight, bias")
+    'Missing key(s): weight, bias'
+    """
+    line = " ".join(str(words).split())
+    return line if len(line) <= MOST_SAID else f"{line[:MOST_SAID]}..."
 
 
 def is_ours(file: str) -> bool:

@@ -26,6 +26,7 @@ NOT_OPTIONS = ("help", "print_config", "print_shtab", "subcommand")
 DOTTED = (*CLASSES, "trainer")
 PLAIN_YAML = "plain yaml"  # our loader, by the name that a parser knows it by
 GO_ON = "what finished is kept, and the same command goes on from there"
+asked: dict[str, Any] = {}  # the model and data that the command asks for, from which ``run`` explains its errors
 MOST_SAID = 2_000  # characters of a sentence; what came may be a whole file
 FAILED = 1  # exit codes: the module failed, or we did,
 BAD_INPUT = 2  # the caller's mistake,
@@ -94,6 +95,7 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
             options[owner] = {**(options[owner] or {}), ".".join(keys): value}
         else:
             options[owner] = _put(options[owner], keys, value)
+    asked.update({name: options[name] for name in ("model", "data") if name in options})
     return options
 
 
@@ -101,16 +103,26 @@ def run(main: Callable[[], int], name: str) -> int:
     """The exit code of ``main``; what a person did wrong is one line on stderr, not a traceback."""
     if logging.lastResort is not None:  # what writes to the terminal where nobody has chosen another place
         logging.lastResort.setFormatter(_PrintableFormatter())
+    asked.clear()
     try:
         add_current_folder()
         return main()
     except (ValueError, OSError) as error:
-        code, sentence = BAD_INPUT, " ".join(str(error).split())
+        code, sentence = BAD_INPUT, " ".join(_explained(error).split())
     except RuntimeError as error:
         code, sentence = IN_USE if isinstance(error, StudyInUse) else FAILED, str(error)
     said = shown(sentence)
     print(f"{name}: {_printable(said if len(said) <= MOST_SAID else f'{said[:MOST_SAID]}...')}", file=sys.stderr)
     return code
+
+
+def _explained(error: Exception) -> str:
+    """The sentence of an error; the configuration has more to say of module and data, where they were asked for."""
+    if "studies.sources" not in sys.modules:  # PyTorch: seconds
+        return str(error)
+    from studies.hints import explained
+
+    return explained(error, asked)
 
 
 def _printable(text: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,10 @@ CLASSES = {  # options that name a class: where one without a dot is from, and h
 MOST_BYTES = 10_000_000  # of a file
 CLASS_KEYS = ("class_path", "init_args", "dict_kwargs")
 SUBCOMMANDS = ("fit", "validate", "test", "predict")  # of LightningCLI
+HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")  # its keys, of a mapping that says what to make
+INTERPOLATION = re.compile(r"\$\{[^{}]+\}")  # what OmegaConf fills in
 REFUSED = {
+    "defaults": "is hydra's list of files, which are not read: put all options in one file, as LightningCLI takes them",
     "ckpt_path": "must be null: every run of a study starts anew; load the weights in the module's constructor",
     "config": "must be given on the command line, not in a file",
 }
@@ -50,6 +54,7 @@ def read_options(path: str) -> dict[str, Any]:
         raise ValueError(f"config must hold a mapping of option to value, {path!r} holds a {type(values).__name__}")
     if isinstance(values.get("fit"), dict):
         values = {key: value for key, value in values.items() if key not in SUBCOMMANDS} | values["fit"]
+    _require_lightnings(values, path)
     said = normalise(values)
     for key, rule in REFUSED.items():
         if key in said:
@@ -94,6 +99,47 @@ def require_classes(options: Mapping[str, Any]) -> None:
                 f"{key} must name its class: the file gives arguments alone ({', '.join(map(str, value))}), as LightningCLI "
                 f"does for a fixed class; add --{key.replace('_', '-')} {example}"
             )
+
+
+def _require_lightnings(values: Mapping[str, Any], path: str) -> None:
+    """Raise ValueError for what hydra would make or OmegaConf would fill in: nobody does that here.
+
+    Mappings that are an argument themselves are left to the class that takes them.
+    """
+    said = list(_entries(values))
+    filled_in = [(place, value) for place, value in said if isinstance(value, str) and INTERPOLATION.search(value)]
+    value = "".join(f"OmegaConf's {value!r} at {'.'.join(place)}" for place, value in filled_in[:1])
+    not_done = "is not filled in: write the value itself"
+    for (*owner, key), _ in said:
+        if key in HYDRA:
+            raise ValueError(
+                f"config must name classes by class_path, with their arguments under init_args, got hydra's {key} at"
+                f" {'.'.join(owner)} in {path!r}; {_factory(values)}{f'; {value} {not_done}' if value else ''}"
+            )
+    if value:
+        raise ValueError(f"config must hold plain values, got {value} in {path!r}, which {not_done}")
+
+
+def _factory(values: Mapping[str, Any]) -> str:
+    """How to make in Python the model of a file of hydra's."""
+    model = values.get("model")
+    arguments = dict(model) if isinstance(model, Mapping) else {}
+    name = str(arguments.get("_target_", "LitNet")).rpartition(".")[2]
+    objects = [key for key, value in arguments.items() if isinstance(value, Mapping)] or ["net", "optimizer"]
+    only = "what is _partial_ can only be made in Python" if "_partial_" in str(values) else "or in Python"
+    call = ", ".join([name, *(f"{key}=..." for key in objects)])
+    return f"{only}, with a factory: StudyConfig(model=functools.partial({call}))"
+
+
+def _entries(values: Any, place: tuple[str, ...] = (), *, arguments: bool = False) -> Iterator[tuple[tuple[str, ...], Any]]:
+    """Places and values of options and of arguments of classes, the outer before the inner ones."""
+    for key, value in values.items() if isinstance(values, Mapping) else enumerate(values):
+        here = (*place, str(key))
+        yield here, value
+        bare = isinstance(value, Mapping) and _is_bare(value)
+        if isinstance(value, list) or (isinstance(value, Mapping) and not (arguments and bare)):
+            of_class = key in ("init_args", "dict_kwargs") or (here[0] in CLASSES and len(here) == 1 and bare)
+            yield from _entries(value, here, arguments=of_class or (arguments and isinstance(value, list)))
 
 
 def _normal_class(key: str, value: Mapping[str, Any]) -> dict[str, Any]:

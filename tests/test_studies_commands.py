@@ -231,6 +231,21 @@ def test_keyword_arguments_of_lightning_join_the_others(folder: Path) -> None:
     assert said(f"model: {spec}") == {"model": {"class_path": "my.Net", "init_args": {"a": 1, "b": 2}}}
 
 
+HYDRA = """
+model:
+  _target_: my_package.Lit
+  net: {_target_: my_package.Net, width: 64}
+  optimizer: {_target_: torch.optim.Adam, _partial_: true}
+data: {_target_: my_package.Data, n: "${n}"}
+"""
+
+
+def test_mapping_that_is_an_argument_is_left_to_the_class_that_takes_it(folder: Path) -> None:
+    arguments = {"net": {"_target_": "my.Body", "width": "${width}"}, "layers": [{"_target_": "my.Layer"}]}
+    spec = {"class_path": "my.Net", "init_args": arguments}
+    assert said(yaml.safe_dump({"model": spec})) == {"model": spec}
+
+
 @pytest.mark.parametrize(
     ("config", "sentence"),
     [
@@ -250,6 +265,33 @@ def test_keyword_arguments_of_lightning_join_the_others(folder: Path) -> None:
         ("data: {root: x, n: 3}", "data must name its class: the file gives arguments alone (root, n), as LightningCLI does"),
         ("optimizer: {lr: 3}", "add --optimizer SGD"),
         ("lr_scheduler: {gamma: 3}", "add --lr-scheduler StepLR"),
+        ("defaults: [data: mnist]", "defaults is hydra's list of files, which are not read: put all options in one file"),
+        (
+            HYDRA,
+            "config must name classes by class_path, with their arguments under init_args, got hydra's _target_ at model in",
+        ),
+        (
+            HYDRA,
+            "in 'config.yaml'; what is _partial_ can only be made in Python, with a factory: StudyConfig(model=",
+        ),
+        (
+            HYDRA,
+            "functools.partial(Lit, net=..., optimizer=...)); OmegaConf's '${n}' at data.n is not filled in: write the value",
+        ),
+        (
+            "trainer: {callbacks: [{_target_: a.B}]}",
+            "got hydra's _target_ at trainer.callbacks.0 in 'config.yaml'; or in Python, with",
+        ),
+        ("fit: {model: {_target_: my.Net}}", "got hydra's _target_ at model in 'config.yaml'"),
+        (
+            "model: {class_path: my.Net, init_args: {n: '${data.n}'}}",
+            "config must hold plain values, got OmegaConf's '${data.n}' at model.init_args.n in 'config.yaml', which is not",
+        ),
+        ("data: {root: '${oc.env:HOME}/data'}", "got OmegaConf's '${oc.env:HOME}/data' at data.root in 'config.yaml'"),
+        (
+            "model: {class_path: a.B, init_args: {net: {class_path: c.D, init_args: {n: ['${n}']}}}}",
+            "OmegaConf's '${n}' at model.init_args.net.init_args.n.0",
+        ),
     ],
 )
 def test_file_that_is_refused_gets_one_sentence(folder: Path, config: str, sentence: str) -> None:
