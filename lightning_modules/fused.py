@@ -6,7 +6,9 @@ stacked weights and are summed, so no gradient reaches another member; one that 
 
 from __future__ import annotations
 
+import contextlib
 import copy
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,13 +24,15 @@ from torch.optim.lr_scheduler import LRScheduler
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
-from .height import Still, same_random_numbers
+from .height import Probe
 from .learning_rate import LearningRate
 from .loaders import n_examples
 from .recorder import Record, all_finite
+from .run_state import as_at_end
 from .stacked_dropout import seed_dropout
 from .stacked_sgd import StackedScheduler, StackedSGD
 from .together import Together
+from .undisturbed import Still, same_random_numbers
 
 # What a module may define and still be fused: the fit calls nothing else of it, so other hooks would go unheard.
 CALLED = "training_step validation_step configure_optimizers forward train_dataloader val_dataloader".split()
@@ -48,7 +52,7 @@ class Fused(pl.LightningModule):
             optimizer of each member.
         loaders: of training batches, by seed: members of one seed see the same batches.
         validation: loader of validation batches, the same for all; None without.
-        probe: batches on which the height is measured.
+        probe: on what the height is measured, and how.
         records: one a member, filled as in a fit of its own.
         monitor, mode: see ``height.mean_loss``.
 
@@ -63,7 +67,7 @@ class Fused(pl.LightningModule):
         at: Callable[[float, int], pl.LightningModule],
         loaders: Mapping[int, Any],
         validation: Any,
-        probe: Sequence[Any],
+        probe: Probe,
         records: Sequence[Record],
         monitor: str | None = None,
         mode: str = "min",
@@ -72,7 +76,10 @@ class Fused(pl.LightningModule):
         self._members, self._at = members, at
         first = at(members[0][0].learning_rate, members[0][1])
         refuse_hooks(first)
-        self._together, self._validation, self._probe = Together(loaders), validation, probe
+        if not probe.is_plain:
+            raise NotFusable("its heights depend on more than its weights")
+        self._together, self._validation, self._probe = Together(loaders), validation, probe.batches
+        self._at_end = probe.at_end
         self._order = {seed: place for place, seed in enumerate(loaders)}
         skeleton = copy.deepcopy(first)
         self._call = [_Call(skeleton)]  # in a list, so that it is no part of this module
@@ -136,7 +143,8 @@ class Fused(pl.LightningModule):
         self._places = self._places.to(self.device)
         self._probe = [self.transfer_batch_to_device(batch, self.device, 0) for batch in self._probe]
         for record in self.records:
-            record.plan(self.trainer.num_training_batches, self.trainer.max_epochs or 1)
+            most = math.inf if self.trainer.max_steps < 0 else self.trainer.max_steps
+            record.plan(self.trainer.num_training_batches, self.trainer.max_epochs or 1, most=most)
         self._watched = [name for name, value in self.kept.items() if value.is_floating_point() and all_finite([value])]
         self._measure()
 
@@ -160,6 +168,12 @@ class Fused(pl.LightningModule):
         self._leave()
         if self.alive and self.records[self.alive[0]].is_due:
             self._measure()
+
+    def on_train_end(self) -> None:
+        """Record what each member stepped with."""
+        (optimizer,) = self.trainer.optimizers
+        for record, highest in zip(self.records, optimizer.highest, strict=True):  # type: ignore[attr-defined]
+            record.highest_learning_rates = highest
 
     def on_validation_epoch_start(self) -> None:
         """Forget the validation before."""
@@ -227,7 +241,8 @@ class Fused(pl.LightningModule):
     def _measure(self) -> None:
         self._call[0].training_mode(False)
         totals, count = torch.zeros(len(self._places), device=self.device), 0
-        with torch.no_grad(), same_random_numbers():
+        at_end = as_at_end(self.trainer) if self._at_end else contextlib.nullcontext()
+        with torch.no_grad(), same_random_numbers(), at_end:
             for index, batch in enumerate(self._probe):
                 losses, logged = self._vectorised("training_step", batch, index, None, "same")
                 values = self._sign * logged[self._monitor] if self._monitor in logged else losses

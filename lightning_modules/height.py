@@ -2,31 +2,117 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-import random
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from functools import partial
-from operator import attrgetter
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.loggers.logger import DummyLogger
+from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
-from torch import Tensor, nn
-from torch.nn.parameter import is_lazy
+from torch import Tensor
 from torchmetrics import Metric
 
-from .loaders import PROBE_SEED, n_examples, tensors
+from .loaders import n_examples, tensors
+from .run_state import Carried, Slot, as_at_end, numbers, of_class, put_numbers, start_epoch, total_batches
+from .undisturbed import same_random_numbers, undisturbed
 from .user_code import where
 
-LARGE = 1_000  # entries: what a longer list holds is not looked into, only the list itself is put back
+T = TypeVar("T")
 
 
-def mean_loss(module: pl.LightningModule, batches: Sequence[Any], *, monitor: str | None = None, mode: str = "min") -> float:
+@dataclass(frozen=True)
+class Probe:
+    """The batches on which heights are measured, and how; ``probe.choose_probe`` finds out what a module needs.
+
+    batches: as ``training_step`` takes them, on the CPU.
+    training: in training mode instead of evaluation mode.
+    at_end: with the epoch and step of the end of the run, for a loss that depends on them.
+    hooks: after what the module does at the start of an epoch and of a batch, for a loss that depends on that.
+    counters: numbers of the module, and by how much each grows with a batch, for a loss that depends on them.
+    carried: attributes and buffers that hold what is carried from batch to batch.
+    """
+
+    batches: Sequence[Any]
+    training: bool = False
+    at_end: bool = False
+    hooks: bool = False
+    counters: Mapping[Slot, float] = field(default_factory=dict)
+    carried: tuple[Slot, ...] = ()
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether heights are a function of weights, buffers, epoch and step alone, in evaluation mode."""
+        return not (self.training or self.hooks or self.counters or self.carried)
+
+
+class Height:
+    """Measures the height of one module in one fit, each time in the same way.
+
+    Args:
+        probe: the batches and how to measure on them, or batches alone.
+        monitor, mode: see ``mean_loss``.
+    """
+
+    def __init__(self, probe: Probe | Sequence[Any], *, monitor: str | None = None, mode: str = "min") -> None:
+        self.probe = probe if isinstance(probe, Probe) else Probe(probe)
+        self._batches, self._monitor, self._mode = self.probe.batches, monitor, mode
+        self._start: Carried | None = None
+        self._numbers: dict[Slot, float] = {}
+
+    def begin(self, trainer: pl.Trainer, module: pl.LightningModule, batches: Sequence[Any] | None = None) -> None:
+        """Move the batches to the module's device, and remember the state and the numbers it starts with.
+
+        batches: to measure on instead of the probe's, on the device already.
+        """
+        with same_random_numbers():  # the module's transfer hooks may draw augmentations: the same ones in every run
+            self._batches = batches or [to_device(trainer, module, batch) for batch in self.probe.batches]
+        self._start = Carried(module, self.probe.carried) if self.probe.carried else None
+        self._numbers = numbers(module)
+
+    def __call__(self, module: pl.LightningModule) -> float:
+        """The height of the weights as they are."""
+        return self._measure(module, {})
+
+    def as_at_start(self, module: pl.LightningModule) -> float | None:
+        """The same with the numbers that the module started with, None where they are what they were.
+
+        A loss whose weight, margin or temperature was changed during the run, by whatever means, is another then.
+        """
+        now = numbers(module)
+        start = {slot: self._numbers.get(slot, of_class(module, slot)) for slot in now}
+        moved = {slot: value for slot, value in start.items() if value is not None and now[slot] != value}
+        return self._measure(module, moved) if moved else None
+
+    def _measure(self, module: pl.LightningModule, moved: Mapping[Slot, float]) -> float:
+        probe, trainer = self.probe, module._trainer
+
+        def begin() -> None:
+            put_numbers(module, moved)
+            if probe.counters and trainer is not None:
+                at_end = total_batches(trainer)
+                put_numbers(module, {slot: self._numbers[slot] + each * at_end for slot, each in probe.counters.items()})
+            if probe.hooks:
+                start_epoch(module, self._batches[0])
+            if self._start is not None:
+                self._start.put(module)
+
+        how: dict[str, Any] = {"monitor": self._monitor, "mode": self._mode, "training": probe.training, "begin": begin}
+        with as_at_end(trainer) if probe.at_end and trainer is not None else contextlib.nullcontext():
+            return mean_loss(module, self._batches, **how)
+
+
+def mean_loss(
+    module: pl.LightningModule,
+    batches: Sequence[Any],
+    *,
+    monitor: str | None = None,
+    mode: str = "min",
+    training: bool = False,
+    begin: Callable[[], None] | None = None,
+) -> float:
     """Mean over ``batches`` of the loss ``training_step`` returns, in evaluation mode, with the same random numbers each time.
 
     Nothing is changed by it, the batches included: see ``undisturbed``. With manual optimisation the steps inside
@@ -38,34 +124,47 @@ def mean_loss(module: pl.LightningModule, batches: Sequence[Any], *, monitor: st
         batches: on the module's device.
         monitor: the name of a metric; where ``training_step`` logs it, its value is taken instead of the loss.
         mode: ``max`` when more of the metric is better: its height is its negative.
+        training: leave the module in training mode.
+        begin: called before the first batch; what it changes in the module is put back too.
 
     Raises:
         ValueError: when ``training_step`` returns no loss and logs no ``monitor``.
     """
+    return without_gradient(module, lambda: _mean_loss(module, batches, monitor, mode, training, begin))
+
+
+def without_gradient(module: pl.LightningModule, evaluate: Callable[[], T]) -> T:
+    """What a function that calls ``training_step`` gives; with gradients only where it cannot do without."""
     if module.automatic_optimization:
         try:
             with torch.no_grad():
-                return _mean_loss(module, batches, monitor, mode)
+                return evaluate()
         except RuntimeError as error:
             if "grad" not in str(error):
                 raise  # else the loss itself holds a derivative, such as a gradient penalty
     with torch.enable_grad():
-        return _mean_loss(module, batches, monitor, mode)
+        return evaluate()
 
 
-def _mean_loss(module: pl.LightningModule, batches: Sequence[Any], monitor: str | None, mode: str) -> float:
-    trainer = module._trainer
-    step: Any = module.training_step if trainer is None else trainer.strategy.training_step
-    with_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
+def _mean_loss(
+    module: pl.LightningModule,
+    batches: Sequence[Any],
+    monitor: str | None,
+    mode: str,
+    training: bool,
+    begin: Callable[[], None] | None,
+) -> float:
+    step = stepper(module)
     total = examples = 0.0
     outcome: Any = None
-    with undisturbed(module) as logged:
+    with undisturbed(module, training=training) as logged:
+        if begin is not None:
+            begin()
         for index, batch in enumerate(batches):
             for part in module.modules() if monitor is not None else ():
                 if isinstance(part, Metric):
                     part.reset()  # it holds the batches of the epoch so far
-            given = _copied(batch)
-            outcome = step(given, index) if with_index else step(given)
+            outcome = step(batch, index)
             value = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
             if monitor in logged:
                 metric = logged.pop(monitor)
@@ -82,227 +181,31 @@ def _mean_loss(module: pl.LightningModule, batches: Sequence[Any], monitor: str 
     return total / examples
 
 
-def _number(value: Any) -> float:
-    return float(value.detach() if isinstance(value, Tensor) else value)
+def stepper(module: pl.LightningModule) -> Callable[[Any, int], Any]:
+    """``training_step`` as a fit calls it, on a copy of each batch: it may take labels out of it, or scale inputs in place."""
+    trainer = module._trainer
+    step: Any = module.training_step if trainer is None else trainer.strategy.training_step
+    with_index = is_param_in_hook_signature(module.training_step, "batch_idx", min_args=2)
+
+    def take(batch: Any, index: int) -> Any:
+        given = _copied(batch)
+        return step(given, index) if with_index else step(given)
+
+    return take
 
 
 def _copied(batch: Any) -> Any:
-    """A batch for ``training_step`` to change: it may take labels out of it, or scale its inputs in place."""
-    return copy.deepcopy(batch, {id(tensor): tensor.detach().clone() for tensor in tensors(batch)})
-
-
-@contextmanager
-def undisturbed(module: pl.LightningModule) -> Iterator[dict[str, Any]]:
-    """Evaluation mode in which ``training_step`` changes nothing that lasts; gives what it logs, by name.
-
-    Put back afterwards: weights, buffers, gradients, metrics and every other attribute of the module and its parts (not the
-    inside of objects that are neither modules, arrays, collections nor generators of random numbers), the optimizers' groups,
-    random numbers, the Trainer's wish to stop. Loggers hear nothing, optimizers and schedulers do not step.
-    """
-    logged: dict[str, Any] = {}
-
-    def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-        logged[name] = value
-
-    def log_dict(dictionary: Any, *args: Any, **kwargs: Any) -> None:
-        for name, value in dictionary.items():
-            log(name, value)
-
-    def manual_backward(*args: Any, **kwargs: Any) -> None:
-        for weight in module.parameters():
-            if weight.requires_grad and weight.grad is None:
-                weight.grad = torch.zeros_like(weight)  # for code that looks at gradients
-
-    trainer, manual = module._trainer, not module.automatic_optimization
-    stand_ins: dict[str, Any] = {"log": log, "log_dict": log_dict, "print": _nothing}
-    if manual:
-        stand_ins |= {"manual_backward": manual_backward, "clip_gradients": _nothing}
-    if manual and trainer is not None:
-        optimizers, schedulers = _still(module.optimizers()), _still(module.lr_schedulers())
-        stand_ins |= {"optimizers": lambda *args, **kwargs: optimizers, "lr_schedulers": lambda: schedulers}
-    gradients = [(weight, weight.grad) for weight in module.parameters()]
-    modes = [(part, part.training) for part in module.modules()]
-    optimizing = [] if trainer is None else trainer.optimizers
-    held = [each.param_groups for each in optimizing] + [each.state for each in optimizing if manual]
-    restore = _remember([module, *held], set())
     try:
-        with same_random_numbers(), _silent(trainer):
-            vars(module).update(stand_ins)
-            module.eval()
-            for weight, _ in gradients:
-                weight.grad = None
-            yield logged
-    finally:
-        restore()
-        for part, mode in modes:
-            if part.training != mode:
-                part.training = mode
-        for weight, gradient in gradients:
-            weight.grad = gradient
+        return copy.deepcopy(batch, {id(tensor): tensor.detach().clone() for tensor in tensors(batch)})
+    except Exception:  # whatever a class of the user's says to being copied: its collections are copied
+        return apply_to_collection(batch, Tensor, lambda tensor: tensor.detach().clone())
 
 
-@contextmanager
-def same_random_numbers() -> Iterator[None]:
-    """Random numbers of PyTorch, NumPy and Python start alike inside, and go on outside as if nothing had been drawn.
-
-    As Lightning's ``isolate_rng`` and ``seed_everything``, in half their time: it is done some 50 times a run.
-    """
-    cuda = torch.cuda.default_generators  # none before its first use
-    back = [_start_alike(generator) for generator in (torch.default_generator, *cuda, np.random, random)]
-    try:
-        yield
-    finally:
-        for put_back in back:
-            put_back()
+def to_device(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
+    """A batch as the training loop would hand it to ``training_step``."""
+    batch = module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
+    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
 
 
-@contextmanager
-def _silent(trainer: pl.Trainer | None) -> Iterator[None]:
-    """The Trainer's loggers hear nothing, and what is asked of it is forgotten."""
-    if trainer is None:
-        yield
-        return
-    loggers, should_stop = trainer.loggers, trainer.should_stop
-    trainer.loggers = [_Mute(logger) for logger in loggers]
-    try:
-        yield
-    finally:
-        trainer.loggers, trainer.should_stop = loggers, should_stop
-
-
-class _Mute(DummyLogger):
-    """A logger that hears nothing and knows the names and folders of the one it stands for."""
-
-    def __init__(self, of: Any) -> None:
-        super().__init__()
-        self._of = of
-
-    name, version = property(attrgetter("_of.name")), property(attrgetter("_of.version"))
-    root_dir, log_dir = property(attrgetter("_of.root_dir")), property(attrgetter("_of.log_dir"))
-    save_dir = property(attrgetter("_of.save_dir"))
-
-
-class Still:
-    """An optimizer or scheduler that does not step; all else is the one it stands for."""
-
-    def __init__(self, of: Any) -> None:
-        self._of = of
-
-    @property  # type: ignore[misc]
-    def __class__(self) -> type:  # what isinstance asks
-        return self._of.__class__  # type: ignore[no-any-return]
-
-    def __reduce__(self) -> tuple[Any, ...]:  # to be copied and saved
-        return Still, (self._of,)
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._of, name)
-        return self.step if name.startswith("step_") and callable(found) else found  # timm's step_update
-
-    def step(self, *args: Any, closure: Any = None, **kwargs: Any) -> Any:
-        """What the closure gives; nothing is stepped."""
-        closure = closure or next(iter(args), None)
-        return closure() if callable(closure) else None
-
-    def zero_grad(self, *args: Any, **kwargs: Any) -> None:
-        """Gradients stay: they belong to the run."""
-
-
-def _still(what: Any) -> Any:
-    return [Still(one) for one in what] if isinstance(what, list) else Still(what) if what is not None else None
-
-
-def _nothing(*args: Any, **kwargs: Any) -> None:
-    pass
-
-
-def _remember(value: Any, seen: set[int]) -> Callable[[], None]:
-    """A function that puts ``value`` and what it holds back in place as they are now. Generators are started alike."""
-    if id(value) in seen:
-        return _nothing
-    seen.add(id(value))
-    if isinstance(value, Tensor):
-        return _remember_tensor(value)
-    if isinstance(value, np.ndarray):
-        return _remember_array(value)
-    if isinstance(value, _GENERATORS):
-        return _start_alike(value)
-    if isinstance(value, nn.Module):
-        own = [*value.children(), *value.parameters(recurse=False), *value.buffers(recurse=False)]  # however many
-        value = vars(value)
-        parts = own + [part for name, part in value.items() if name not in _HOOKS]
-    else:
-        own, parts = [], list(value.values() if isinstance(value, dict) else value)
-    before = _contents(value)
-    looked_into = parts if len(parts) <= LARGE else own
-    inner = [_remember(part, seen) for part in looked_into if isinstance(part, _CHANGEABLE)]
-
-    def restore() -> None:
-        after = _contents(value)
-        if len(after) != len(before) or any(one is not other for one, other in zip(after, before, strict=True)):
-            value.clear()
-            if isinstance(value, dict):
-                value.update(zip(before[::2], before[1::2], strict=True))
-            elif isinstance(value, set):
-                value.update(before)
-            else:
-                value.extend(before)
-        for back in inner:
-            back()
-
-    return restore
-
-
-_HOOKS = set(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}  # what PyTorch keeps of every module
-_GENERATORS = (torch.Generator, np.random.Generator, np.random.RandomState, random.Random)
-_CHANGEABLE = (Tensor, nn.Module, dict, list, tuple, set, deque, np.ndarray, *_GENERATORS)
-
-
-def _contents(value: Any) -> list[Any]:
-    """What a collection holds; of a dict, keys and values in turn."""
-    return [each for item in value.items() for each in item] if isinstance(value, dict) else list(value)
-
-
-def _remember_tensor(tensor: Tensor) -> Callable[[], None]:
-    # Not to be written to: what has no values (yet), and what is of a graph that may still be walked.
-    if is_lazy(tensor) or tensor.is_meta or tensor.layout is not torch.strided or tensor.is_nested:
-        return _nothing
-    if tensor.grad_fn is not None or tensor.is_inference():
-        return _nothing
-    before, needs_gradient = tensor.detach().clone(), tensor.requires_grad
-
-    def restore() -> None:
-        if tensor.requires_grad != needs_gradient:
-            tensor.requires_grad_(needs_gradient)
-        if tensor.shape != before.shape or tensor.dtype != before.dtype:
-            tensor.data = before
-        elif not torch.equal(tensor, before):
-            with torch.no_grad():
-                tensor.copy_(before)
-
-    return restore
-
-
-def _remember_array(array: np.ndarray[Any, Any]) -> Callable[[], None]:
-    before = array.copy()
-
-    def restore() -> None:
-        if array.flags.writeable:
-            array[...] = before
-
-    return restore
-
-
-def _start_alike(generator: Any) -> Callable[[], None]:
-    """A function that puts a generator of random numbers, a module of them too, back to where it was; now it starts anew."""
-    if isinstance(generator, np.random.Generator):
-        bits = generator.bit_generator
-        state, put = bits.state, partial(setattr, bits, "state")
-        bits.state = type(bits)(PROBE_SEED).state
-    elif hasattr(generator, "get_state"):  # of PyTorch, and NumPy's older
-        state, put = generator.get_state(), generator.set_state
-        (generator.manual_seed if isinstance(generator, torch.Generator) else generator.seed)(PROBE_SEED)
-    else:  # of Python
-        state, put = generator.getstate(), generator.setstate
-        generator.seed(PROBE_SEED)
-    return partial(put, state)
+def _number(value: Any) -> float:
+    return float(value.detach() if isinstance(value, Tensor) else value)

@@ -15,8 +15,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from .height import mean_loss, same_random_numbers
-from .recorder import Record, to_device
+from .height import Height, Probe
+from .recorder import Record, make_lazy_layers
 
 MOST_POINTS, FEWEST_POINTS = 64, 8  # of a path: more cannot be seen, fewer are no path
 MOST_BYTES = 2e9  # of all weights that are kept: 11 points on each of four paths of a ResNet-18
@@ -105,7 +105,7 @@ class Heights(pl.Callback):
     """Measures the height at given weights when a fit starts, and ends the fit before its first step.
 
     Args:
-        batches: as for ``Recorder``; they are evaluated on the Trainer's device, in its precision.
+        probe: as for ``Recorder``; its batches are evaluated on the Trainer's device, in its precision.
         walk: whose points and ``rest`` these are; it may begin in the same fit, before this.
         points: vectors as ``walk`` keeps them.
         monitor, mode: see ``height.mean_loss``.
@@ -116,18 +116,22 @@ class Heights(pl.Callback):
     """
 
     def __init__(
-        self, batches: Sequence[Any], walk: Walk, points: Iterable[Tensor], *, monitor: str | None = None, mode: str = "min"
+        self,
+        probe: Probe | Sequence[Any],
+        walk: Walk,
+        points: Iterable[Tensor],
+        *,
+        monitor: str | None = None,
+        mode: str = "min",
     ) -> None:
-        self._batches, self._walk, self._points = batches, walk, points
-        self._monitor, self._mode = monitor, mode
+        self._height, self._walk, self._points = Height(probe, monitor=monitor, mode=mode), walk, points
         self.heights: list[float] = []
         self.seconds: list[float] = []
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure them all."""
-        with same_random_numbers():  # as in ``Recorder``
-            batches = [to_device(trainer, pl_module, batch) for batch in self._batches]
-        mean_loss(pl_module, batches, monitor=self._monitor, mode=self._mode)  # layers that are made at first use
+        self._height.begin(trainer, pl_module)
+        make_lazy_layers(pl_module, self._height)
         held = _held(pl_module)
         _put(self._walk.rest.values(), [held[name] for name in self._walk.rest])
         weights = [held[name] for name in self._walk.names]
@@ -135,7 +139,7 @@ class Heights(pl.Callback):
         for point in self._points:
             began = time.perf_counter()
             _put(torch.split(point, sizes), weights)
-            height = mean_loss(pl_module, batches, monitor=self._monitor, mode=self._mode)
+            height = self._height(pl_module)
             self.heights.append(height if math.isfinite(height) else math.inf)
             self.seconds.append(time.perf_counter() - began)
         trainer.should_stop = True

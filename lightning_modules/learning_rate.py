@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import copy
+import dataclasses
+import functools
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
+from torch import nn
 
-from .height import Still
+from .undisturbed import Still
 
 NAMES = ("lr", "learning_rate")  # where Lightning's own finder looks, in its order
 # Learning rates an optimizer's group and a scheduler of torch keep besides ``lr``; scaled together, a schedule keeps its shape.
@@ -17,35 +21,57 @@ GROUP_RATES = ("lr", "initial_lr", "max_lr", "min_lr", "swa_lr")
 SCHEDULER_RATES = ("base_lrs", "_last_lr", "max_lrs", "min_lrs", "default_min_lr", "eta_min")
 
 
-def set_attribute(owners: Sequence[Any], names: Sequence[str], value: Any) -> list[str]:
+def set_attribute(owners: Sequence[Any], names: Sequence[str], value: float) -> list[str]:
     """Set each of ``names`` that an owner or its ``hparams`` has, as Lightning does, and return the names that were found.
 
-    owners: the module and its datamodule. A method, and an attribute that cannot be written, count as not found.
+    A name may be a path such as ``cfg.optim.lr`` or ``groups.0.lr``, through attributes, mappings and lists; what it leads
+    through is copied first, as modules may share it, such as a default argument. Numbers in a tuple, list or mapping keep
+    their proportion to the first of them, which becomes ``value``. A method, and an attribute that cannot be written or holds
+    a collection without a number, count as not found.
+
+    owners: the module and its datamodule.
     """
     found = []
-    for holder in _holders(owners):
-        for name in names:
-            if isinstance(holder, dict):
-                if name in holder:
-                    holder[name] = value
-                    found.append(name)
-            elif hasattr(holder, name) and not callable(getattr(holder, name)):
-                try:
-                    setattr(holder, name, value)
-                except (AttributeError, TypeError):
-                    continue
+    for name in names:
+        first, *deeper = _path(name)
+        changed: dict[int, tuple[Any, Any]] = {}  # what was held and what takes its place, by the id of the former
+        for holder in _holders(owners):
+            held = _get(holder, first)
+            if held is MISSING or callable(held):
+                continue
+            if id(held) not in changed:
+                changed[id(held)] = held, _changed(copy.deepcopy(held), deeper, value) if deeper else _scaled(held, value)
+            by = changed[id(held)][1]
+            if by is not MISSING and _put(holder, first, by):
                 found.append(name)
+        for held, by in changed.values() if deeper and name in found else ():
+            _replace(owners, held, by)
     return list(dict.fromkeys(found))
 
 
 def get_attribute(owners: Sequence[Any], names: Sequence[str]) -> Any:
-    """The value of the first of ``names`` that is found, None when none is."""
+    """The value of the first of ``names`` that is found, None when none is; names as in ``set_attribute``."""
     for name in names:
         for holder in _holders(owners):
-            found = holder.get(name) if isinstance(holder, dict) else getattr(holder, name, None)
-            if found is not None and not callable(found):
+            found = functools.reduce(_get, _path(name), holder)
+            if found is not MISSING and found is not None and not callable(found):
                 return found
     return None
+
+
+def first_number(value: Any) -> float | None:
+    """A learning rate as a module has it, the first of several; None where it has none yet."""
+    if isinstance(value, Mapping) or isinstance(value, (list, tuple)):
+        found = map(first_number, value.values() if isinstance(value, Mapping) else value)
+        return next((number for number in found if number is not None), None)
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        return None
+    return number if 0 < number < math.inf else None
+
+
+MISSING: Any = object()
 
 
 def _holders(owners: Sequence[Any]) -> Iterator[Any]:
@@ -55,6 +81,78 @@ def _holders(owners: Sequence[Any]) -> Iterator[Any]:
             hparams = getattr(owner, "hparams", None)
             if isinstance(hparams, dict):
                 yield hparams
+
+
+def _path(name: str) -> list[str]:
+    return name.removeprefix("hparams.").split(".")
+
+
+def _get(holder: Any, name: str) -> Any:
+    if holder is MISSING or holder is None:
+        return MISSING
+    if isinstance(holder, Mapping):
+        return holder[name] if name in holder else MISSING
+    if isinstance(holder, list) and name.isdecimal():
+        return holder[int(name)] if int(name) < len(holder) else MISSING
+    return getattr(holder, name, MISSING)
+
+
+def _put(holder: Any, name: str, value: Any) -> bool:
+    """Whether it could be written."""
+    try:
+        if isinstance(holder, MutableMapping):
+            holder[name] = value
+        elif isinstance(holder, list):
+            holder[int(name)] = value
+        else:
+            setattr(holder, name, value)
+    except (AttributeError, TypeError):
+        return False
+    return True
+
+
+def _scaled(held: Any, value: float) -> Any:
+    """What takes the place of ``held`` so that its first number is ``value``; whole numbers stay whole where that is one."""
+    if not isinstance(held, (list, tuple, Mapping)):
+        return value
+    first = first_number(held)
+    return MISSING if first is None else _times(held, value / first, whole=isinstance(value, int))
+
+
+def _times(held: Any, factor: float, *, whole: bool) -> Any:
+    if isinstance(held, Mapping):
+        made = copy.copy(held)
+        for name, part in held.items():
+            _put(made, name, _times(part, factor, whole=whole))
+        return made
+    if isinstance(held, (list, tuple)):
+        parts = [_times(part, factor, whole=whole) for part in held]
+        return type(held)(*parts) if hasattr(held, "_fields") else type(held)(parts)
+    if isinstance(held, (int, float)) and not isinstance(held, bool):
+        return max(1, round(held * factor)) if whole else held * factor
+    return held
+
+
+def _changed(of: Any, path: Sequence[str], value: float) -> Any:
+    """An object of ours with what a path leads to changed; itself where it can be written to, else another one."""
+    name, *deeper = path
+    held = _get(of, name)
+    if held is MISSING or callable(held):
+        return MISSING
+    changed = _changed(held, deeper, value) if deeper else _scaled(held, value)
+    if changed is MISSING or _put(of, name, changed):
+        return MISSING if changed is MISSING else of
+    is_frozen = dataclasses.is_dataclass(of) and not isinstance(of, type)
+    return dataclasses.replace(of, **{name: changed}) if is_frozen else MISSING
+
+
+def _replace(owners: Sequence[Any], held: Any, by: Any) -> None:
+    """Let whatever part of a module holds an object hold the one that takes its place."""
+    for owner in owners:
+        for part in owner.modules() if isinstance(owner, nn.Module) else [owner] if owner is not None else []:
+            for name, value in vars(part).items():
+                if value is held:
+                    vars(part)[name] = by
 
 
 @dataclass(frozen=True)

@@ -12,29 +12,32 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.nn.parameter import is_lazy
+from torch.optim import Optimizer
 
-from .height import mean_loss, same_random_numbers
+from .height import Height, Probe
 from .loaders import has_size, n_examples
+from .run_state import total_batches
 from .user_code import where
 
 MAX_POINTS = 200  # heights of a run: enough for any curve on a page, small enough to store as one attribute
 POINTS_PER_EPOCH = 4
+EPOCHS_OF_STREAM = 10  # for that matter, of a run that is limited by steps alone
 PREFIXES = {"val": r"^(val|valid|validation)[_/.-]", "train": r"^(train|training)[_/.-]"}
 SUFFIX = re.compile(r"/dataloader_idx_\d+$")  # that Lightning adds where there are several validation loaders
 
 
-def probe_steps(steps_per_epoch: int, epochs: int) -> list[int]:
+def probe_steps(steps_per_epoch: int, epochs: int, *, most: float = math.inf) -> list[int]:
     """Steps (updates done) at which the height is measured: 0, 1, 2, 4, 8, ..., then evenly to the last, inclusive.
 
     At least four times an epoch where an epoch has that many steps. A run keeps at most about 200 points, so runs of more
-    than 45 epochs or so are measured less often than that.
+    than 45 epochs or so are measured less often than that. most: steps that a run may take.
 
-    >>> probe_steps(8, 2)
-    [0, 1, 2, 4, 6, 8, 10, 12, 14, 16]
+    >>> probe_steps(8, 2), probe_steps(8, 100, most=10)
+    ([0, 1, 2, 4, 6, 8, 10, 12, 14, 16], [0, 1, 2, 4, 5, 6, 8, 9, 10])
     """
-    last = steps_per_epoch * epochs
+    last = int(min(steps_per_epoch * epochs, most))
     doubling = [0] + [2**k for k in range(last.bit_length()) if 2**k <= last]
-    even = min(last, POINTS_PER_EPOCH * epochs, MAX_POINTS - len(doubling))
+    even = min(last, POINTS_PER_EPOCH * math.ceil(last / steps_per_epoch), MAX_POINTS - len(doubling))
     return sorted({*doubling, *(round(last * (i + 1) / even) for i in range(even))})
 
 
@@ -68,6 +71,10 @@ class Record:
             finite; None if all were.
         step, batches, examples: updates done, batches and examples seen.
         validation_examples: examples of the last validation, 0 when there was none.
+        highest_learning_rates: that each parameter group stepped with, of those that there were at the start.
+        ended_by: who ended the run before its budget, "" where nobody did or it turned non-finite.
+        loss_as_at_start: the last height, with the numbers that the module had at the start in place of those it has at the
+            end; None where that is the same.
         steps: at which the height is measured; ``plan`` sets them unless they were given.
     """
 
@@ -76,6 +83,9 @@ class Record:
         self.nonfinite_at: int | None = None
         self.step = self.batches = self.examples = 0
         self.validation_examples = 0
+        self.highest_learning_rates: list[float] = []
+        self.ended_by = ""
+        self.loss_as_at_start: float | None = None
         self.steps: frozenset[int] = frozenset(steps or ())
         self._given = steps is not None
         self._batches_per_epoch = math.inf
@@ -90,15 +100,24 @@ class Record:
         """Whether the height is to be measured now."""
         return self.step in self.steps and self.nonfinite_at is None
 
-    def plan(self, batches_per_epoch: float, epochs: int, *, accumulated: int = 1) -> None:
-        """Set when to measure; batches_per_epoch: inf while it is not known; accumulated: batches an update."""
+    def plan(self, batches_per_epoch: float, epochs: int, *, accumulated: int = 1, most: float = math.inf) -> None:
+        """Set when to measure.
+
+        batches_per_epoch: inf while it is not known; accumulated: batches an update; most: updates that a run may take.
+        """
         self._batches_per_epoch = batches_per_epoch
         if self._given:
             return
-        if math.isinf(batches_per_epoch):
-            self.steps = frozenset({0, *(2**k for k in range(40))})
+        if math.isfinite(batches_per_epoch):
+            self.steps = frozenset(probe_steps(math.ceil(batches_per_epoch / accumulated), epochs, most=most))
+        elif math.isfinite(most):
+            self.steps = frozenset(probe_steps(math.ceil(most / EPOCHS_OF_STREAM), EPOCHS_OF_STREAM, most=most))
         else:
-            self.steps = frozenset(probe_steps(math.ceil(batches_per_epoch / accumulated), epochs))
+            self.steps = frozenset({0, *(2**k for k in range(40))})
+
+    def stepped_with(self, learning_rates: Sequence[float]) -> None:
+        """Learning rates of a step, of the parameter groups that there were at the start."""
+        self.highest_learning_rates = [*map(max, self.highest_learning_rates, learning_rates)]
 
     def saw(self, examples: int, loss: float | None) -> None:
         """A training batch was seen; loss: None when the module skipped it."""
@@ -151,7 +170,7 @@ class Recorder(pl.Callback):
     to find its scale, is no divergence.
 
     Args:
-        probe_batches: the fixed training examples the height is measured on, as batches of the module's own kind.
+        probe: the fixed training examples the height is measured on, as batches of the module's own kind, and how.
         steps: the steps at which to measure, ascending, starting with 0; ``probe_steps`` of the fit unless given.
         batch_size: examples the first batch must have, if it must; the last of an epoch may be shorter.
         monitor, mode: see ``height.mean_loss``.
@@ -159,7 +178,7 @@ class Recorder(pl.Callback):
 
     def __init__(
         self,
-        probe_batches: Sequence[Any],
+        probe: Probe | Sequence[Any],
         *,
         steps: Iterable[int] | None = None,
         batch_size: int | None = None,
@@ -167,22 +186,35 @@ class Recorder(pl.Callback):
         mode: str = "min",
     ) -> None:
         self.record = Record(steps)
-        self._probe_batches = probe_batches
+        self._height = Height(probe, monitor=monitor, mode=mode)
         self._batch_size = batch_size
-        self._monitor, self._mode = monitor, mode
         self._updates = 0  # of all optimizers
         self._any_loss = False  # since the last update
+        self._rates: list[float] = []  # of the last step
+        self._optimizers: list[tuple[Any, int]] = []  # and how many groups each had at the start
         self._watched: list[tuple[nn.Module, str]] = []
         self._validation_names: set[str] = set()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Measure the height before the first step; a run that goes on from a checkpoint has done so."""
-        with same_random_numbers():  # the module's transfer hooks may draw augmentations: the same ones in every run
-            self._probe_batches = [to_device(trainer, pl_module, batch) for batch in self._probe_batches]
+        self._height.begin(trainer, pl_module)
         if not self.record.curves["height"]:
+            make_lazy_layers(pl_module, self._height)
+            self.record.highest_learning_rates = [0.0 for optimizer in trainer.optimizers for _ in optimizer.param_groups]
             self._plan(trainer, trainer.num_training_batches)
-            self._measure(trainer, pl_module)  # makes layers that are made at first use
+            self._measure(trainer, pl_module)
+        for optimizer in trainer.optimizers:
+            if isinstance(optimizer, Optimizer):
+                optimizer.register_step_post_hook(self._stepped)
+        self._optimizers = [(optimizer, len(optimizer.param_groups)) for optimizer in trainer.optimizers]
         self._watched = to_watch(pl_module)
+
+    def _stepped(self, *_: Any) -> None:
+        """An optimizer stepped: with the learning rates that its groups have now, whoever set them."""
+        rates = [float(group["lr"]) for optimizer, count in self._optimizers for group in optimizer.param_groups[:count]]
+        if rates != self._rates:
+            self._rates = rates
+            self.record.stepped_with(rates)
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int) -> None:
         """Look at what hooks since the last batch left of the weights, and check the size of the first batch."""
@@ -253,8 +285,14 @@ class Recorder(pl.Callback):
         """Measure the last height where the run ended early, and keep the last training metrics."""
         self._look(trainer)
         self._keep(trainer, "train")
-        if self.record.nonfinite_at is None and self.record.curves["height"][-1][0] < self.record.step:
+        if self.record.nonfinite_at is not None:
+            return
+        if self.record.curves["height"][-1][0] < self.record.step:
             self._measure(trainer, pl_module)
+        self.record.ended_by = _ended_by(trainer, self.record.batches)
+        at_start, (_, last) = self._height.as_at_start(pl_module), self.record.curves["height"][-1]
+        if at_start is not None and not math.isclose(at_start, last, rel_tol=1e-5):
+            self.record.loss_as_at_start = at_start
 
     def progress(self) -> dict[str, Any]:
         """How far it is, in types that are safe to read back; between two epochs."""
@@ -267,7 +305,9 @@ class Recorder(pl.Callback):
         self._updates, self._validation_names = progress["updates"], set(progress["validation_names"])
 
     def _plan(self, trainer: pl.Trainer, batches_per_epoch: float) -> None:
-        self.record.plan(batches_per_epoch, trainer.max_epochs or 1, accumulated=trainer.accumulate_grad_batches)
+        most = math.inf if trainer.max_steps < 0 else trainer.max_steps
+        epochs, accumulated = trainer.max_epochs or 1, trainer.accumulate_grad_batches
+        self.record.plan(batches_per_epoch, epochs if epochs > 0 else MAX_POINTS, accumulated=accumulated, most=most)
 
     def _keep(self, trainer: pl.Trainer, stage: str) -> None:
         metrics = trainer.callback_metrics
@@ -284,14 +324,34 @@ class Recorder(pl.Callback):
         return all_finite([each for each in found if isinstance(each, torch.Tensor)])
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.record.measured(mean_loss(pl_module, self._probe_batches, monitor=self._monitor, mode=self._mode))
+        self.record.measured(self._height(pl_module))
         trainer.should_stop |= self.record.nonfinite_at is not None
 
 
-def to_device(trainer: pl.Trainer, module: pl.LightningModule, batch: Any) -> Any:
-    """A batch as the training loop would hand it to ``training_step``."""
-    batch = module._on_before_batch_transfer(trainer.precision_plugin.convert_input(batch), dataloader_idx=0)
-    return trainer.strategy.batch_to_device(batch, dataloader_idx=0)
+def make_lazy_layers(module: pl.LightningModule, height: Height) -> None:
+    """Have layers that are made at first use made, with weights that are drawn from the random numbers of the run."""
+    lazy = [part for part in module.modules() if any(is_lazy(weight) for weight in part.parameters(recurse=False))]
+    if lazy:
+        height(module)
+        for part in lazy:
+            part.reset_parameters()  # type: ignore[operator]  # measuring drew the same for every seed
+
+
+def _ended_by(trainer: pl.Trainer, batches: int) -> str:
+    """Who ended a run before its budget, "" when it came to its end."""
+    if 0 <= trainer.max_steps <= trainer.global_step:
+        return ""
+    done: Any = trainer.fit_loop.epoch_progress.current
+    of_epochs = (trainer.max_epochs or 1) > done.processed
+    if not of_epochs and not (trainer.should_stop and batches < total_batches(trainer) < math.inf):
+        return ""
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    for callback in callbacks:
+        if getattr(callback, "stopped_epoch", 0):
+            return type(callback).__name__
+        if hasattr(callback, "time_remaining") and callback.time_remaining() == 0:
+            return "max_time"
+    return "should_stop"
 
 
 def _wrong_size(wanted: int, found: int, batches: float, owner: Any) -> str:

@@ -16,10 +16,15 @@ class StackedSGD(Optimizer):
 
     members: an SGD for each, with the same groups; their weights are not touched.
     stacked: by the ``id`` of a weight of the first of them, the stacked weights that stand for it.
+
+    Attributes:
+        highest: of each member that there was, the highest learning rate that each group stepped with.
     """
 
     def __init__(self, members: Sequence[SGD], stacked: Mapping[int, Tensor]) -> None:
         self.members = list(members)
+        self.highest = [[0.0] * len(members[0].param_groups) for _ in members]
+        self._places = list(range(len(members)))  # of those that are left
         groups = members[0].param_groups
         super().__init__([group | {"params": [stacked[id(weight)] for weight in group["params"]]} for group in groups], {})
         self.follow()
@@ -32,12 +37,17 @@ class StackedSGD(Optimizer):
             first = group["params"][0]
             precision = torch.promote_types(torch.float32, first.dtype)
             group["rates"] = torch.tensor(rates, dtype=precision, device=first.device)
+        self._has_new_rates = True
 
     @torch.no_grad()
     def step(self, closure: Any = None) -> Any:
         """One update of all members."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
+        if self._has_new_rates:
+            for place, member in zip(self._places, self.members, strict=True):
+                self.highest[place] = [*map(max, self.highest[place], (float(group["lr"]) for group in member.param_groups))]
+            self._has_new_rates = False
         for group in self.param_groups:
             for weight in group["params"]:
                 if weight.grad is not None:
@@ -61,6 +71,7 @@ class StackedSGD(Optimizer):
     def keep(self, places: Sequence[int]) -> None:
         """Forget the members that are not at ``places``."""
         self.members = [self.members[place] for place in places]
+        self._places = [self._places[place] for place in places]
         for group in self.param_groups:
             group["rates"] = group["rates"][list(places)]
         for state in self.state.values():

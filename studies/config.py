@@ -21,7 +21,7 @@ ENGINES = ("processes", "ray")
 MOST_WORKERS = 256
 MOST_RUNS = 1_000_000  # of a study: its plan is a list
 MOST = 10**9  # of whatever is counted
-LENGTHS = ("max_epochs", "min_epochs", "max_steps", "min_steps", "max_time")  # Trainer options that say when a run ends
+LENGTHS = ("max_epochs", "min_epochs", "min_steps", "max_time")  # Trainer options that say when a run ends, beside max_steps
 PER_DECADE = 4  # learning rates a decade: neighbours differ by x1.8, finer than the factor 3 that bounds *good*
 PARTNERS = {"Regressor": "Diabetes", "Parabola": "ParabolaData", "ImageClassifier": "Digits"}  # model and its usual data
 NAME_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
@@ -54,11 +54,13 @@ class StudyConfig:
         monitor: a metric the module logs. Logged by ``training_step``, it is the height, instead of the loss returned; logged
             in validation, it is what the search minimises and what decides among learning rates that are equal otherwise.
         mode: ``min``, or ``max`` when more of ``monitor`` is better.
+        own_batches: leave the batches as the training loader gives them; ``batch_size``, one, is then what they are called.
         fuse: ``auto`` trains members of one batch size together where measuring says that is faster; ``never`` trains each
             alone, so that a study made again is the same to the bit.
         seeds: runs of each cell, with seeds 0, 1, ...: initial weights and batch order belong to the seed.
         seed_everything: the first seed, as LightningCLI spells it; 0 unless given.
         epochs: how long each run trains, in passes over the training set; ``max_epochs`` of ``trainer``, or 10, unless given.
+            ``max_steps`` of ``trainer`` ends a run that is longer, and is the only limit where it stands alone.
         sampler: ``grid`` trains every cell; ``tpe``, ``random`` and ``qmc`` sample learning rate and batch size freely.
         trials: runs in all for the free samplers; as many as the grid would have unless given.
         workers: processes that train; ``auto`` takes one a core where what is to be trained is worth their start. What is
@@ -89,6 +91,7 @@ class StudyConfig:
     constant: bool = False
     monitor: str | None = None
     mode: str = "min"
+    own_batches: bool = False
     fuse: str = "auto"
     seeds: int = 3
     seed_everything: int | bool | None = None
@@ -109,7 +112,9 @@ class StudyConfig:
         epochs = trainer.pop("max_epochs", None)
         if self.epochs is not None:  # says how long, whatever a configuration written for one run says
             trainer = {name: value for name, value in trainer.items() if name not in LENGTHS}
-        if epochs == -1:
+        steps = trainer.get("max_steps")
+        steps = None if steps in (None, -1) else count("trainer.max_steps", steps)
+        if epochs == -1 and steps is None:
             raise ValueError("epochs must be given: trainer.max_epochs is -1, which never ends")
         low, high = _range(self.learning_rate)
         if self.points is not None and self.per_decade is not None:
@@ -127,6 +132,8 @@ class StudyConfig:
         batch_sizes = tuple(count("batch_size", size) for size in sizes)
         if len(set(batch_sizes)) < len(batch_sizes):
             raise ValueError(f"batch_size must name each size once, got {list(batch_sizes)}")
+        if self.own_batches and len(batch_sizes) > 1:
+            raise ValueError(f"own_batches needs one batch_size, which says what they are called, got {list(batch_sizes)}")
         if self.sampler not in SAMPLERS:
             raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         if self.trials is not None and self.sampler == "grid":
@@ -135,7 +142,7 @@ class StudyConfig:
             value = getattr(self, option)
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise ValueError(f"{option} must be a name, got {value!r}")
-        for option in ("constant", "checkpoint"):
+        for option in ("constant", "checkpoint", "own_batches"):
             if not isinstance(getattr(self, option), bool):
                 raise ValueError(f"{option} must be true or false, got {getattr(self, option)!r}")
         if self.mode not in MODES:
@@ -173,7 +180,7 @@ class StudyConfig:
             "batch_size": batch_sizes,
             "seeds": seeds,
             "seed_everything": _first_seed(self.seed_everything),
-            "epochs": count("epochs", next((e for e in (self.epochs, epochs) if e is not None), 10)),
+            "epochs": count("epochs", next((e for e in (self.epochs, epochs, steps) if e not in (None, -1)), 10)),
             "workers": workers,
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,

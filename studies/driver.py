@@ -280,6 +280,10 @@ class Driver:
             return
         self._failures.append(failed.error)
         _fail(self.study, trial, failed.error, failed.traceback)
+        if failed.of_schedule:  # of this batch size, at which a run has as many steps as it has
+            self._failures[:-1] = []
+            logger.warning("runs at batch size %d are left out: %s", job.batch_size, failed.error)
+            self.missing = [point for point in self.missing if point.get("batch_size") != job.batch_size]
         self._forget(job)
         logger.warning("trial %d failed: %s", trial.number, failed.error)
         if Counter(self._failures[-EQUAL_FAILURES:])[failed.error] == EQUAL_FAILURES:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,16 +20,17 @@ from reports.judged import Judged
 from reports.marks import FAINT
 from reports.style import format_number
 from reports.verdicts import Thresholds
+from studies.classes import package_of
 from studies.config import StudyConfig
+from studies.fixed import own_batch_size
 from studies.progress import Progress
 from studies.search import run_study
-from studies.sources import package_of
 from studies.tables import judge_study
-from studies.training import own_batch_size
 from studies.workload import Workload
 
 # Options of a Trainer that decide what a step is; its callbacks and loggers are left out, as Lightning's finder does.
-OF_TRAINER = "accumulate_grad_batches gradient_clip_val gradient_clip_algorithm limit_train_batches limit_val_batches precision"
+OF_TRAINER = "accumulate_grad_batches gradient_clip_val gradient_clip_algorithm precision"
+OF_TRAINER += " limit_train_batches limit_val_batches max_steps"
 
 
 class LearningRates:
@@ -148,8 +150,9 @@ def lr_find(
         raise ValueError(f"update_attr needs an attribute {' or '.join(names)}, {type(model).__name__} has none")
     with tempfile.TemporaryDirectory() as folder:
         settings["storage"] = f"{folder}/studies.db"
+        settings |= {"own_batches": True, "batch_size": 1}
         config = StudyConfig(**settings)
-        config = StudyConfig(**settings, batch_size=own_batch_size(Workload.of_config(config)))
+        config = replace(config, batch_size=own_batch_size(Workload.of_config(config)))
         with Progress(Thresholds()) as progress:
             study = run_study(config, on_run=progress)
         found = LearningRates(judge_study(study), study.user_attrs["configuration"])

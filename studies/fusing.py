@@ -6,6 +6,7 @@ import itertools
 import math
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -18,9 +19,11 @@ from lightning_modules.fused import Fused, NotFusable
 from lightning_modules.learning_rate import LearningRate, set_attribute
 from lightning_modules.loaders import PROBE_SEED
 from lightning_modules.recorder import Record, Recorder
-from studies.sources import PACKAGES, package_of
+from studies.classes import PACKAGES, package_of
+from studies.fitting import ASIDE, fit
+from studies.fixed import Fixed, fixed_of
 from studies.trainers import device_of
-from studies.training import ASIDE, Fixed, Run, fit, fixed_of, run_of
+from studies.training import Run, run_of
 from studies.workload import Built, Workload
 
 Member = tuple[float, int]  # learning rate, seed
@@ -37,7 +40,7 @@ MEMORY_SHARE = 0.25  # of what is free, for the weights; the rest is for activat
 COPIES = 4  # of a weight: itself, gradient, momentum, and one in the making
 SAME = 1e-3  # relative difference of the first losses, fused and alone: more is another computation, not rounding
 # Options of a Trainer that act on all members of a fit as on one.
-TRAINER = ("accelerator", "benchmark", "check_val_every_n_epoch", "deterministic", "limit_train_batches", "limit_val_batches")
+TRAINER = "accelerator benchmark check_val_every_n_epoch deterministic limit_train_batches limit_val_batches max_steps".split()
 # What moves a batch to its device, which a fused fit does not call.
 TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
@@ -82,6 +85,7 @@ class Fusing:
 
     def _choose(self, members: Sequence[Member], batch_size: int) -> tuple[int, str]:
         steps = self._epochs * fixed_of(self._workload, batch_size).n_train / batch_size
+        steps = min(steps, self._workload.trainer.get("max_steps", math.inf))
         n_timed = SHARE * steps * len(members) / (1 + min(len(members), SIZES[0]))
         n_steps = WARM_UP + int(min(max(n_timed, TIMED[0]), TIMED[1]))
         if steps * len(members) < SHORT * n_steps * (1 + min(len(members), SIZES[-1])):
@@ -169,7 +173,7 @@ def _fit_fused(
         at=at,
         loaders=loaders,
         validation=validation if timer is None else None,
-        probe=fixed.probe if timer is None else fixed.probe[:1],
+        probe=fixed.probe if timer is None else replace(fixed.probe, batches=fixed.probe.batches[:1]),
         records=records,
         monitor=workload.monitor,
         mode=workload.mode,
@@ -216,7 +220,7 @@ def time_alone(workload: Workload, member: Member, batch_size: int, n_steps: int
     rate, seed = member
     built = workload.build(learning_rate=rate, batch_size=batch_size, seed=seed)
     timer = Timer(n_steps)
-    recorder = Recorder(fixed.probe[:1], steps=[0], monitor=workload.monitor, mode=workload.mode)
+    recorder = Recorder(fixed.probe.batches[:1], steps=[0], monitor=workload.monitor, mode=workload.mode)
     _fit(workload, built, seed, [LearningRate(rate, fixed.proportions, constant=workload.constant), recorder], n_steps, timer)
     return timer.seconds, timer.losses
 

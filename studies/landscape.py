@@ -7,6 +7,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -26,12 +27,14 @@ from reports.landscape import PATHS, Landscape
 from reports.style import GOOD, VERDICTS
 from studies.config import StudyConfig
 from studies.database_url import storage_url
+from studies.fitting import ASIDE, fit
+from studies.fixed import fixed_of
 from studies.interrupts import interruptible, uninterrupted
 from studies.lock import locked
 from studies.next_run import OPTIONS
 from studies.search import configuration, runs_folder
 from studies.tables import CONFIGURATION, HOW_TRAINED, LANDSCAPE, judge_study
-from studies.training import ASIDE, fit, fixed_of, recorder_of, train_recorded
+from studies.training import recorder_of, train_recorded
 from studies.workload import Workload
 
 SIDE = 31  # places of the grid along each direction
@@ -102,33 +105,33 @@ def _survey(
         raise ValueError(f"config must be what study {study.study_name!r} was made with, got another {', '.join(differences)}")
     assert isinstance(config.batch_size, tuple) and config.epochs is not None
     probe = fixed_of(workload, max(config.batch_size)).probe  # as in the study itself
-    batches = _first(probe)
+    first = replace(probe, batches=_first(probe.batches))
     good = runs[runs["verdict"] == GOOD].iloc[0]
     measured: dict[str, Any] = {"monitor": workload.monitor, "mode": workload.mode}
-    recorder = Recorder(batches, steps=[0], **measured)
+    recorder = Recorder(first, steps=[0], **measured)
     begun = Walk(recorder.record)
-    timed = Heights(batches, begun, _for_a_while(lambda: begun.points[0]), **measured)
+    timed = Heights(first, begun, _for_a_while(lambda: begun.points[0]), **measured)
     _begin(workload, good, [recorder, begun, timed])
     steps = walk_steps(int(good["steps"]), points_that_fit(begun.points[0], len(runs)))
     if on_cost is not None:
         height = statistics.fmean(timed.seconds)
-        along_paths = len(steps) * len(runs) * height * _examples(probe) / _examples(batches)
+        along_paths = len(steps) * len(runs) * height * _examples(probe.batches) / _examples(first.batches)
         training = _training_seconds(study, workload, runs) + along_paths
         on_cost(
             f"landscape: {len(runs)} run{'s' * (len(runs) > 1)}, about {_seconds(training)} s, and {SIDE**2} heights of"
-            f" {_examples(batches):,} examples, about {_seconds(SIDE**2 * height)} s"
+            f" {_examples(first.batches):,} examples, about {_seconds(SIDE**2 * height)} s"
         )
     folder = runs_folder(config, out).with_name("landscape")
     walks = {run["trial"]: _walk(workload, run, steps, config.epochs, folder) for _, run in runs.iterrows()}
     plane, paths = _paths(runs, walks)
     x, y = _frame(paths)
     places = (plane.at(across, up) for up in y.tolist() for across in x.tolist())
-    grid = Heights(batches, walks[good["trial"]], places, **measured)
+    grid = Heights(first, walks[good["trial"]], places, **measured)
     _begin(workload, good, [grid])
     return Landscape(
         batch_size=int(good["batch_size"]),
         seed=int(good["seed"]),
-        examples=_examples(batches),
+        examples=_examples(first.batches),
         shares=plane.shares,
         x=x,
         y=y,
@@ -202,7 +205,7 @@ def _seconds(seconds: float) -> str:
 def _begin(workload: Workload, run: Row, callbacks: Sequence[pl.Callback]) -> None:
     """Start a run for callbacks that end it."""
     built = workload.build(learning_rate=run["learning_rate"], batch_size=int(run["batch_size"]), seed=int(run["seed"]))
-    fit(workload, built, seed=int(run["seed"]), callbacks=callbacks, replaced=ASIDE)
+    fit(workload, built, seed=int(run["seed"]), callbacks=callbacks, epochs=workload.epochs, replaced=ASIDE)
 
 
 def _for_a_while(make: Callable[[], Any]) -> Iterator[Any]:

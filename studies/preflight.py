@@ -1,4 +1,4 @@
-"""One batch before any trial is spent: what cannot be studied is said in one sentence that names the class and the line."""
+"""A few batches before any trial is spent: what cannot be studied is said in one sentence that names the class and the line."""
 
 from __future__ import annotations
 
@@ -6,23 +6,28 @@ import functools
 import math
 import re
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
+from lightning_modules.height import Height
 from lightning_modules.learning_rate import LearningRate
-from lightning_modules.recorder import Recorder, metric_name
+from lightning_modules.probe import first_few
+from lightning_modules.recorder import Recorder, make_lazy_layers, metric_name
 from lightning_modules.user_code import is_ours, last_line_of, where
-from studies.trainers import build_trainer
-from studies.training import ASIDE, fit, fixed_of
+from studies.fitting import ASIDE, fit
+from studies.fixed import fixed_of
+from studies.schedule import check_schedule
+from studies.trainers import build_trainer, early_stopping, refuse_finders
 from studies.workload import Workload
 
-ONE_BATCH = ASIDE | {"limit_train_batches": 1, "limit_val_batches": 1, "accumulate_grad_batches": 1}
-MANUAL_BATCHES = 16  # a module that steps its optimizers itself may gather gradients over a few batches first
+LOOKED = 16  # batches after which one without a gradient, or that is skipped, is no odd one any more
+A_FEW = ASIDE | {"limit_train_batches": LOOKED, "limit_val_batches": 1, "accumulate_grad_batches": 1, "max_steps": -1}
 NOT_A_LOSS = (
     "a metric such as accuracy is not a loss: it cannot be differentiated, so SGD would have a step of size zero;"
     " return a differentiable loss"
@@ -36,18 +41,26 @@ HINTS = {  # PyTorch's complaints, and what they mean to the user
 }
 
 
-def preflight(workload: Workload, *, learning_rates: Sequence[float], batch_sizes: Sequence[int], seed: int) -> None:
-    """Train one batch of the largest size at two learning rates from the middle of the range, and one of the smallest size.
+def preflight(workload: Workload, *, learning_rates: Sequence[float], batch_sizes: Sequence[int], seed: int) -> list[str]:
+    """Train a few batches of the largest size at two learning rates from the middle of the range, and of the smallest size.
+
+    Each time until a step moved the weights: one batch as a rule, ``LOOKED`` at most.
+
+    Returns what is to be known of how the module is studied, a sentence each.
 
     Raises ValueError for whatever would spoil every run of the study: no differentiable loss, weights that do not move, a
-    learning rate or batch size without effect, a metric to monitor that is not logged, and what the user's code raises.
+    learning rate, schedule or batch size that does not follow, a metric to monitor that is not logged, and what the user's
+    code raises.
     """
-    replaced = {name: value for name, value in workload.trainer.items() if name in ONE_BATCH and name != "logger"}
-    build_trainer(replaced, epochs=1)  # which one batch is tried without
+    replaced = {name: value for name, value in workload.trainer.items() if name in A_FEW and name != "logger"}
+    build_trainer(replaced, epochs=1)  # which a few batches are tried without
     rate = math.sqrt(min(learning_rates) * max(learning_rates))
     largest, smallest = max(batch_sizes), min(batch_sizes)
     with _in_one_sentence():
-        fixed_of(workload, largest)
+        own: Any = workload.build(learning_rate=None, batch_size=largest, seed=seed).model.configure_callbacks()
+        refuse_finders(own)
+        stopping = [*early_stopping(workload.trainer.get("callbacks")), *early_stopping(own)]
+        fixed = fixed_of(workload, largest)
     moved = _try(workload, rate, largest, seed)
     if all(map(torch.equal, moved, _try(workload, rate / 2, largest, seed))):
         name = workload.model.made.__name__ if workload.model.made else "the module"
@@ -57,6 +70,19 @@ def preflight(workload: Workload, *, learning_rates: Sequence[float], batch_size
         )
     if smallest != largest:
         _try(workload, rate, smallest, seed)
+    with _in_one_sentence():
+        failing = check_schedule(workload, learning_rates, batch_sizes)
+    return [*fixed.remarks, *_remarks(stopping, failing)]
+
+
+def _remarks(stopping: Sequence[str], failing: Mapping[int, str]) -> Iterator[str]:
+    for stops in stopping:
+        yield (
+            f"{stops} may end runs before the budget: such a run makes no floor, and is judged by where it ended; leave it out,"
+            " or give it more patience, to see where runs end"
+        )
+    for size, why in failing.items():
+        yield f"runs at batch size {size} fail: {why}"
 
 
 def _try(workload: Workload, rate: float, batch_size: int, seed: int) -> list[Tensor]:
@@ -64,11 +90,12 @@ def _try(workload: Workload, rate: float, batch_size: int, seed: int) -> list[Te
     with _in_one_sentence():
         fixed = fixed_of(workload, batch_size)
         built = workload.build(learning_rate=rate, batch_size=batch_size, seed=seed)
-        inspect = _Inspect()
-        recorder = Recorder(fixed.probe[:1], batch_size=batch_size, monitor=workload.monitor, mode=workload.mode)
+        probe = replace(fixed.probe, batches=first_few(fixed.probe.batches))
+        told: dict[str, Any] = {"monitor": workload.monitor, "mode": workload.mode}
+        inspect = _Inspect(Height(probe, **told))
+        recorder = Recorder(probe, steps=[0], batch_size=batch_size if fixed.checks_size else None, **told)
         callbacks = [LearningRate(rate, fixed.proportions, constant=True), inspect, recorder]
-        limits = ONE_BATCH if built.model.automatic_optimization else ONE_BATCH | {"limit_train_batches": MANUAL_BATCHES}
-        fit(workload, built, seed=seed, callbacks=callbacks, replaced=limits)
+        fit(workload, built, seed=seed, callbacks=callbacks, replaced=A_FEW)
         inspect.conclude(built.model)
         if workload.monitor is not None:
             _check_monitor(workload.monitor, inspect.logged, set(recorder.record.curves), built.model)
@@ -82,14 +109,19 @@ def _check_monitor(monitor: str, logged: set[str], kept: set[str], model: pl.Lig
 
 
 class _Inspect(pl.Callback):
-    """Looks at what ``training_step`` returns and at the weights before and after the step."""
+    """Looks at what ``training_step`` returns and at the weights before and after a step, and ends the fit when they moved."""
 
-    def __init__(self) -> None:
+    def __init__(self, height: Height) -> None:
+        self._height = height
+        self._returned = False
         self.before: list[Tensor] = []
         self.after: list[Tensor] = []
         self.logged: set[str] = set()
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        pl_module.training_step = _inspected(pl_module)  # type: ignore[method-assign]
+        self._height.begin(trainer, pl_module)
+        make_lazy_layers(pl_module, self._height)
         trainable = [weight for weight in pl_module.parameters() if weight.requires_grad]
         if not trainable:
             n_weights = len(list(pl_module.parameters()))
@@ -101,16 +133,19 @@ class _Inspect(pl.Callback):
             place = where(pl_module, "configure_optimizers")
             raise ValueError(f"{place} must give an optimizer the parameters of the module, it gives none of them")
         self.before = _weights(pl_module)
-        pl_module.training_step = _inspected(pl_module)  # type: ignore[method-assign]
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.logged |= {name.removesuffix("_step") for name in trainer.callback_metrics}
         self.after = _weights(pl_module)
+        self._returned |= not pl_module.automatic_optimization or (outputs or {}).get("loss") is not None
+        trainer.should_stop |= not all(map(torch.equal, self.before, self.after))
 
     def conclude(self, module: pl.LightningModule) -> None:
         """Raise ValueError when the step moved nothing."""
+        if not self._returned:
+            raise ValueError(f"{where(module, 'training_step')} must return the loss, got None in {LOOKED} batches")
         if all(map(torch.equal, self.before, self.after)):
             raise ValueError(
                 f"no weight of {type(module).__name__} moves in a step: {where(module, 'training_step')} gives a gradient of"
@@ -140,8 +175,8 @@ def _inspected(module: pl.LightningModule) -> Callable[..., Any]:
 
 def _complaint(loss: Any, *, untrained: bool, automatic: bool) -> str:
     """What is wrong with a loss, "" if nothing."""
-    if loss is None:
-        return "None: it must return the loss" if automatic and torch.is_grad_enabled() else ""
+    if loss is None:  # a batch that is skipped
+        return ""
     if not isinstance(loss, Tensor):
         return f"{type(loss).__name__} {loss!r:.50}: return the loss as a tensor, before .item() or float()"
     if loss.numel() != 1:

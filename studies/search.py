@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -22,14 +23,16 @@ from studies.config import StudyConfig
 from studies.database_url import sqlite_path, storage_url
 from studies.door import entered
 from studies.driver import Driver, OnRun, close_orphans
+from studies.fixed import fixed_of
 from studies.lock import locked
 from studies.next_run import OPTIONS, given_options
 from studies.preflight import preflight
 from studies.ray_actors import Actors
 from studies.storage import open_storage, self_check_name
-from studies.tables import CONFIGURATION
-from studies.training import fixed_of
+from studies.tables import CONFIGURATION, REMARKS
 from studies.workload import Workload
+
+logger = logging.getLogger(__name__)
 
 Cell = tuple[float, int, int]  # learning rate, batch size, seed
 
@@ -57,11 +60,16 @@ def train_study(config: StudyConfig, *, out: str | Path | None = None, on_run: O
     """``run_study`` for whoever has entered the study, so that its storage is checked once."""
     assert config.name is not None
     workload, url = Workload.of_config(config), storage_url(config.storage)
-    preflight(workload, learning_rates=config.learning_rate, batch_sizes=_batch_sizes(config), seed=config.seed_values[0])
+    remarks = preflight(
+        workload, learning_rates=config.learning_rate, batch_sizes=_batch_sizes(config), seed=config.seed_values[0]
+    )
+    for remark in remarks:
+        logger.warning("%s", remark)
     with _actors(config, url, config.name, config.n_runs) as actors:
         study = _open_study(url, config.name, configuration(config, workload))
         study.sampler = _sampler(config.sampler, len(study.get_trials(deepcopy=False)))
         study.set_user_attr(OPTIONS, given_options(config))
+        study.set_user_attr(REMARKS, remarks)
         if not workload.is_ours:  # the default of a model of ours is nobody's choice
             study.set_user_attr("own_learning_rate", fixed_of(workload, max(_batch_sizes(config))).own)
         plan = _missing(study, config)

@@ -17,6 +17,9 @@ first_height        float    loss on the probe set before the first step
 final_height        float    at the end (``reports.verdicts.final_height``), inf if non-finite
 validation_examples  Int64   that each validation looked at, 0 without validation, missing if unknown
 val_...             float    final validation metrics, missing for non-finite runs
+highest_learning_rates  str  that each parameter group stepped with, as "0.1" or "0.01; 0.1"; missing if unknown
+ended_early         str      who ended the run before its budget, such as EarlyStopping; missing where nobody did
+loss_as_at_start    float    final height by the loss of the start, where the loss changed in the run; missing otherwise
 member_of           int      the first trial of the fit this run was trained in
 error               str      why a trial failed, missing otherwise
 traceback           str      where it failed, in many lines; missing where none was kept
@@ -55,6 +58,7 @@ if TYPE_CHECKING:  # it imports PyTorch, which reading a study does not need
 
 # Attributes of a study beside its configuration: how each batch size is trained and why, what ``studies.landscape`` found.
 HOW_TRAINED, LANDSCAPE = "how_trained", "landscape"
+REMARKS = "remarks"  # how the module was measured and fed, a list of sentences
 STATES = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
 
 
@@ -90,7 +94,7 @@ def facts_of(run: Run, **more: Any) -> dict[str, Any]:
     Few attributes, as each costs Optuna's storage half a millisecond or more; ``more`` goes with the facts, and so does the
     checksum of them all.
     """
-    facts = {
+    facts: dict[str, Any] = {
         "epochs": run.epochs,
         "steps": run.steps,
         "examples": run.examples,
@@ -98,7 +102,12 @@ def facts_of(run: Run, **more: Any) -> dict[str, Any]:
         "first_height": _plain(run.first_height),
         "validation_examples": run.validation_examples,
         "metrics": {name: _plain(value) for name, value in run.metrics.items()},
+        "highest_learning_rates": [_plain(rate) for rate in run.highest_learning_rates],
     }
+    if run.ended_by:
+        facts["ended_early"] = run.ended_by
+    if run.loss_as_at_start is not None:
+        facts["loss_as_at_start"] = _plain(run.loss_as_at_start)
     attributes: dict[str, Any] = {
         "final_height": _plain(run.final_height),
         "nonfinite_at": run.nonfinite_at,
@@ -125,8 +134,10 @@ def _runs_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
     columns = "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height"
     columns += " validation_examples"
     metrics = sorted({name for row in rows for name in row if name.startswith("val_")})
-    table = pd.DataFrame(rows, columns=[*columns.split(), *metrics, "member_of", "error", "traceback"])
-    return table.astype(dict.fromkeys(("nonfinite_at", "steps", "examples", "validation_examples"), "Int64"))
+    told = ["highest_learning_rates", "ended_early", "loss_as_at_start"]
+    table = pd.DataFrame(rows, columns=[*columns.split(), *metrics, *told, "member_of", "error", "traceback"])
+    kinds: dict[str, Any] = dict.fromkeys(("nonfinite_at", "steps", "examples", "validation_examples"), "Int64")
+    return table.astype(kinds | dict.fromkeys(told[:2], object) | {told[2]: float})
 
 
 def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
@@ -163,6 +174,7 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     options: dict[str, Any] = {"monitor": monitor, "mode": mode, "own_learning_rate": study.user_attrs.get("own_learning_rate")}
     # A name that does not say validation may be logged in training too, and is the height then.
     options["height_is_loss"] = named == "val_loss" or monitor != f"val_{named}"
+    options["remarks"] = study.user_attrs.get(REMARKS) or []
     return judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
 
 
@@ -224,7 +236,10 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     facts = _facts(trial)
     row = {"trial": trial.number, "state": trial.state.name, "member_of": facts.get("member_of", trial.number), **trial.params}
     row |= {name: facts.get(name) for name in ("epochs", "steps", "examples", "seconds", "nonfinite_at", "validation_examples")}
-    row |= {name: _text(facts.get(name)) for name in ("error", "traceback")}
+    row |= {name: _text(facts.get(name)) for name in ("ended_early", "error", "traceback")}
+    highest = [f"{_number(rate):.7g}" for rate in facts.get("highest_learning_rates", ())]
+    row["highest_learning_rates"] = "; ".join(highest) or None
+    row["loss_as_at_start"] = _number(facts["loss_as_at_start"]) if "loss_as_at_start" in facts else math.nan
     if trial.state is TrialState.COMPLETE:
         row |= {name: _number(facts[name]) for name in ("first_height", "final_height")}
         row |= {_text(name): _number(value) for name, value in facts["metrics"].items()}

@@ -14,8 +14,9 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
+from studies.classes import PACKAGES, full_spec, load_class
 from studies.config import LENGTHS, count, nearest
-from studies.sources import PACKAGES, Source, full_spec, load_class, spec_source
+from studies.sources import Source, spec_source
 
 # Everything Lightning does by default that costs time or disk and gives a short run nothing.
 QUIET = {
@@ -28,6 +29,10 @@ QUIET = {
 }
 REFUSED = {name: "every run of a study trains the same number of epochs; give epochs instead" for name in LENGTHS}
 REFUSED |= dict.fromkeys(("fast_dev_run", "overfit_batches"), "every run of a study trains in full")
+FINDERS = {  # callbacks that change what a study asks for, and what that is
+    "LearningRateFinder": "the learning rate",
+    "BatchSizeFinder": "the batch size",
+}
 TALKATIVE = ("ProgressBar", "ModelSummary")  # callbacks that print, which no one reads of hundreds of runs
 
 
@@ -51,10 +56,30 @@ def check_trainer(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, base in (("callbacks", "Callback"), ("logger", "Logger")):
         for spec in _listed(chosen.get(name)):
             if isinstance(spec, (str, Mapping)):
-                _spec(name, spec)
+                refuse_finders(_spec(name, spec).made)
             elif not _is(spec, base) and spec is not True:
                 raise ValueError(f"trainer.{name} must be a {base}, its import path or spec, got {spec!r}")
+            else:
+                refuse_finders(spec)
     return chosen
+
+
+def refuse_finders(callbacks: Any) -> None:
+    """Raise ValueError where a callback, or one of several, sets anew what the study asks for; classes count as well."""
+    for each in _listed(callbacks):
+        for base in (each if isinstance(each, type) else type(each)).__mro__:
+            if base.__name__ in FINDERS:
+                raise ValueError(
+                    f"trainer.callbacks must leave {FINDERS[base.__name__]} to the study, got {base.__name__},"
+                    " which would set it anew in every run: leave it out"
+                )
+
+
+def early_stopping(callbacks: Any) -> list[str]:
+    """Names of those of some callbacks, one or several, or specs, that may end a run before its budget."""
+    given = _listed(callbacks)
+    kinds = [_spec("callbacks", each).made if isinstance(each, (str, Mapping)) else type(each) for each in given]
+    return [kind.__name__ for kind in kinds if kind and any(base.__name__ == "EarlyStopping" for base in kind.__mro__)]
 
 
 def build_trainer(

@@ -19,6 +19,7 @@ from loky import ProcessPoolExecutor
 from lightning_modules.checkpoint import CheckpointNotWritten
 from studies.fusing import Member, reason_of, train_fused
 from studies.memory import keep_freed_memory
+from studies.schedule import ScheduleTooShort
 from studies.training import Run, train
 from studies.user_folder import add_current_folder
 from studies.worker_start import start
@@ -45,6 +46,7 @@ class Failure:
     traceback: str
     reason: str
     out_of_memory: bool
+    of_schedule: bool = False  # so that other batch sizes may work
 
 
 Outcome = list[Run] | Failure
@@ -70,7 +72,8 @@ def work(workload: Callable[[], Workload], job: Job) -> Outcome:
 
 def _failure(error: Exception) -> Failure:
     words = f"{type(error).__name__}: {error}"
-    return Failure(words, traceback.format_exc(), reason_of(error), _out_of_memory(error))
+    of_schedule = isinstance(error, ScheduleTooShort)
+    return Failure(words, traceback.format_exc(), reason_of(error), _out_of_memory(error), of_schedule)
 
 
 class Place(Protocol):

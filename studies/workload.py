@@ -12,8 +12,9 @@ import pytorch_lightning as pl
 
 from lightning_modules.learning_rate import NAMES, set_attribute
 from lightning_modules.loaders import PROBE_SEED, at_batch_size
+from studies.classes import check_arguments, full_spec, load_class, package_of
 from studies.config import PARTNERS, Given, Spec, StudyConfig, class_name
-from studies.sources import Source, check_arguments, full_spec, load_class, object_source, package_of, plain, spec_source
+from studies.sources import Source, object_source, plain, spec_source
 from studies.trainers import check_trainer
 
 MODELS = ("ImageClassifier", "Parabola", "Regressor")
@@ -39,6 +40,11 @@ class Built(NamedTuple):
         """Where an attribute such as the learning rate may be."""
         return self.model, self.data.get("datamodule")
 
+    @property
+    def owner(self) -> Any:
+        """What has the training loader, or is it."""
+        return next(iter(self.data.values()), self.model)
+
 
 @dataclass(frozen=True, eq=False)
 class Workload:
@@ -46,6 +52,7 @@ class Workload:
 
     data: None when the loaders are the model's own.
     trainer: options of Lightning's Trainer that differ from its defaults.
+    epochs, batch_sizes: of the study, which look alike in all runs; none of them tells two workloads apart.
     Others: as in ``StudyConfig``.
     """
 
@@ -58,6 +65,9 @@ class Workload:
     constant: bool = False
     monitor: str | None = None
     mode: str = "min"
+    own_batches: bool = False
+    epochs: int = 10
+    batch_sizes: tuple[int, ...] = ()
 
     @classmethod
     def of(
@@ -89,14 +99,14 @@ class Workload:
     @classmethod
     def of_config(cls, config: StudyConfig) -> Workload:
         """The workload of a study."""
-        names = "model data trainer optimizer lr_scheduler learning_rate_name constant monitor mode"
-        return cls.of(**{name: getattr(config, name) for name in names.split()})
+        names = "model data trainer optimizer lr_scheduler learning_rate_name constant monitor mode own_batches epochs"
+        return cls.of(**{name: getattr(config, name) for name in names.split()}, batch_sizes=config.batch_size)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain JSON: what tells two workloads apart. Options that were not given are left out."""
         facts: dict[str, Any] = {"model": self.model.facts, "data": self.data.facts if self.data else None}
         facts["trainer"] = plain(self.trainer)
-        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in facts}
+        given = {f.name: getattr(self, f.name) for f in fields(self) if f.name not in (*facts, "epochs", "batch_sizes")}
         return facts | {name: value for name, value in given.items() if value != getattr(Workload, name)}
 
     @property
@@ -133,14 +143,15 @@ class Workload:
                     f"learning_rate_name must be an attribute of the module, its hparams or its datamodule,"
                     f" {type(model).__name__} has no {self.learning_rate_name!r}"
                 )
-        if batch_size is not None:
+        if batch_size is not None and not self.own_batches:
             set_attribute(built.owners, ("batch_size",), batch_size)
-            _request(built, batch_size, seed)
+        if batch_size is not None:
+            _request(built, None if self.own_batches else batch_size, seed)
         return built
 
 
-def _request(built: Built, batch_size: int, seed: int) -> None:
-    """Have the training loaders come at this batch size, in an order that belongs to the seed."""
+def _request(built: Built, batch_size: int | None, seed: int) -> None:
+    """Have the training loaders come at this batch size, None for their own, in an order that belongs to the seed."""
     if "train_dataloaders" in built.data:
         loaders = built.data["train_dataloaders"]
         built.data["train_dataloaders"] = at_batch_size(loaders, batch_size, seed=seed)

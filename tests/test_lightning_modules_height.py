@@ -23,8 +23,9 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchmetrics import MeanMetric
 from torchmetrics.regression import MeanSquaredError
 
-from lightning_modules.height import Still, mean_loss, undisturbed
+from lightning_modules.height import mean_loss
 from lightning_modules.recorder import Recorder
+from lightning_modules.undisturbed import Still, undisturbed
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),  # where there are more than two CPUs

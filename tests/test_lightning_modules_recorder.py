@@ -19,7 +19,8 @@ from torch.nn.functional import cross_entropy, mse_loss
 from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_modules import ConvNet, Digits, ImageClassifier, Recorder
-from lightning_modules.recorder import MAX_POINTS, all_finite, mean_loss, metric_name, probe_steps
+from lightning_modules.height import mean_loss
+from lightning_modules.recorder import MAX_POINTS, all_finite, metric_name, probe_steps
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")  # where there are more than two CPUs
 

@@ -138,7 +138,7 @@ WORKLOADS: list[tuple[dict[str, Any], str]] = [
     ),
     ({"data": {"class_path": "Digits", "init_args": {"sead": 1}}}, "data Digits has no argument 'sead'; did you mean 'seed'?"),
     ({"trainer": {"presicion": "32"}}, "trainer has no option 'presicion'; did you mean 'precision'?"),
-    ({"trainer": {"max_steps": 3}}, "trainer.max_steps cannot be set: every run of a study trains the same number of epochs"),
+    ({"trainer": {"min_steps": 3}}, "trainer.min_steps cannot be set: every run of a study trains the same number of epochs"),
 ]
 
 

@@ -25,11 +25,15 @@ from studies.database_url import storage_url
 from studies.lock import locked
 
 ROOT = Path(__file__).parents[1]
-HEAD = "import os, sys\nfrom lightning_modules import ImageClassifier\ncounts = {'steps': -2}\nclass Model(ImageClassifier):\n"
+HEAD = """import os, sys, torch
+from lightning_modules import ImageClassifier
+counts = {'steps': -2}
+class Model(ImageClassifier):
+"""
 # counts from the first run on: the preflight takes two steps before. A hook of its own has it trained alone.
 STEP = """    def on_train_end(self): pass
     def training_step(self, batch, batch_idx):
-        if self.training:
+        if self.training and torch.is_grad_enabled():
             counts['steps'] += 1
             %s
         return super().training_step(batch, batch_idx)

@@ -16,7 +16,7 @@ from studies import StudyConfig, curves_table, judge_study, report_study, run_st
 
 COLUMNS = (
     "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height "
-    "validation_examples val_accuracy val_loss member_of error traceback"
+    "validation_examples val_accuracy val_loss highest_learning_rates ended_early loss_as_at_start member_of error traceback"
 ).split()
 
 

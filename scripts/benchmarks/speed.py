@@ -89,9 +89,9 @@ def rows_of_work(name: str, table: pd.DataFrame, *, limit: float) -> list[str]:
 def time_members(n: int, work: Work, root: str) -> str:
     """Cells of the table of members: training steps of n of them in one fit by this process."""
     from studies import Workload
+    from studies.fixed import fixed_of
     from studies.fusing import time_alone, time_fused
     from studies.memory import keep_freed_memory
-    from studies.training import fixed_of
 
     keep_freed_memory()
     workload = Workload.of(**specs(work, root))

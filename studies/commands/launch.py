@@ -68,6 +68,8 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
         parser.add_argument(flag, type=Any, default=default, metavar=metavar, help=text, **many)
     constant = "keep the learning rate constant: the module's schedulers are left out"
     parser.add_argument("--constant", action="store_true", help=constant)
+    own = "leave the batches as the training loader gives them; --batch-size N is then what they are called"
+    parser.add_argument("--own-batches", action="store_true", help=own)
     saved = "save each run at the end of every epoch, so that one that was killed goes on from there: for long runs"
     parser.add_argument("--checkpoint", action="store_true", help=saved)
     parser.add_argument("--config", action="append", metavar="FILE.yaml", help=CONFIG)
