@@ -40,7 +40,7 @@ def set_attribute(owners: Sequence[Any], names: Sequence[str], value: float) -> 
             if held is MISSING or callable(held):
                 continue
             if id(held) not in changed:
-                changed[id(held)] = held, _changed(copy.deepcopy(held), deeper, value) if deeper else _scaled(held, value)
+                changed[id(held)] = held, _changed(_copy_of(held), deeper, value) if deeper else _scaled(held, value)
             by = changed[id(held)][1]
             if by is not MISSING and _put(holder, first, by):
                 found.append(name)
@@ -94,7 +94,10 @@ def _get(holder: Any, name: str) -> Any:
         return holder[name] if name in holder else MISSING
     if isinstance(holder, list) and name.isdecimal():
         return holder[int(name)] if int(name) < len(holder) else MISSING
-    return getattr(holder, name, MISSING)
+    try:
+        return getattr(holder, name, MISSING)
+    except Exception:  # whatever a property of the user's says before there is a Trainer
+        return MISSING
 
 
 def _put(holder: Any, name: str, value: Any) -> bool:
@@ -109,6 +112,13 @@ def _put(holder: Any, name: str, value: Any) -> bool:
     except (AttributeError, TypeError):
         return False
     return True
+
+
+def _copy_of(held: Any) -> Any:
+    try:
+        return copy.deepcopy(held)
+    except Exception:  # whatever a class of the user's says to being copied: then it is written to itself
+        return held
 
 
 def _scaled(held: Any, value: float) -> Any:

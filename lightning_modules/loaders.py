@@ -34,6 +34,8 @@ def n_examples(batch: Any) -> int:
     >>> n_examples((["three", "short", "sentences"], [0, 1, 0]))
     3
     """
+    if isinstance(batch, (tuple, list)) and len(batch) > 1 and _are_columns(batch):
+        return len(batch[0])
     first = batch
     while isinstance(first, (tuple, list)) and first and not isinstance(first, PackedSequence):
         first = first[0]
@@ -48,6 +50,14 @@ def n_examples(batch: Any) -> int:
     while isinstance(batch, Mapping) or (isinstance(batch, tuple) and batch and isinstance(batch[0], (list, tuple))):
         batch = next(iter(batch.values()), None) if isinstance(batch, Mapping) else batch[0]
     return len(batch) if isinstance(batch, Sequence) and not isinstance(batch, str) else 1
+
+
+def _are_columns(batch: Sequence[Any]) -> bool:
+    """Whether a batch is lists of one entry an example, such as images of several sizes and a mapping of boxes for each."""
+    if not isinstance(batch[0], (list, tuple)) or not batch[0]:
+        return False
+    alike = all(isinstance(part, (list, tuple)) and len(part) == len(batch[0]) for part in batch)
+    return alike and isinstance(batch[0][0], Tensor) and any(not isinstance(part[0], Tensor) for part in batch)
 
 
 def _told(batch: Any) -> int | None:

@@ -89,11 +89,14 @@ class Record:
         self.steps: frozenset[int] = frozenset(steps or ())
         self._given = steps is not None
         self._batches_per_epoch = math.inf
+        self._before = (0, 0)  # batches and epochs of loaders that were of another length
 
     @property
     def epochs(self) -> float:
         """Passes over the training set; of a stream without length the first pass counts as one, however far it came."""
-        return self.batches / (self._batches_per_epoch if math.isfinite(self._batches_per_epoch) else max(self.batches, 1))
+        batches, epochs = self._before
+        here = self.batches - batches
+        return epochs + here / (self._batches_per_epoch if math.isfinite(self._batches_per_epoch) else max(here, 1))
 
     @property
     def is_due(self) -> bool:
@@ -114,6 +117,13 @@ class Record:
             self.steps = frozenset(probe_steps(math.ceil(most / EPOCHS_OF_STREAM), EPOCHS_OF_STREAM, most=most))
         else:
             self.steps = frozenset({0, *(2**k for k in range(40))})
+
+    def plan_again(self, batches_per_epoch: int, epoch: int, epochs: int, *, accumulated: int = 1) -> None:
+        """Set when to measure from here on, at the start of ``epoch``, where the loader is of another length than before."""
+        self._before, self._batches_per_epoch = (self.batches, epoch), batches_per_epoch
+        if not self._given:
+            further = probe_steps(math.ceil(batches_per_epoch / accumulated), epochs - epoch)
+            self.steps = frozenset({*(step for step in self.steps if step <= self.step), *(self.step + s for s in further)})
 
     def stepped_with(self, learning_rates: Sequence[float]) -> None:
         """Learning rates of a step, of the parameter groups that there were at the start."""
@@ -190,6 +200,7 @@ class Recorder(pl.Callback):
         self._batch_size = batch_size
         self._updates = 0  # of all optimizers
         self._any_loss = False  # since the last update
+        self._n_batches = math.inf  # of an epoch
         self._rates: list[float] = []  # of the last step
         self._optimizers: list[tuple[Any, int]] = []  # and how many groups each had at the start
         self._watched: list[tuple[nn.Module, str]] = []
@@ -275,6 +286,10 @@ class Recorder(pl.Callback):
         """Keep the training metrics of the epoch before: only now are all of its means known."""
         if self.record.batches:
             self._keep(trainer, "train")
+        if self.record.batches and math.isfinite(self._n_batches) and trainer.num_training_batches != self._n_batches:
+            epochs, accumulated = trainer.max_epochs or 1, trainer.accumulate_grad_batches
+            self._n_batches = trainer.num_training_batches
+            self.record.plan_again(int(self._n_batches), trainer.current_epoch, epochs, accumulated=accumulated)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Of a stream the length is known after its first epoch."""
@@ -305,6 +320,7 @@ class Recorder(pl.Callback):
         self._updates, self._validation_names = progress["updates"], set(progress["validation_names"])
 
     def _plan(self, trainer: pl.Trainer, batches_per_epoch: float) -> None:
+        self._n_batches = trainer.num_training_batches
         most = math.inf if trainer.max_steps < 0 else trainer.max_steps
         epochs, accumulated = trainer.max_epochs or 1, trainer.accumulate_grad_batches
         self.record.plan(batches_per_epoch, epochs if epochs > 0 else MAX_POINTS, accumulated=accumulated, most=most)
@@ -347,7 +363,7 @@ def _ended_by(trainer: pl.Trainer, batches: int) -> str:
         return ""
     callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
     for callback in callbacks:
-        if getattr(callback, "stopped_epoch", 0):
+        if getattr(callback, "stopped_epoch", 0) or getattr(callback, "stopping_reason_message", None):
             return type(callback).__name__
         if hasattr(callback, "time_remaining") and callback.time_remaining() == 0:
             return "max_time"

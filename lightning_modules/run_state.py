@@ -12,22 +12,37 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .undisturbed import CHANGEABLE, remember
+from .undisturbed import is_changeable, is_plain_object, remember
 
-Slot = tuple[str, str]  # a part of a module by its name, "" for itself, and an attribute or buffer of it
+Slot = tuple[str, str]  # a part of a module by its name, "" for itself, and an attribute or buffer of it, or a path in that
+DEEP = 3  # names of such a path, at most
 NOT_STATE = set(vars(pl.LightningModule()))  # what Lightning and PyTorch keep in every module
 COUNTS_ONLY = "num_batches_tracked"  # of batch norm
 MISSING = object()
 
 
 def numbers(module: nn.Module) -> dict[Slot, float]:
-    """Whatever a module and its parts hold in attributes or buffers that is one number, such as a margin or a counter."""
+    """Whatever a module and its parts hold in attributes or buffers that is one number, such as a margin or a counter.
+
+    Mappings and objects of the user's own classes are looked into.
+    """
     found = {}
     for path, part in module.named_modules():
-        for name, value in (*vars(part).items(), *part._buffers.items()):
-            if name not in NOT_STATE and name != COUNTS_ONLY and _is_number(value):
-                found[path, name] = float(value)
+        held = {name: value for name, value in (*vars(part).items(), *part._buffers.items()) if name not in NOT_STATE}
+        for name, value in _numbers_in(held, DEEP):
+            found[path, name] = value
     return found
+
+
+def _numbers_in(held: Mapping[Any, Any], deep: int) -> Iterator[tuple[str, float]]:
+    for name, value in [*held.items()]:
+        if name == COUNTS_ONLY or not isinstance(name, str) or "." in name:
+            continue
+        if _is_number(value):
+            yield name, float(value)
+        elif deep > 1 and (isinstance(value, dict) or is_plain_object(value)):
+            for inner, number in _numbers_in(value if isinstance(value, dict) else vars(value), deep - 1):
+                yield f"{name}.{inner}", number
 
 
 def of_class(module: nn.Module, slot: Slot) -> float | None:
@@ -39,12 +54,15 @@ def of_class(module: nn.Module, slot: Slot) -> float | None:
 def put_numbers(module: nn.Module, values: Mapping[Slot, float]) -> None:
     """Set what ``numbers`` found, each in its own type; to be called where it will be put back."""
     for (path, name), value in values.items():
-        part = module.get_submodule(path)
-        held = getattr(part, name, None)
+        *outer, last = name.split(".")
+        inside: Any = module.get_submodule(path)
+        for each in outer:
+            inside = inside[each] if isinstance(inside, dict) else getattr(inside, each)
+        held = inside.get(last) if isinstance(inside, dict) else getattr(inside, last, None)
         if isinstance(held, Tensor):
             held.data.fill_(value)
         elif held is not None:
-            vars(part)[name] = type(held)(value)
+            (inside if isinstance(inside, dict) else vars(inside))[last] = type(held)(value)
 
 
 def _is_number(value: Any) -> bool:
@@ -82,7 +100,7 @@ def find_carried(module: nn.Module, evaluate: Callable[[], None], batch_size: in
     and codebooks are learned, as weights are. It is to be called where everything will be put back.
     """
     seen = {id(weight) for weight in module.parameters()}
-    before = {slot: (value, remember(value, seen) if isinstance(value, CHANGEABLE) else None) for slot, value in _slots(module)}
+    before = {slot: (value, remember(value, seen) if is_changeable(value) else None) for slot, value in _slots(module)}
     buffers = {(path, name): value.clone() for path, part in module.named_modules() for name, value in _buffers(part)}
     evaluate()
     found = []
@@ -152,6 +170,7 @@ def as_at_end(trainer: pl.Trainer) -> Iterator[None]:
     told: list[tuple[Any, str, int]] = [(loop.epoch_progress.current, name, epochs - 1) for name in ("completed", "processed")]
     if math.isfinite(batches):
         steps = max(0, math.ceil(batches / trainer.accumulate_grad_batches) - 1)
+        steps *= 1 if trainer.lightning_module.automatic_optimization else max(1, len(trainer.optimizers))
         automatic = epoch_loop.automatic_optimization.optim_progress.optimizer.step.total
         told += [
             (automatic, "completed", steps),

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import random
+from argparse import Namespace
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from operator import attrgetter
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,8 +20,10 @@ from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
 from .loaders import PROBE_SEED
+from .user_code import is_users_class
 
-LARGE = 1_000  # entries: what a longer list holds is not looked into, only the list itself is put back
+NOT_PLAIN = ("Module", "Dataset", "Sampler", "Callback", "LightningDataModule")  # whose inside is theirs alone
+LARGE = 100_000  # entries: what a longer list holds is not looked into, only the list itself is put back
 
 
 @contextmanager
@@ -28,9 +32,10 @@ def undisturbed(module: pl.LightningModule, *, training: bool = False) -> Iterat
 
     training: leave the modes of the module and its parts as they are in training.
 
-    Put back afterwards: weights, buffers, gradients, metrics and every other attribute of the module and its parts (not the
-    inside of objects that are neither modules, arrays, collections nor generators of random numbers), the optimizers' groups,
-    random numbers, the Trainer's wish to stop. Loggers hear nothing, optimizers and schedulers do not step.
+    Put back afterwards: weights, buffers, gradients, metrics and every other attribute of the module and its parts, the inside
+    of modules, arrays, collections, generators of random numbers and objects of the user's own classes, but not of data sets
+    and other objects; the optimizers' groups, random numbers, the Trainer's wish to stop. Loggers hear nothing, optimizers and
+    schedulers do not step.
     """
     logged: dict[str, Any] = {}
 
@@ -173,10 +178,11 @@ def remember(value: Any, seen: set[int]) -> Callable[[], bool]:
         value = vars(value)
         parts = own + [part for name, part in value.items() if name not in _HOOKS]
     else:
+        value = vars(value) if is_plain_object(value) else value
         own, parts = [], list(value.values() if isinstance(value, dict) else value)
     before = _contents(value)
     looked_into = parts if len(parts) <= LARGE else own
-    inner = [remember(part, seen) for part in looked_into if isinstance(part, CHANGEABLE)]
+    inner = [remember(part, seen) for part in looked_into if is_changeable(part)]
 
     def restore() -> bool:
         after = _contents(value)
@@ -192,6 +198,19 @@ def remember(value: Any, seen: set[int]) -> Callable[[], bool]:
         return sum([back() for back in inner]) > 0 or changed
 
     return restore
+
+
+def is_changeable(value: Any) -> bool:
+    """Whether it is something whose inside can be put back."""
+    return isinstance(value, CHANGEABLE) or is_plain_object(value)
+
+
+def is_plain_object(value: Any) -> bool:
+    """Whether it is an object of a class of the user's that holds attributes and no data set."""
+    kind: type = type(value)
+    if not hasattr(value, "__dict__") or isinstance(value, type) or any(base.__name__ in NOT_PLAIN for base in kind.__mro__):
+        return False
+    return kind in (SimpleNamespace, Namespace) or is_users_class(kind)
 
 
 _HOOKS = set(vars(nn.Module())) - {"_parameters", "_buffers", "_modules"}  # what PyTorch keeps of every module

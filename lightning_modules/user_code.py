@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import os
 import traceback
+from collections.abc import Hashable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -47,6 +49,18 @@ def one_line(words: object) -> str:
     """
     line = " ".join(str(words).split())
     return line if len(line) <= MOST_SAID else f"{line[:MOST_SAID]}..."
+
+
+@functools.cache
+def is_users_class(kind: Hashable) -> bool:
+    """Whether a class was written by the user: in a file of theirs, or in a notebook."""
+    assert isinstance(kind, type)
+    if kind.__module__ == "__main__":
+        return True
+    try:
+        return _is_users(str(inspect.getsourcefile(kind)))
+    except (OSError, TypeError):
+        return False
 
 
 def is_ours(file: str) -> bool:

@@ -83,8 +83,9 @@ def _without_effect(runs: pd.DataFrame, heights: Mapping[Any, tuple[Floats, Floa
         if trial not in heights:
             continue
         epochs, values = heights[trial]
-        known = values[np.isfinite(values)]
-        if len(np.unique(known)) < SEVERAL or float(known.max()) - float(known.min()) <= MOVED * np.abs(known).max():
+        if not np.isfinite(values).all() or len(np.unique(values)) < SEVERAL:  # what diverges does so whatever else it does
+            continue
+        if float(values.max()) - float(values.min()) <= MOVED * np.abs(values).max():
             continue
         alike.setdefault((size, seed, epochs.tobytes(), values.tobytes()), {})[index] = float(rate)
     for rates in alike.values():

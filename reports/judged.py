@@ -105,5 +105,18 @@ def judge(
         own=judge_own(own_learning_rate, cells),
         trust=trust,
         thresholds=thresholds,
-        remarks=list(remarks),
+        remarks=[*remarks, *_changing(judged)],
     )
+
+
+def _changing(runs: pd.DataFrame) -> list[str]:
+    """What to know where the loss changed during runs, which also those are told by that have no way down to judge."""
+    changed = runs["loss_as_at_start"].notna() if "loss_as_at_start" in runs else pd.Series(dtype=bool)
+    if not changed.any():
+        return []
+    row = runs[changed].iloc[0]
+    losses = f"{row['loss_as_at_start']:.4g} by the loss of its start, {row['final_height']:.4g} by that of its end"
+    return [
+        f"the loss changed during {int(changed.sum())} of {len(runs)} runs, such as run {row['trial']} (at the end {losses}):"
+        " heights of different times cannot be compared, and verdicts rest on that"
+    ]

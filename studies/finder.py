@@ -30,7 +30,7 @@ from studies.workload import Workload
 
 # Options of a Trainer that decide what a step is; its callbacks and loggers are left out, as Lightning's finder does.
 OF_TRAINER = "accumulate_grad_batches gradient_clip_val gradient_clip_algorithm precision"
-OF_TRAINER += " limit_train_batches limit_val_batches max_steps"
+OF_TRAINER += " limit_train_batches limit_val_batches max_steps reload_dataloaders_every_n_epochs"
 
 
 class LearningRates:

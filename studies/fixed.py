@@ -11,6 +11,7 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import pytorch_lightning as pl
+from lightning_fabric.utilities.data import sized_len
 from pytorch_lightning.utilities.combined_loader import CombinedLoader
 
 from lightning_modules.height import Probe
@@ -22,7 +23,7 @@ from lightning_modules.user_code import where
 from studies.fitting import look_at
 from studies.workload import Built, Workload
 
-MOST_COUNTED, COUNTED_SECONDS = 100_000, 20.0  # batches, and time, after which a stream counts as endless
+MOST_COUNTED, COUNTED_SECONDS = 100_000, 10.0  # batches, and time, after which a stream counts as endless
 MOST_SIZES = 64  # batches whose sizes are looked at
 SHORT = 4  # times smaller than the others a last batch is much smaller
 
@@ -119,7 +120,7 @@ class _Look(_Rates):
             self.n_batches = self._counted(batch for batch, _, _ in combined)
         own = _own_probe(getattr(trainer, "datamodule", None))
         if own:
-            self.chosen = self._choose(trainer, pl_module, own)
+            self.chosen = self._choose(trainer, pl_module, own, self.smallest)
         if not own or not (self.chosen.any_size and self.chosen.probe.is_plain):
             batches = self._drawn(trainer, combined)
             if not batches:
@@ -127,26 +128,29 @@ class _Look(_Rates):
                     f"{where(self.built.owner, 'train_dataloader')} must give batches whenever it is gone through, got none:"
                     " every run of a study goes through it anew"
                 )
-            self.chosen = self._choose(trainer, pl_module, batches)
+            one_size = len(set(self.workload.batch_sizes)) < 2
+            self.chosen = self._choose(trainer, pl_module, batches, self.batch_size * MOST_SIZES if one_size else self.smallest)
             self._look_at_sizes(flat_loaders(combined), batches)
         super().on_train_start(trainer, pl_module)
 
-    def _choose(self, trainer: pl.Trainer, module: pl.LightningModule, batches: Sequence[Any]) -> Chosen:
+    def _choose(self, trainer: pl.Trainer, module: pl.LightningModule, batches: Sequence[Any], smallest: int) -> Chosen:
         told: dict[str, Any] = {"monitor": self.workload.monitor, "mode": self.workload.mode}
-        return choose_probe(trainer, module, batches, smallest=self.smallest, **told)
+        return choose_probe(trainer, module, batches, smallest=smallest, **told)
 
     def _drawn(self, trainer: pl.Trainer, combined: Any) -> list[Any]:
         """Batches as of the last epoch, where loaders or samplers change with it."""
+        n_batches = self.n_batches
         with as_at_end(trainer):
             if trainer.fit_loop._should_reload_train_dl and trainer.fit_loop._data_source.is_module():
                 made: Any = trainer.fit_loop._data_source.dataloader()
                 combined = made if isinstance(made, CombinedLoader) else CombinedLoader(made, "max_size_cycle")
+                n_batches = max(sized_len(loader) or math.inf for loader in flat_loaders(combined))
             loaders, batches = flat_loaders(combined), (batch for batch, _, _ in combined)
             for loader in loaders:
                 for sampler in (getattr(loader, "sampler", None), getattr(loader, "batch_sampler", None)):
                     if callable(getattr(sampler, "set_epoch", None)):
                         sampler.set_epoch(trainer.current_epoch)  # type: ignore[union-attr]
-            return draw_probe(loaders[0] if len(loaders) == 1 else None, batches, n_batches=self.n_batches)
+            return draw_probe(loaders[0] if len(loaders) == 1 else None, batches, n_batches=n_batches)
 
     def _counted(self, batches: Iterable[Any]) -> float:
         """Batches of a stream; raises ValueError for one that does not seem to end."""
@@ -172,8 +176,8 @@ class _Look(_Rates):
             span = f"{min(counts)} to {max(counts)}" if varies else f"{counts[0]}"
             self.remarks.append(f"batches hold {span} examples, {mean:.3g} on average, at batch size {asked}")
         for loader in loaders[:1]:
-            in_full = hasattr(loader, "__len__") and self.n_batches >= len(loader)
-            if own_size(loader) is not None and not loader.drop_last and in_full and hasattr(loader.sampler, "__len__"):
+            in_full = (sized_len(loader) or math.inf) <= self.n_batches < math.inf
+            if own_size(loader) is not None and not loader.drop_last and in_full and sized_len(loader.sampler):
                 self.remarks += _short_last(len(loader.sampler), [self.batch_size, *self.workload.batch_sizes])
 
 

@@ -38,6 +38,7 @@ SHARE = 0.01  # of all steps of a batch size that measuring may take, roughly
 GAIN = 0.95  # a fused member must take at most this share of the time of one alone
 MEMORY_SHARE = 0.25  # of what is free, for the weights; the rest is for activations, which measuring would find too large
 COPIES = 4  # of a weight: itself, gradient, momentum, and one in the making
+FAR = 2.0  # decades between the learning rates of two members that are compared, roughly
 SAME = 1e-3  # relative difference of the first losses, fused and alone: more is another computation, not rounding
 # Options of a Trainer that act on all members of a fit as on one.
 TRAINER = "accelerator benchmark check_val_every_n_epoch deterministic limit_train_batches limit_val_batches max_steps".split()
@@ -106,7 +107,10 @@ class Fusing:
         workload, fixed = self._workload, fixed_of(self._workload, batch_size)
         _refuse_options(workload)
         rate, seed = members[0]
-        unlike = [other for other in members if other[0] != rate and other[1] != seed]  # where it shows if either is forgotten
+        # Where it shows if either is forgotten: another seed, and another rate, as far away as training is not chaotic yet.
+        unlike = [other for other in members if other[0] != rate and other[1] != seed]
+        unlike = unlike or [other for other in members if other[0] != rate]
+        unlike.sort(key=lambda other: abs(math.log10(other[0] / rate) - FAR))
         members = [members[0], *unlike[:1], *(other for other in members[1:] if other not in unlike[:1])]
         most = min(len(members), _n_that_fit(workload, members[0], batch_size))
         if most < 2:

@@ -9,6 +9,7 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from inspect import signature
 from typing import Any
 
 import pytorch_lightning as pl
@@ -57,7 +58,11 @@ def preflight(workload: Workload, *, learning_rates: Sequence[float], batch_size
     rate = math.sqrt(min(learning_rates) * max(learning_rates))
     largest, smallest = max(batch_sizes), min(batch_sizes)
     with _in_one_sentence():
-        own: Any = workload.build(learning_rate=None, batch_size=largest, seed=seed).model.configure_callbacks()
+        model = workload.build(learning_rate=None, batch_size=largest, seed=seed).model
+        if "dataloader_iter" in signature(model.training_step).parameters:
+            place = where(model, "training_step")
+            raise ValueError(f"{place} must take one batch at a time, got dataloader_iter: heights are measured on batches")
+        own: Any = model.configure_callbacks()
         refuse_finders(own)
         stopping = [*early_stopping(workload.trainer.get("callbacks")), *early_stopping(own)]
         fixed = fixed_of(workload, largest)
@@ -71,8 +76,8 @@ def preflight(workload: Workload, *, learning_rates: Sequence[float], batch_size
     if smallest != largest:
         _try(workload, rate, smallest, seed)
     with _in_one_sentence():
-        failing = check_schedule(workload, learning_rates, batch_sizes)
-    return [*fixed.remarks, *_remarks(stopping, failing)]
+        failing, said = check_schedule(workload, learning_rates, batch_sizes)
+    return [*fixed.remarks, *said, *_remarks(stopping, failing)]
 
 
 def _remarks(stopping: Sequence[str], failing: Mapping[int, str]) -> Iterator[str]:

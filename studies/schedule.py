@@ -41,9 +41,13 @@ class ScheduleTooShort(ValueError):
 
 @dataclass(frozen=True)
 class Reached:
-    """What a dry run shows: the highest learning rate of each parameter group, and who sets them, with its place."""
+    """What a dry run shows.
+
+    highest: learning rate of each parameter group. asked: the same before any schedule. set_by: who sets them, with its place.
+    """
 
     highest: tuple[float, ...]
+    asked: tuple[float, ...]
     set_by: str
 
 
@@ -56,14 +60,17 @@ def as_too_short(error: Exception) -> ScheduleTooShort | None:
     return ScheduleTooShort("the learning-rate schedule", error)
 
 
-def check_schedule(workload: Workload, learning_rates: Sequence[float], batch_sizes: Sequence[int]) -> dict[int, str]:
-    """Why runs at some batch sizes would fail, by batch size.
+def check_schedule(
+    workload: Workload, learning_rates: Sequence[float], batch_sizes: Sequence[int]
+) -> tuple[dict[int, str], list[str]]:
+    """Why runs at some batch sizes would fail, by batch size; and what is to be known of the schedule, a sentence each.
 
     Raises ValueError when runs at all of them would, and when the learning rates that are stepped with do not follow those
     that are asked for.
     """
     low, high = min(learning_rates), max(learning_rates)
     failing: dict[int, ScheduleTooShort] = {}
+    remarks = []
     for size in sorted(batch_sizes, reverse=True):
         try:
             at_high = dry_run(workload, high, size)
@@ -72,11 +79,17 @@ def check_schedule(workload: Workload, learning_rates: Sequence[float], batch_si
             continue
         if high > low:
             _check_followed(low, high, dry_run(workload, low, size), at_high)
+        share = max(at_high.highest) / max(max(at_high.asked), 1e-300)
+        if at_high.set_by and share < 1 - FOLLOWS:
+            remarks.append(
+                f"{at_high.set_by} takes the learning rate to {share:.3g} of what is asked for at most, in runs at batch size"
+                f" {size}"
+            )
         if not at_high.set_by:
             break  # no schedule: other sizes are alike
     if len(failing) == len(batch_sizes):
         raise failing[max(failing)]
-    return {size: str(error) for size, error in failing.items()}
+    return {size: str(error) for size, error in failing.items()}, remarks
 
 
 def _check_followed(low: float, high: float, at_low: Reached, at_high: Reached) -> None:
@@ -100,7 +113,13 @@ def dry_run(workload: Workload, learning_rate: float, batch_size: int) -> Reache
     rate = LearningRate(learning_rate, fixed.proportions, constant=workload.constant)
     look = _DryRun(fixed.n_train / batch_size)
     look_at(look, workload, built, batch_size, rate)
-    return Reached(tuple(look.highest), ", ".join(look.names))
+    return Reached(tuple(look.highest), tuple(rate.rates), ", ".join(look.names))
+
+
+def _tell(trainer: pl.Trainer, *, epoch: int, step: int) -> None:
+    """Have the Trainer say how far it is, for schedulers that are told; the fit ends before its first step."""
+    trainer.fit_loop.epoch_progress.current.completed = epoch
+    trainer.fit_loop.epoch_loop.automatic_optimization.optim_progress.optimizer.step.total.completed = step
 
 
 def _name(scheduler: Any) -> str:
@@ -140,6 +159,7 @@ class _DryRun(pl.Callback):
             if batch >= total:
                 return
             place = batch % a_epoch + 1
+            _tell(trainer, epoch=int(batch // a_epoch), step=batch // accumulated)
             ends = place >= a_epoch
             if ends or place % accumulated == 0:
                 self.highest = [*map(max, self.highest, (float(group["lr"]) for group in groups))]

@@ -669,3 +669,72 @@ def test_heights_on_two_loaders_are_the_loss_of_a_plain_loop_over_both(sizes: tu
         examples = len(batch["labelled"][0])
         total, count = total + float(module.training_step(batch, 0).detach()) * examples, count + examples
     assert run.curves["height"][1][0] == pytest.approx(total / count, rel=1e-4)
+
+
+class FarOff(Net):
+    """Batch norm over raw inputs: its averages are those of nothing until it has seen some."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Sequential(nn.BatchNorm1d(5), nn.Linear(5, 1))
+
+    def loss(self, batch: Any) -> Tensor:
+        return super().loss((batch[0] * 300 + 500, batch[1]))
+
+
+def test_averages_that_have_seen_no_data_do_not_make_the_start_look_high() -> None:
+    chosen = choose(FarOff())
+    assert chosen.probe.training and "have seen no data at the start" in chosen.remarks[0]
+
+
+class Settings:
+    """A plain object of the user's."""
+
+    def __init__(self) -> None:
+        self.weight, self.steps, self.memory = 0.0, 0, {"last": torch.zeros(5)}
+
+
+class HoldsObject(Net):
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings, self.cfg = Settings(), {"kl": {"weight": 0.0}}
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.settings.steps += 1
+        self.settings.memory["last"] += batch[0].mean(0)
+        weight = self.settings.weight + self.cfg["kl"]["weight"]
+        return self.loss(batch) + weight * self.net(batch[0]).square().mean()
+
+
+class GrowsInside(pl.Callback):
+    def on_train_batch_end(self, trainer: Any, module: Any, outputs: Any, batch: Any, batch_idx: int) -> None:
+        module.settings.weight += 0.1
+        module.cfg["kl"]["weight"] += 0.1
+
+
+def test_objects_of_the_users_are_put_back_and_numbers_inside_them_are_noticed() -> None:
+    ends = []
+    for steps in ([0], range(13)):
+        torch.manual_seed(0)
+        module, recorder = HoldsObject(), Recorder([rows()], steps=steps)
+        pl.Trainer(**QUIET, max_epochs=3, callbacks=[recorder, GrowsInside()], limit_train_batches=4).fit(module)
+        assert module.settings.steps == 12
+        ends.append([*module.parameters(), module.settings.memory["last"]])
+        last = recorder.record.curves["height"][-1][1]
+        assert recorder.record.loss_as_at_start is not None and recorder.record.loss_as_at_start < last
+    assert all(map(torch.equal, *ends))
+
+
+class Growing(Net):
+    def train_dataloader(self) -> Any:
+        return DataLoader(TensorDataset(*rows(16 * 2**self.current_epoch)), 16)
+
+
+def test_a_loader_that_grows_is_measured_to_the_end_and_its_last_batches_are_the_probe() -> None:
+    recorder = Recorder([rows()])
+    options = {**QUIET, "max_epochs": 4, "reload_dataloaders_every_n_epochs": 1}
+    pl.Trainer(**options, callbacks=[recorder]).fit(Growing())
+    steps = [step for step, _ in recorder.record.curves["height"]]
+    assert steps == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15] and recorder.record.epochs == 4
+    workload = Workload.of(Growing, None, {"reload_dataloaders_every_n_epochs": 1}, epochs=4, batch_sizes=(16,))
+    assert sum(map(n_examples, fixed_of(workload, 16).probe.batches)) == 128

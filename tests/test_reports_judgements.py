@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from conftest import reference_tables, tables
 
+from reports.judged import judge
 from reports.judgements import JUDGEMENT_COLUMNS, LOOKS, judge_curves, score_sensitivity
 from reports.style import JUDGEMENTS
 from reports.verdicts import classify
@@ -198,3 +199,11 @@ def test_sensitivity_is_the_mean_excess_over_the_lowest_clipped_at_the_start() -
     cells = {(8, 0.01): [[2.0, 1.9, 1.9, 1.9]], (8, 0.1): [[2.0, 0.0, 0.0, 0.0]], (8, 1.0): [[2.0, 1.0, 1.0, 1.0]]}
     runs, curves = tables(cells | {(8, 10.0): [[2.0, 9.0, math.inf]]})
     assert score_sensitivity(classify(runs, curves)) == {8: pytest.approx((1.9 + 0 + 1 + 2) / 4)}
+
+
+def test_a_loss_that_changed_is_a_remark_also_where_no_run_has_a_way_down() -> None:
+    runs, curves = tables({(8, 0.1): [[1.0, 2.0, 3.0]], (8, 1.0): [[1.0, 3.0, 4.0]]})
+    judged = judge(runs.assign(loss_as_at_start=[0.5, None]), curves, remarks=["as it was"])
+    assert judged.remarks[0] == "as it was"
+    assert "the loss changed during 1 of 2 runs, such as run 0 (at the end 0.5 by the loss of its start" in judged.remarks[1]
+    assert judge(runs, curves).remarks == []
