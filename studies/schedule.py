@@ -80,10 +80,10 @@ def check_schedule(
         if high > low:
             _check_followed(low, high, dry_run(workload, low, size), at_high)
         share = max(at_high.highest) / max(max(at_high.asked), 1e-300)
-        if at_high.set_by and share < 1 - FOLLOWS:
+        if at_high.set_by and abs(share - 1) > FOLLOWS:
             remarks.append(
-                f"{at_high.set_by} takes the learning rate to {share:.3g} of what is asked for at most, in runs at batch size"
-                f" {size}"
+                f"{at_high.set_by} takes the learning rate to {share:.3g} times what is asked for at most, in a run at batch"
+                f" size {size}"
             )
         if not at_high.set_by:
             break  # no schedule: other sizes are alike

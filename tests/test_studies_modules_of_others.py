@@ -466,6 +466,67 @@ def test_a_warm_up_for_the_whole_run_reaches_what_was_asked(tmp_path: Path) -> N
     assert rates.tolist() == pytest.approx([0.001, 0.0215443, 0.464159, 10])
 
 
+class LongWarmUp(Net):
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        return [optimizer], [{"scheduler": LambdaLR(optimizer, lambda step: (step + 1) / 450), "interval": "step"}]
+
+
+def test_a_warm_up_that_is_longer_than_the_run_is_named(tmp_path: Path) -> None:
+    (remark,) = study(tmp_path, LongWarmUp, points=2).remarks
+    assert remark == "LambdaLR takes the learning rate to 0.1 times what is asked for at most, in a run at batch size 16"
+
+
+class ToldTheEpoch(LRScheduler):
+    """Stepped with the number of the epoch, as schedulers of other libraries are."""
+
+    def step(self, epoch: int | None = None) -> None:
+        for group, rate in zip(self.optimizer.param_groups, self.base_lrs, strict=True):
+            group["lr"] = rate * (epoch or 0) / 2
+
+
+class OtherLibrarys(Net):
+    def configure_optimizers(self) -> Any:
+        optimizer = super().configure_optimizers()
+        return [optimizer], [ToldTheEpoch(optimizer)]
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        scheduler.step(epoch=self.current_epoch)
+
+
+def test_a_scheduler_that_is_told_the_epoch_is_tried_out_with_it(tmp_path: Path) -> None:
+    assert study(tmp_path, OtherLibrarys).runs["highest_learning_rates"].tolist()[0] == "0.0005"
+
+
+class Iterates(Net):
+    def training_step(self, dataloader_iter: Any) -> Any:  # type: ignore[override]
+        return super().training_step(next(dataloader_iter)[0], 0)
+
+
+def test_a_step_that_takes_its_batches_itself_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"Iterates.training_step \(.*\) must take one batch at a time, got dataloader_iter"):
+        study(tmp_path, Iterates)
+
+
+def test_a_loader_that_can_be_gone_through_once_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="generator must give batches whenever it is gone through, got none: every run"):
+        study(tmp_path, Net, (batch for batch in Blobs().train_dataloader()))
+
+
+class ReadsItsRate(Net):
+    """Its loss holds its learning rate."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        return super().training_step(batch, batch_idx) + self.lr * self.net(batch[0]).square().mean()
+
+
+def test_a_module_whose_loss_holds_its_rate_is_the_same_in_a_study_that_may_fuse(tmp_path: Path) -> None:
+    options: dict[str, Any] = {"points": 6, "seeds": 2, "epochs": 8}
+    fused = study(tmp_path, ReadsItsRate, **options)
+    alone = study(tmp_path, ReadsItsRate, **options, fuse="never", name="alone")
+    assert fused.runs["final_height"].tolist() == pytest.approx(alone.runs["final_height"].tolist(), rel=1e-3)
+
+
 # ---- runs that end early ----
 
 
