@@ -5,20 +5,17 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cache
-from inspect import signature
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from torch import nn
-from torch.nn import functional
 from torch.nn.parameter import is_lazy
-from torch.overrides import TorchFunctionMode
 from torch.utils.data import DataLoader, IterableDataset
 
+from .as_evaluated import as_evaluated
 from .height import Height, Probe, stepper, to_device, without_gradient
 from .loaders import PROBE_SEED, PROBE_SIZE, n_examples, split
 from .run_state import Slot, as_at_end, find_carried, numbers, start_epoch, total_batches
@@ -30,7 +27,6 @@ SAME = 1e-5  # relative difference of two losses that are one number but for rou
 SAME_HALF = 1e-2  # in half precision
 FAR_OFF = 2.0  # times the loss: untrained ConvNets, ResNet-18 and DenseNet differ by 0 to 0.2, ResNet-50 by 3 to 5
 SHAKE = 0.1  # of the spread of each weight: untrained weights may hide a difference, such as zeros do
-NOISE = "dropout alpha_dropout dropout1d dropout2d dropout3d feature_alpha_dropout rrelu batch_norm".split()
 
 
 def draw_probe(loader: Any, batches: Iterable[Any], *, n_batches: float = math.inf, size: int = PROBE_SIZE) -> list[Any]:
@@ -208,7 +204,7 @@ class _Choice:
             there, here = Height(probe, **self.told), Height(replace(probe, training=True), **self.told)
             for height in (there, here):
                 height.begin(self.trainer, self.module, self.few)
-            with _as_evaluated(self.module, averages=False):
+            with as_evaluated(self.module, averages=False):
                 training = here(self.module)
             evaluation = there(self.module)
             return _pair([evaluation], [training]) if abs(evaluation - training) > FAR_OFF * abs(training) else ""
@@ -279,9 +275,9 @@ class _Choice:
         """The height on the first few batches, or others, at the weights as they are and at others."""
         measure = Height(probe, **self.told)
         measure.begin(self.trainer, self.module, batches or self.few)
-        with _as_evaluated(self.module) if quiet else contextlib.nullcontext():
+        with as_evaluated(self.module) if quiet else contextlib.nullcontext():
             there = measure(self.module)
-        with _shaken(self.module), _as_evaluated(self.module) if quiet else contextlib.nullcontext():
+        with _shaken(self.module), as_evaluated(self.module) if quiet else contextlib.nullcontext():
             return there, measure(self.module)
 
     def _same(self, some: Sequence[float], others: Sequence[float]) -> bool:
@@ -318,56 +314,3 @@ def _shaken(module: nn.Module) -> Iterator[None]:
         with torch.no_grad():
             for weight, before in held:
                 weight.copy_(before)
-
-
-@contextlib.contextmanager
-def _as_evaluated(module: nn.Module, *, averages: bool = True) -> Iterator[None]:
-    """Dropout, batch norm and their like act as in evaluation mode, whatever the mode of the module.
-
-    They are the layers of PyTorch, parts without weights and parts of their own, such as stochastic depth, and the functions
-    that are told whether they are in training. averages: so do the layers that keep averages; else dropout and its like alone.
-    """
-    layers = [part for part in module.modules() if part is not module and _is_layer(part) and (averages or _is_noise(part))]
-    modes = [part.training for part in layers]
-    for part in layers:
-        part.training = False
-    try:
-        with _NoNoise(averages=averages):
-            yield
-    finally:
-        for part, mode in zip(layers, modes, strict=True):
-            part.training = mode
-
-
-def _is_layer(part: nn.Module) -> bool:
-    return type(part).__module__.startswith("torch.nn.") or not (any(part.children()) or any(True for _ in part.parameters()))
-
-
-def _is_noise(part: nn.Module) -> bool:
-    return not any(True for _ in (*part.children(), *part.parameters(), *part.buffers()))
-
-
-class _NoNoise(TorchFunctionMode):
-    """Functions that drop out do as in evaluation mode; averages: so do those that take averages of the batch."""
-
-    def __init__(self, *, averages: bool) -> None:
-        super().__init__()
-        self._averages = averages
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None) -> Any:
-        kwargs = dict(kwargs or {})
-        if func is functional.scaled_dot_product_attention:
-            args, kwargs = args[:4], kwargs | {"dropout_p": 0.0} | ({"is_causal": args[5]} if len(args) > 5 else {})
-        elif func in (torch.dropout, torch.alpha_dropout, torch.feature_dropout):
-            args, kwargs = (*args[:2], False), {name: value for name, value in kwargs.items() if name != "train"}
-        elif func in _noisy():
-            bound = signature(func).bind(*args, **kwargs)
-            if "running_mean" not in bound.arguments or (self._averages and bound.arguments["running_mean"] is not None):
-                bound.arguments["training"] = False
-            args, kwargs = bound.args, bound.kwargs
-        return func(*args, **kwargs)
-
-
-@cache
-def _noisy() -> frozenset[Callable[..., Any]]:
-    return frozenset(getattr(functional, name) for name in NOISE)
