@@ -93,7 +93,7 @@ def choose_probe(
     module: pl.LightningModule,
     batches: Sequence[Any],
     *,
-    smallest: int,
+    smallest: int | None,
     monitor: str | None = None,
     mode: str = "min",
 ) -> Chosen:
@@ -112,7 +112,7 @@ def choose_probe(
     Args:
         trainer, module: in a fit that has not begun to train; everything is put back.
         batches: that the loader serves, on the CPU.
-        smallest: batch size of the study.
+        smallest: batch size of the study that is measured on these batches too, None where there is no other.
         monitor, mode: as for ``mean_loss``.
     """
     return _Choice(trainer, module, batches, monitor, mode).made(smallest)
@@ -129,7 +129,7 @@ class _Choice:
         self.tolerance = SAME_HALF if "16" in str(trainer.precision) else SAME
         self.remarks: list[str] = []
 
-    def made(self, smallest: int) -> Chosen:
+    def made(self, smallest: int | None) -> Chosen:
         probe = self._probe(training=False)
         try:
             self._losses(probe)
@@ -250,10 +250,10 @@ class _Choice:
             return once == numbers(self.module)
         return False
 
-    def _any_size(self, probe: Probe, smallest: int) -> bool | None:
+    def _any_size(self, probe: Probe, smallest: int | None) -> bool | None:
         """Whether the loss is the same in batches of ``smallest``, or of all there are; None where that cannot be told."""
         batch = self.few[0]
-        if n_examples(batch) <= smallest:
+        if smallest is None or n_examples(batch) <= smallest:
             return True
         whole = (split(batch, FEW * smallest) or [])[:1]
         if probe.training or probe.carried or not whole:

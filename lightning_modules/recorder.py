@@ -361,7 +361,7 @@ def _ended_by(trainer: pl.Trainer, batches: int) -> str:
     of_epochs = (trainer.max_epochs or 1) > done.processed
     if not of_epochs and not (trainer.should_stop and batches < total_batches(trainer) < math.inf):
         return ""
-    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]
+    callbacks: list[Any] = trainer.callbacks  # type: ignore[attr-defined]  # which a connector of Lightning's sets
     for callback in callbacks:
         if getattr(callback, "stopped_epoch", 0) or getattr(callback, "stopping_reason_message", None):
             return type(callback).__name__

@@ -128,12 +128,13 @@ class _Look(_Rates):
                     f"{where(self.built.owner, 'train_dataloader')} must give batches whenever it is gone through, got none:"
                     " every run of a study goes through it anew"
                 )
-            one_size = len(set(self.workload.batch_sizes)) < 2
-            self.chosen = self._choose(trainer, pl_module, batches, self.batch_size * MOST_SIZES if one_size else self.smallest)
+            self.chosen = self._choose(
+                trainer, pl_module, batches, self.smallest if len(self.workload.batch_sizes) > 1 else None
+            )
             self._look_at_sizes(flat_loaders(combined), batches)
         super().on_train_start(trainer, pl_module)
 
-    def _choose(self, trainer: pl.Trainer, module: pl.LightningModule, batches: Sequence[Any], smallest: int) -> Chosen:
+    def _choose(self, trainer: pl.Trainer, module: pl.LightningModule, batches: Sequence[Any], smallest: int | None) -> Chosen:
         told: dict[str, Any] = {"monitor": self.workload.monitor, "mode": self.workload.mode}
         return choose_probe(trainer, module, batches, smallest=smallest, **told)
 

@@ -661,14 +661,24 @@ def test_heights_on_two_loaders_are_the_loss_of_a_plain_loop_over_both(sizes: tu
             for name, x, size in zip(("labelled", "unlabelled"), data, sizes, strict=True)
         }
 
-    run = train(Workload.of(Two, make, own_batches=True), [(0.01, 0)], batch_size=8, epochs=1)[0]
+    def by_both(module: Two) -> float:
+        total = count = 0.0
+        for batch, *_ in CombinedLoader(make(), "max_size_cycle"):
+            examples = len(batch["labelled"][0])
+            total, count = total + float(module.training_step(batch, 0).detach()) * examples, count + examples
+        return total / count
+
+    ends: list[Any] = []
+
+    class Keep(pl.Callback):
+        def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+            ends.append(pl_module)
+
+    workload = Workload.of(Two, make, {"callbacks": [Keep()], "logger": False}, own_batches=True)
+    heights = train(workload, [(0.01, 0)], batch_size=8, epochs=1)[0].curves["height"][1]
     pl.seed_everything(0, verbose=False)
-    module = Two()
-    total = count = 0.0
-    for batch, *_ in CombinedLoader(make(), "max_size_cycle"):
-        examples = len(batch["labelled"][0])
-        total, count = total + float(module.training_step(batch, 0).detach()) * examples, count + examples
-    assert run.curves["height"][1][0] == pytest.approx(total / count, rel=1e-4)
+    assert heights[0] == pytest.approx(by_both(Two()), rel=1e-4)
+    assert heights[-1] == pytest.approx(by_both(ends[-1]), rel=1e-4) != heights[0]
 
 
 class FarOff(Net):
