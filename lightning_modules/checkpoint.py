@@ -20,7 +20,7 @@ from torch import nn
 from torch.serialization import get_unsafe_globals_in_checkpoint
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from .recorder import Recorder
+from lightning_modules.recorder import Recorder
 
 logger = logging.getLogger(__name__)
 

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.functional.classification import multiclass_accuracy
 
-from .sgd import SGDModule
+from lightning_modules.sgd import SGDModule
 
 
 class ImageClassifier(SGDModule):

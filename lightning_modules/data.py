@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import TensorDataset
 
-from .in_memory import InMemoryData, Splits
+from lightning_modules.in_memory import InMemoryData, Splits
 
 SPLIT_SEED = 7  # of the fixed 75 / 25 split of the scikit-learn sets; any number will do, but it must never change
 

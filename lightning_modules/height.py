@@ -15,10 +15,10 @@ from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signatu
 from torch import Tensor
 from torchmetrics import Metric
 
-from .loaders import n_examples, tensors
-from .run_state import Carried, Slot, as_at_end, numbers, of_class, put_numbers, start_epoch, total_batches
-from .undisturbed import same_random_numbers, undisturbed
-from .user_code import where
+from lightning_modules.loaders import n_examples, tensors
+from lightning_modules.run_state import Carried, Slot, as_at_end, numbers, of_class, put_numbers, start_epoch, total_batches
+from lightning_modules.undisturbed import same_random_numbers, undisturbed
+from lightning_modules.user_code import where
 
 T = TypeVar("T")
 

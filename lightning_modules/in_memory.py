@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, TensorDataset, default_collate
 
-from .loaders import PROBE_BYTES, PROBE_SEED
+from lightning_modules.loaders import PROBE_BYTES, PROBE_SEED
 
 logger = logging.getLogger(__name__)
 

@@ -15,8 +15,8 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from .height import Height, Probe
-from .recorder import Record, make_lazy_layers
+from lightning_modules.height import Height, Probe
+from lightning_modules.recorder import Record, make_lazy_layers
 
 MOST_POINTS, FEWEST_POINTS = 64, 8  # of a path: more cannot be seen, fewer are no path
 MOST_BYTES = 2e9  # of all weights that are kept: 11 points on each of four paths of a ResNet-18

@@ -13,7 +13,7 @@ from typing import Any
 import pytorch_lightning as pl
 from torch import nn
 
-from .undisturbed import Still
+from lightning_modules.undisturbed import Still
 
 NAMES = ("lr", "learning_rate")  # where Lightning's own finder looks, in its order
 # Learning rates an optimizer's group and a scheduler of torch keep besides ``lr``; scaled together, a schedule keeps its shape.

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import TensorDataset
 
-from .in_memory import InMemoryData, Splits
-from .sgd import SGDModule
+from lightning_modules.in_memory import InMemoryData, Splits
+from lightning_modules.sgd import SGDModule
 
 
 class Parabola(SGDModule):

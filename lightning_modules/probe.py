@@ -15,12 +15,12 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.utils.data import DataLoader, IterableDataset
 
-from .as_evaluated import as_evaluated
-from .height import Height, Probe, stepper, to_device, without_gradient
-from .loaders import PROBE_SEED, PROBE_SIZE, n_examples, split
-from .run_state import Slot, as_at_end, find_carried, numbers, start_epoch, total_batches
-from .undisturbed import same_random_numbers, undisturbed
-from .user_code import where
+from lightning_modules.as_evaluated import as_evaluated
+from lightning_modules.height import Height, Probe, stepper, to_device, without_gradient
+from lightning_modules.loaders import PROBE_SEED, PROBE_SIZE, n_examples, split
+from lightning_modules.run_state import Slot, as_at_end, find_carried, numbers, start_epoch, total_batches
+from lightning_modules.undisturbed import same_random_numbers, undisturbed
+from lightning_modules.user_code import where
 
 FEW, ENOUGH = 8, 256  # batches that tell how a module is to be measured at most, and examples that do, in 2 batches at least
 SAME = 1e-5  # relative difference of two losses that are one number but for rounding, and

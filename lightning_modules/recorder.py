@@ -14,10 +14,10 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.optim import Optimizer
 
-from .height import Height, Probe
-from .loaders import has_size, n_examples
-from .run_state import total_batches
-from .user_code import where
+from lightning_modules.height import Height, Probe
+from lightning_modules.loaders import has_size, n_examples
+from lightning_modules.run_state import total_batches
+from lightning_modules.user_code import where
 
 MAX_POINTS = 200  # heights of a run: enough for any curve on a page, small enough to store as one attribute
 POINTS_PER_EPOCH = 4

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torchmetrics.regression import R2Score
 
-from .sgd import SGDModule
+from lightning_modules.sgd import SGDModule
 
 
 class Regressor(SGDModule):

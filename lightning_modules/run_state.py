@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .undisturbed import is_changeable, is_plain_object, remember
+from lightning_modules.undisturbed import is_changeable, is_plain_object, remember
 
 Slot = tuple[str, str]  # a part of a module by its name, "" for itself, and an attribute or buffer of it, or a path in that
 DEEP = 3  # names of such a path, at most

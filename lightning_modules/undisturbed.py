@@ -19,8 +19,8 @@ from pytorch_lightning.loggers.logger import DummyLogger
 from torch import Tensor, nn
 from torch.nn.parameter import is_lazy
 
-from .loaders import PROBE_SEED
-from .user_code import is_users_class
+from lightning_modules.loaders import PROBE_SEED
+from lightning_modules.user_code import is_users_class
 
 NOT_PLAIN = ("Module", "Dataset", "Sampler", "Callback", "LightningDataModule")  # whose inside is theirs alone
 LARGE = 100_000  # entries: what a longer list holds is not looked into, only the list itself is put back

@@ -36,7 +36,7 @@ from benchmarks.speed import compare_speed
 from benchmarks.ways import WAYS
 from benchmarks.works import WORKS
 
-from studies.command_line import make_parser, parse, run
+from studies.commands.command_line import make_parser, parse, run
 
 COMMANDS = {"speed": compare_speed, "finders": compare_answers, "report": measure_reports, "page": measure_pages}
 NAMES: dict[str, Mapping[str, Any]] = {"works": WORKS, "ways": dict.fromkeys(WAYS), "cases": CASES}  # options that take names

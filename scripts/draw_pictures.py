@@ -18,7 +18,7 @@ from PIL import Image
 from playwright.sync_api import sync_playwright
 
 from reports.figures import draw_figures
-from reports.landscape import Landscape, animate_landscape, plot_landscape
+from reports.figures.landscape import Landscape, animate_landscape, plot_landscape
 from reports.style import VERDICTS
 from studies import StudyConfig, judge_study, report_study, run_study
 from studies.landscape import survey

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 
-from studies.command_line import run
 from studies.commands.admin import main as main
 from studies.commands.admin import parse_args as parse_args
+from studies.commands.command_line import run
 
 if __name__ == "__main__":
     sys.exit(run(main, "study_admin"))

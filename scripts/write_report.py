@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 
-from studies.command_line import run
+from studies.commands.command_line import run
 from studies.commands.report import main as main
 from studies.commands.report import parse_args as parse_args
 

@@ -4,12 +4,12 @@ from .errors import StudyInUse as StudyInUse
 from .finder import LearningRates as LearningRates
 from .finder import lr_find as lr_find
 from .search import run_study as run_study
-from .storage import load_study as load_study
+from .storage.opening import load_study as load_study
 from .tables import curves_table as curves_table
 from .tables import judge_study as judge_study
 from .tables import report_study as report_study
 from .tables import runs_table as runs_table
 from .tables import tables_of as tables_of
-from .training import Run as Run
-from .training import train as train
-from .workload import Workload as Workload
+from .training.runs import Run as Run
+from .training.runs import train as train
+from .training.workload import Workload as Workload

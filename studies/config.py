@@ -27,7 +27,7 @@ PARTNERS = {"Regressor": "Diabetes", "Parabola": "ParabolaData", "ImageClassifie
 NAME_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 
 Spec = str | Mapping[str, Any]
-Given = Any  # a spec, or from Python an instance, a class or a factory: see ``studies.sources``
+Given = Any  # a spec, or from Python an instance, a class or a factory: see ``studies.training.sources``
 
 
 @dataclass(frozen=True)

@@ -21,18 +21,18 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from lightning_modules.checkpoint import checkpoint_file
-from studies.checksums import failure
 from studies.config import StudyConfig
 from studies.errors import FailedAlike, StorageAway
-from studies.fusing import Fusing
-from studies.interrupts import interruptible, uninterrupted
-from studies.memory import keep_freed_memory
-from studies.ray_actors import Actors
+from studies.storage.checksums import failure
+from studies.storage.interrupts import interruptible, uninterrupted
 from studies.tables import HOW_TRAINED, facts_of
-from studies.trainers import device_of
-from studies.training import Run
-from studies.workers import Failure, Here, Job, Outcome, Place, Processes
-from studies.workload import Workload
+from studies.training.fusing import Fusing
+from studies.training.memory import keep_freed_memory
+from studies.training.ray_actors import Actors
+from studies.training.runs import Run
+from studies.training.trainers import device_of
+from studies.training.workers import Failure, Here, Job, Outcome, Place, Processes
+from studies.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 

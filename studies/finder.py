@@ -15,18 +15,18 @@ from matplotlib.figure import Figure
 
 from lightning_modules.learning_rate import NAMES, get_attribute, set_attribute
 from reports.figures import plot_final_height
-from reports.folder import write_report
-from reports.judged import Judged
-from reports.marks import FAINT
+from reports.figures.marks import FAINT
+from reports.judging.judged import Judged
+from reports.judging.verdicts import Thresholds
+from reports.pages.folder import write_report
 from reports.style import format_number
-from reports.verdicts import Thresholds
-from studies.classes import package_of
+from studies.commands.terminal import Progress
 from studies.config import StudyConfig
-from studies.fixed import own_batch_size
-from studies.progress import Progress
 from studies.search import run_study
 from studies.tables import judge_study
-from studies.workload import Workload
+from studies.training.classes import package_of
+from studies.training.fixed import own_batch_size
+from studies.training.workload import Workload
 
 # Options of a Trainer that decide what a step is; its callbacks and loggers are left out, as Lightning's finder does.
 OF_TRAINER = "accumulate_grad_batches gradient_clip_val gradient_clip_algorithm precision"
@@ -41,7 +41,7 @@ class LearningRates:
         results: ``{"lr": [...], "loss": [...]}``, learning rates ascending and the median final height of each.
         verdicts: learning rate to verdict.
         interval: lowest and highest learning rate expected to be good on new seeds; None when nothing is recommended.
-        boundaries: the edges between verdicts with their 90 % intervals, a row each; see ``reports.boundaries``.
+        boundaries: the edges between verdicts with their 90 % intervals, a row each; see ``reports.judging.boundaries``.
     """
 
     def __init__(self, judged: Judged, configuration: dict[str, Any]) -> None:

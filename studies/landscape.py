@@ -22,20 +22,20 @@ from torch import Tensor
 from lightning_modules.landscape import Heights, Plane, Walk, fit_plane, points_that_fit, walk_steps
 from lightning_modules.loaders import n_examples
 from lightning_modules.recorder import Recorder
-from reports.judged import Judged
-from reports.landscape import PATHS, Landscape
+from reports.figures.landscape import PATHS, Landscape
+from reports.judging.judged import Judged
 from reports.style import GOOD, VERDICTS
 from studies.config import StudyConfig
-from studies.database_url import storage_url
-from studies.fitting import ASIDE, fit
-from studies.fixed import fixed_of
-from studies.interrupts import interruptible, uninterrupted
-from studies.lock import locked
 from studies.next_run import OPTIONS
 from studies.search import configuration, runs_folder
+from studies.storage.database_url import storage_url
+from studies.storage.interrupts import interruptible, uninterrupted
+from studies.storage.lock import locked
 from studies.tables import CONFIGURATION, HOW_TRAINED, LANDSCAPE, judge_study
-from studies.training import recorder_of, train_recorded
-from studies.workload import Workload
+from studies.training.fitting import ASIDE, fit
+from studies.training.fixed import fixed_of
+from studies.training.runs import recorder_of, train_recorded
+from studies.training.workload import Workload
 
 SIDE = 31  # places of the grid along each direction
 EXAMPLES = 512  # of the probe set, at least where it has as many, that the grid is measured on: whole batches of it

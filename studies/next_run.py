@@ -14,9 +14,9 @@ from typing import Any
 from jsonargparse import get_loader
 from yaml import YAMLError
 
+from studies.commands.config_file import CLASSES
 from studies.config import StudyConfig, folder_name
-from studies.config_file import CLASSES
-from studies.database_url import shown
+from studies.storage.database_url import shown
 
 SCRIPTS = {"launch": "launch_study.py", "dashboard": "open_dashboard.py"}  # what a command is called in the folder ``scripts``
 OPTIONS = "options"  # the study's attribute that holds what StudyConfig was given

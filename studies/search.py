@@ -17,20 +17,20 @@ from optuna.pruners import NopPruner
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 from optuna.trial import TrialState
 
-from reports.self_check import rates_to_check
-from studies.checksums import verified_trials, write_configuration
+from reports.judging.self_check import rates_to_check
 from studies.config import StudyConfig
-from studies.database_url import sqlite_path, storage_url
-from studies.door import entered
 from studies.driver import Driver, OnRun, close_orphans
-from studies.fixed import fixed_of
-from studies.lock import locked
 from studies.next_run import OPTIONS, given_options
-from studies.preflight import preflight
-from studies.ray_actors import Actors
-from studies.storage import open_storage, self_check_name
+from studies.storage.checksums import verified_trials, write_configuration
+from studies.storage.database_url import sqlite_path, storage_url
+from studies.storage.door import entered
+from studies.storage.lock import locked
+from studies.storage.opening import open_storage, self_check_name
 from studies.tables import CONFIGURATION, REMARKS
-from studies.workload import Workload
+from studies.training.fixed import fixed_of
+from studies.training.preflight import preflight
+from studies.training.ray_actors import Actors
+from studies.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 
@@ -89,7 +89,7 @@ def run_self_check(
 
     Args:
         config: of the finished study; the fresh seeds follow on its own.
-        recommendations: as ``reports.recommendation.recommend`` returns them.
+        recommendations: as ``reports.judging.recommendation.recommend`` returns them.
         seeds: fresh seeds for each learning rate.
         out, on_run: as in ``run_study``.
 

@@ -14,7 +14,7 @@ examples            int      seen
 seconds             float    wall clock
 nonfinite_at        Int64    first step that was not finite, missing if none
 first_height        float    loss on the probe set before the first step
-final_height        float    at the end (``reports.verdicts.final_height``), inf if non-finite
+final_height        float    at the end (``reports.judging.verdicts.final_height``), inf if non-finite
 validation_examples  Int64   that each validation looked at, 0 without validation, missing if unknown
 val_...             float    final validation metrics, missing for non-finite runs
 highest_learning_rates  str  that each parameter group stepped with, as "0.1" or "0.01; 0.1"; missing if unknown
@@ -43,18 +43,18 @@ import pandas as pd
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
-from reports.folder import write_report
-from reports.judged import Judged, judge
-from reports.landscape import Landscape
-from reports.pages import no_command
-from reports.verdicts import Thresholds
-from studies.checksums import CHECKSUM, run_checksum, verified_trials
-from studies.checksums import CONFIGURATION as CONFIGURATION
+from reports.figures.landscape import Landscape
+from reports.judging.judged import Judged, judge
+from reports.judging.verdicts import Thresholds
+from reports.pages.folder import write_report
+from reports.pages.study import no_command
 from studies.next_run import OPTIONS, launch_command
-from studies.storage import self_check_name
+from studies.storage.checksums import CHECKSUM, run_checksum, verified_trials
+from studies.storage.checksums import CONFIGURATION as CONFIGURATION
+from studies.storage.opening import self_check_name
 
 if TYPE_CHECKING:  # it imports PyTorch, which reading a study does not need
-    from studies.training import Run
+    from studies.training.runs import Run
 
 # Attributes of a study beside its configuration: how each batch size is trained and why, what ``studies.landscape`` found.
 HOW_TRAINED, LANDSCAPE = "how_trained", "landscape"

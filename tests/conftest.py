@@ -17,13 +17,13 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.verdicts import final_height
-from studies import trainers
+from reports.judging.verdicts import final_height
+from studies.training import trainers
 
-sys.path.append(str(Path(__file__).parents[1] / "scripts" / "endurance"))
+sys.path.append(str(Path(__file__).parent / "endurance"))
 from hostile_texts.texts import HOSTILE as HOSTILE
 
-collect_ignore_glob = ["cli_project/*"]  # a user's project, whose modules import each other from its own folder
+collect_ignore_glob = ["endurance/*", "cli_project/*"]  # programs, and a user's project, which import from their own folders
 QUIET: dict[str, Any] = {**trainers.QUIET, "accelerator": "cpu"}
 
 

@@ -1,4 +1,4 @@
-"""The short form of what ``scripts/endurance`` does for hours: four launches at once, a full disk, thousands of runs."""
+"""The short form of what ``tests/endurance`` does for hours: four launches at once, a full disk, thousands of runs."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from typing import Any
 import optuna
 import pytest
 
-from studies.command_line import BAD_INPUT
+from studies.commands.command_line import BAD_INPUT
 
-SCRIPTS = Path(__file__).parents[1] / "scripts" / "endurance"
+SCRIPTS = Path(__file__).parent / "endurance"
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""The short form of ``scripts/endurance/hostile.py``: one text of most that is nasty, and what the script would tell of."""
+"""The short form of ``tests/endurance/hostile.py``: one text of most that is nasty, and what the script would tell of."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from hostile_texts.terminal import Said
 from hostile_texts.texts import ON_DISK, PLAIN, called, heading
 from optuna_dashboard import get_note
 
-from reports.spreadsheet import to_csv
-from studies.command_line import BAD_INPUT
+from reports.pages.spreadsheet import to_csv
+from studies.commands.command_line import BAD_INPUT
 
-SCRIPTS = Path(__file__).parents[1] / "scripts" / "endurance"
+SCRIPTS = Path(__file__).parent / "endurance"
 NASTY = (
     '</script><img src=x onerror=alert(1)>|`$\\evil$ {{ 7 * 7 }};=1+1\n# "x" \x1b[2J\u202e 🙂 [a](javascript:alert(1)) '
     + "y" * 300

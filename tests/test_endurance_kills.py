@@ -12,10 +12,10 @@ from types import ModuleType
 import optuna
 import pytest
 
-from reports.written_file import write_file
+from reports.pages.written_file import write_file
 from studies import StudyConfig, run_study
 
-ENDURANCE = Path(__file__).parents[1] / "scripts" / "endurance"
+ENDURANCE = Path(__file__).parent / "endurance"
 SHORT = """
 import endings, kills, write_points
 codes = [kills.main(["--rounds", "2"]), write_points.main(["--rounds", "1"]), endings.main(["--rounds", "1"])]
@@ -99,7 +99,7 @@ def test_each_file_has_two_named_points_at_which_the_earlier_one_is_still_whole(
 import sys
 from pathlib import Path
 sys.path.insert(0, {str(ENDURANCE.parents[1])!r})
-from reports.written_file import write_file
+from reports.pages.written_file import write_file
 path = Path({str(path)!r})
 sys.addaudithook(lambda name, what: name == "lr_study.write" and print(*what, path.read_text(), sep=": "))
 write_file(path, b"later")

@@ -1,7 +1,7 @@
 """Ground truth tests: verdicts where the answer follows from a formula, from numpy alone or from plain PyTorch.
 
 The parabolas are judged a second time by slow obvious code, written from the words of the page on verdicts, not from
-``reports.verdicts``.
+``reports.judging.verdicts``.
 """
 
 from __future__ import annotations
@@ -21,11 +21,11 @@ from hypothesis import assume, given, seed, settings
 from hypothesis import strategies as st
 
 from lightning_modules import Diabetes
-from reports.next_range import next_ranges
-from reports.verdicts import classify, classify_both, classify_cells
-from studies.fusing import train_fused
-from studies.training import Run, train
-from studies.workload import Workload
+from reports.judging.next_range import next_ranges
+from reports.judging.verdicts import classify, classify_both, classify_cells
+from studies.training.fusing import train_fused
+from studies.training.runs import Run, train
+from studies.training.workload import Workload
 
 VERDICTS = ("too low", "good", "too high", "divergent")
 STEPS_PER_EPOCH = 4

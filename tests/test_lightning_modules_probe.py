@@ -33,8 +33,8 @@ from lightning_modules import MLP, ConvNet, ImageClassifier, Recorder, Regressor
 from lightning_modules.loaders import PROBE_SIZE, n_examples, split
 from lightning_modules.probe import Chosen, choose_probe, draw_probe
 from studies import Workload
-from studies.fixed import fixed_of
-from studies.training import train
+from studies.training.fixed import fixed_of
+from studies.training.runs import train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),

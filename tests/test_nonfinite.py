@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from conftest import QUIET
 
-from studies.fusing import train_fused
-from studies.training import train
-from studies.workload import Workload
+from studies.training.fusing import train_fused
+from studies.training.runs import train
+from studies.training.workload import Workload
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "endurance" / "nonfinite.py"
+SCRIPT = Path(__file__).parent / "endurance" / "nonfinite.py"
 
 
 def loaded() -> ModuleType:

@@ -12,8 +12,8 @@ from conftest import four_verdicts, tables
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 
-from reports.batch_size import BATCH_SIZES, batch_sizes, measure_bumpiness, minibatch_points, tell_unlike
-from reports.judged import judge
+from reports.judging.batch_size import BATCH_SIZES, batch_sizes, measure_bumpiness, minibatch_points, tell_unlike
+from reports.judging.judged import judge
 from studies import Workload, judge_study, tables_of, train
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]

@@ -12,7 +12,7 @@ from conftest import reference_tables, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.boundaries import (
+from reports.judging.boundaries import (
     BOUNDARIES,
     COVERAGE,
     EDGES,
@@ -23,7 +23,7 @@ from reports.boundaries import (
     fit_edges,
     seed_gap,
 )
-from reports.verdicts import classify
+from reports.judging.verdicts import classify
 
 DOWN, FLAT, HOVER, GONE = [2.0, 0.0, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9], [2.0, 1.0, 1.0, 1.0], [2.0, 9.0, math.inf]
 RATES = (0.01, 0.1, 1.0, 10.0)

@@ -14,8 +14,8 @@ from conftest import HOSTILE, four_verdicts, reference_tables
 
 from reports.comparison.folder import write_comparison
 from reports.comparison.tables import compare
-from reports.folder import write_report
-from reports.judged import judge
+from reports.judging.judged import judge
+from reports.pages.folder import write_report
 
 PHONE, DESK = {"width": 390, "height": 844}, {"width": 1200, "height": 900}
 

@@ -21,10 +21,10 @@ from reports.comparison.pages import render_html, render_markdown
 from reports.comparison.seed_tests import measure_seeds
 from reports.comparison.significance import compare_edges, compare_means
 from reports.comparison.tables import Comparison, compare, find_not_good, short_names
-from reports.judged import Judged, judge
-from reports.pictures import draw_picture
-from reports.spreadsheet import read_csv
-from reports.verdicts import Thresholds
+from reports.figures.pictures import draw_picture
+from reports.judging.judged import Judged, judge
+from reports.judging.verdicts import Thresholds
+from reports.pages.spreadsheet import read_csv
 
 GRID = tuple(0.01 * 10 ** (k / 4) for k in range(13))  # 0.01 to 10
 EDGES = (0.1, 1.0, 3.0)  # where good begins and ends, and divergence begins

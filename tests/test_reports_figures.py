@@ -16,7 +16,6 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
 
-from reports.batch_size import minibatch_points
 from reports.figures import (
     FIGURES,
     draw_figures,
@@ -29,9 +28,10 @@ from reports.figures import (
     plot_time_to_bottom,
 )
 from reports.figures.learning_curves import LINES
-from reports.judged import Judged, judge
+from reports.judging.batch_size import minibatch_points
+from reports.judging.judged import Judged, judge
+from reports.judging.verdicts import classify_cells
 from reports.style import DIVERGENT, GOOD, STYLES, log_ticks
-from reports.verdicts import classify_cells
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 DOWN, FLAT, BLOWN = [2.0, 0.1, 0.0, 0.0, 0.0], [2.0, 1.95, 1.9, 1.85, 1.8], [2.0, 9.0, math.inf]

@@ -14,11 +14,11 @@ import pandas as pd
 import pytest
 from conftest import four_verdicts, tables
 
-import reports.written_file
+import reports.pages.written_file
 from reports.figures import FIGURES
-from reports.folder import write_report
-from reports.judged import judge
-from reports.verdicts import Thresholds, classify, classify_cells
+from reports.judging.judged import judge
+from reports.judging.verdicts import Thresholds, classify, classify_cells
+from reports.pages.folder import write_report
 
 TABLES = "runs cells ranges curves boundaries recommendations costs batch_sizes judgements self_check".split()
 DRAWN = [name for name in FIGURES if name not in ("bumps", "batch_time")]  # of one batch size without minibatch losses
@@ -128,7 +128,7 @@ def test_a_failed_write_leaves_the_earlier_page_and_no_scraps(tmp_path: Path, mo
     def full(source: Path, target: Path) -> None:
         raise OSError(errno.ENOSPC, "no space left on device")
 
-    monkeypatch.setattr(reports.written_file.os, "replace", full)
+    monkeypatch.setattr(reports.pages.written_file.os, "replace", full)
     with pytest.raises(OSError, match="no space left"):
         write(tmp_path, *tables({(8, 0.1): [[2.0, 1.0, 0.5]]}))
     assert page.read_bytes() == before and files(tmp_path) == names

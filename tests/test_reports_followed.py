@@ -13,13 +13,13 @@ from conftest import tables
 
 from reports.comparison import compare
 from reports.figures import plot_final_height
-from reports.folder import write_report
-from reports.judged import Judged, judge
-from reports.page_data import page_data
-from reports.pages import answers
-from reports.spreadsheet import read_csv
-from reports.verdicts import classify, classify_cells
-from studies.progress import print_answer
+from reports.judging.judged import Judged, judge
+from reports.judging.verdicts import classify, classify_cells
+from reports.pages.folder import write_report
+from reports.pages.page_data import page_data
+from reports.pages.spreadsheet import read_csv
+from reports.pages.study import answers
+from studies.commands.terminal import print_answer
 
 INF = math.inf
 RATES = (0.001, 0.01, 0.1, 1.0, 10.0)

@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from conftest import reference_tables, tables
 
-from reports.judged import judge
-from reports.judgements import JUDGEMENT_COLUMNS, LOOKS, judge_curves, score_sensitivity
+from reports.judging.judged import judge
+from reports.judging.judgements import JUDGEMENT_COLUMNS, LOOKS, judge_curves, score_sensitivity
+from reports.judging.verdicts import classify
 from reports.style import JUDGEMENTS
-from reports.verdicts import classify
 
 DOWN = [2.0, 0.5] + [0.0] * 19
 Cells = dict[tuple[int, float], list[list[float]]]

@@ -16,7 +16,7 @@ from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 from PIL import Image
 
-from reports.landscape import FRAMES, PATHS, Landscape, animate_landscape, describe_landscape, plot_landscape
+from reports.figures.landscape import FRAMES, PATHS, Landscape, animate_landscape, describe_landscape, plot_landscape
 from reports.style import DIVERGENT, GOOD, STYLES, TOO_HIGH, TOO_LOW, VERDICTS
 
 RATES = {GOOD: 0.1, DIVERGENT: 0.22, TOO_LOW: 0.01, TOO_HIGH: 0.199}  # not in the order of the verdicts

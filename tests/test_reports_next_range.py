@@ -9,9 +9,9 @@ import pandas as pd
 import pytest
 from conftest import tables
 
-from reports.judged import Judged, judge
-from reports.next_range import NextRange, divergence_begins, next_ranges
-from reports.verdicts import Thresholds, classify_both
+from reports.judging.judged import Judged, judge
+from reports.judging.next_range import NextRange, divergence_begins, next_ranges
+from reports.judging.verdicts import Thresholds, classify_both
 
 INF = math.inf
 Cells = dict[tuple[int, float], list[list[float]]]

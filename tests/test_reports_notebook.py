@@ -14,8 +14,8 @@ from conftest import four_verdicts, tables
 from IPython.core.formatters import DisplayFormatter
 from PIL import Image
 
-from reports.judged import Judged, judge
-from reports.trust import Check
+from reports.judging.judged import Judged, judge
+from reports.judging.trust import Check
 
 DOWN, FLAT, BLOWN = [2.0, 0.1, 0.0, 0.0, 0.0], [2.0, 1.95, 1.9, 1.85, 1.8], [2.0, 9.0, math.inf]
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from conftest import tables
 
-from reports.folder import write_report
-from reports.judged import judge
-from reports.pages import answers
+from reports.judging.judged import judge
+from reports.pages.folder import write_report
+from reports.pages.study import answers
 
 NAN, INF = math.nan, math.inf
 DOWN, FLAT = [2.0, 0.1, 0.0, 0.0, 0.0], [2.0, 1.95, 1.9, 1.9, 1.9]

@@ -14,12 +14,12 @@ from conftest import HOSTILE, four_verdicts, tables
 from matplotlib.figure import Figure
 
 from reports.figures import FIGURES
-from reports.judged import Judged, judge
-from reports.page_data import page_data
-from reports.pages import TRACEBACK_LINES, answers, render_html, render_markdown
-from reports.pictures import draw_picture
+from reports.figures.pictures import draw_picture
+from reports.judging.judged import Judged, judge
+from reports.judging.verdicts import Thresholds
+from reports.pages.page_data import page_data
+from reports.pages.study import TRACEBACK_LINES, answers, render_html, render_markdown
 from reports.style import VERDICTS
-from reports.verdicts import Thresholds
 
 DOWN = [2.0, 0.0, 0.0, 0.0]
 DOT = draw_picture(Figure(figsize=(0.1, 0.1)))

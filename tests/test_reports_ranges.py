@@ -8,8 +8,8 @@ from typing import Any
 import pandas as pd
 from conftest import four_verdicts, tables
 
-from reports.ranges import RANGES, good_ranges
-from reports.verdicts import Thresholds, classify_cells
+from reports.judging.ranges import RANGES, good_ranges
+from reports.judging.verdicts import Thresholds, classify_cells
 
 DOWN, FLAT, GONE = [2.0, 0.0, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9], [2.0, 9.0, math.inf]
 

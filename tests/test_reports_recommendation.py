@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from conftest import reference_tables, tables
 
-from reports.boundaries import fit_edges
-from reports.judged import judge
-from reports.recommendation import COSTS, DISTANCE, RECOMMENDATIONS, SURE, good_share, judge_own
-from reports.verdicts import Thresholds, classify
+from reports.judging.boundaries import fit_edges
+from reports.judging.judged import judge
+from reports.judging.recommendation import COSTS, DISTANCE, RECOMMENDATIONS, SURE, good_share, judge_own
+from reports.judging.verdicts import Thresholds, classify
 
 DOWN, SLOW, FLAT, GONE = [2.0, 0.0, 0.0, 0.0, 0.0], [2.0, 1.0, 0.4, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9, 1.9], [2.0, 9.0, math.inf]
 Cells = dict[tuple[int, float], list[list[float]]]

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from reports import explain_run, read_curve
-from reports.single_run import (
+from reports.judging.single_run import (
     ADVICE,
     BAD_BATCH,
     DEAD,

@@ -13,9 +13,9 @@ from conftest import HOSTILE, four_verdicts
 from hypothesis import given
 from hypothesis import strategies as st
 
-from reports.folder import write_report
-from reports.judged import judge
-from reports.spreadsheet import read_csv, to_csv
+from reports.judging.judged import judge
+from reports.pages.folder import write_report
+from reports.pages.spreadsheet import read_csv, to_csv
 
 STARTS = "=+-@\t\r\n＝＋－＠"
 FORMULAS = ["=1+1", "+1", "-1", "@SUM(A1)", "\t=1", "\r=1", "＝1", "'=1", "''@x", '=HYPERLINK("javascript:alert(1)")']

@@ -6,7 +6,7 @@ import pytest
 from conftest import HOSTILE
 from markdown_it import MarkdownIt
 
-from reports.templating import markdown_text
+from reports.pages.templating import markdown_text
 
 SIGNS = ["#", "## a #", "C #", "- x", "+ x", "--", "=", "1. x", "123456789) x", "> x", "a *b* _c_ __d__", "snake_case", "&amp;"]
 PLACES = {

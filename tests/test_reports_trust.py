@@ -9,10 +9,10 @@ import pandas as pd
 import pytest
 from conftest import four_verdicts, tables
 
-from reports.judged import Judged, judge
-from reports.self_check import ROLES, SELF_CHECK, rates_to_check
-from reports.trust import VALIDATION, Check
-from reports.verdicts import Thresholds
+from reports.judging.judged import Judged, judge
+from reports.judging.self_check import ROLES, SELF_CHECK, rates_to_check
+from reports.judging.trust import VALIDATION, Check
+from reports.judging.verdicts import Thresholds
 
 DOWN, FLAT, GONE = [2.0, 0.0, 0.0, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9, 1.9], [2.0, 9.0, math.inf]
 Cells = dict[tuple[int, float], list[list[float]]]

@@ -11,7 +11,7 @@ from conftest import four_verdicts, reference_tables, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.verdicts import Thresholds, classify, classify_cells, final_height, split_curves, time_to_bottom
+from reports.judging.verdicts import Thresholds, classify, classify_cells, final_height, split_curves, time_to_bottom
 
 INF = math.inf
 

@@ -15,8 +15,8 @@ import pandas as pd
 import pytest
 
 import studies
-from studies.command_line import BAD_INPUT, FAILED, IN_USE, run
-from studies.lock import locked
+from studies.commands.command_line import BAD_INPUT, FAILED, IN_USE, run
+from studies.storage.lock import locked
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--learning-rate 0.03 10 --points 3 --batch-size 256 --seeds 1 --epochs 2".split()
@@ -410,7 +410,7 @@ def test_error_of_ours_between_two_runs_keeps_its_traceback(
     def broken(*_: object, **__: object) -> None:
         raise ValueError("ours")
 
-    monkeypatch.setattr("studies.progress.classify", broken)  # called after a run
+    monkeypatch.setattr("studies.commands.terminal.classify", broken)  # called after a run
     assert call("launch_study", *SMALL) == FAILED
     said = capsys.readouterr().err
     assert "Traceback" in said and said.endswith("\nValueError: ours\n")
@@ -440,7 +440,7 @@ def test_full_disk_is_one_sentence_that_names_the_place(
 def test_study_whose_runs_did_not_all_finish_says_so_in_its_exit_code_and_its_command_tries_them_again(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from studies.training import train
+    from studies.training.runs import train
 
     def broken(workload: Any, members: Any, **how: Any) -> Any:
         if members[0][0] == 10:
@@ -448,7 +448,7 @@ def test_study_whose_runs_did_not_all_finish_says_so_in_its_exit_code_and_its_co
         return train(workload, members, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr("studies.workers.train", broken)
+        patch.setattr("studies.training.workers.train", broken)
         assert call("launch_study", *SMALL, "--fuse", "never", "--workers", "1") == FAILED
     said = capsys.readouterr().err
     assert said.endswith("1 of 3 runs did not finish: the report says why, and the same command tries them again\n")
@@ -461,7 +461,7 @@ def test_module_that_fails_alike_is_one_sentence(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("of the module")
 
-    monkeypatch.setattr("studies.workers.train", broken)
+    monkeypatch.setattr("studies.training.workers.train", broken)
     assert call("launch_study", *SMALL, "--fuse", "never") == FAILED
     printed, said = capsys.readouterr()
     assert said.endswith("3 runs in a row failed alike, so the study stopped: RuntimeError: of the module\n")

@@ -29,22 +29,22 @@ from conftest import HOSTILE
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState
 
-from reports.spreadsheet import read_csv
+from reports.pages.spreadsheet import read_csv
 from studies import StudyConfig, curves_table, judge_study, load_study, run_study, runs_table
-from studies import archive as archives
-from studies.archive import open_archive
-from studies.checksums import write_configuration
-from studies.command_line import BAD_INPUT, IN_USE, INTERRUPTED, run
+from studies.admin import archive as archives
+from studies.admin.archive import open_archive
 from studies.commands import admin
-from studies.database_url import storage_url
-from studies.places import check_storage
+from studies.commands.command_line import BAD_INPUT, IN_USE, INTERRUPTED, run
 from studies.search import run_self_check
-from studies.storage import open_storage
+from studies.storage.checksums import write_configuration
+from studies.storage.database_url import storage_url
+from studies.storage.opening import open_storage
+from studies.storage.writable import check_storage
 from studies.tables import CONFIGURATION, fresh_tables
 
 ROOT = Path(__file__).parents[1]
 HOLD = """import sys
-from studies.lock import locked
+from studies.storage.lock import locked
 with locked(sys.argv[1], sys.argv[2]):
     print("held", flush=True)
     sys.stdin.read()

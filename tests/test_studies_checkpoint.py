@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, Dataset, TensorDataset
 
 from lightning_modules.checkpoint import KEY, CheckpointNotWritten, checkpoint_file
 from studies import Workload, run_study, train
-from studies.training import Run
+from studies.training.runs import Run
 
 EPOCHS = 5
 ROOT = Path(__file__).parents[1]
@@ -319,7 +319,7 @@ def test_checkpoints_of_the_users_own_stay_as_they_are(tmp_path: Path) -> None:
 
 
 def test_killed_processes_leave_a_run_that_ends_as_the_unbroken_one() -> None:
-    script = ROOT / "scripts" / "endurance" / "checkpoints.py"
+    script = ROOT / "tests" / "endurance" / "checkpoints.py"
     done = subprocess.run([sys.executable, script, "--rounds", "3", "--seed", "1"], capture_output=True, text=True, cwd=ROOT)
     assert done.returncode == 0, done.stderr
     assert re.match(r"\d+ kills of \d runs of 40 epochs: 0 differ from the unbroken run", done.stdout)

@@ -19,14 +19,14 @@ from optuna.trial import TrialState
 
 from lightning_modules import Parabola
 from studies import StudyConfig, curves_table, judge_study, load_study, run_study, runs_table
-from studies.checksums import CONFIGURATION, failure, verified_trials, write_configuration
-from studies.dashboard.shown import mirror
-from studies.database_url import storage_url
-from studies.fusing import Fusing
+from studies.dashboard.cards_and_notes import mirror
 from studies.search import run_self_check
-from studies.storage import open_storage
+from studies.storage.checksums import CONFIGURATION, failure, verified_trials, write_configuration
+from studies.storage.database_url import storage_url
+from studies.storage.opening import open_storage
+from studies.training.fusing import Fusing
 
-SCRIPT = Path(__file__).parents[1] / "scripts" / "endurance" / "corruptions.py"
+SCRIPT = Path(__file__).parent / "endurance" / "corruptions.py"
 
 
 class Breaks(Parabola):

@@ -77,7 +77,7 @@ def test_what_is_logged_moves_no_cursor(folder: Path) -> None:
     """An exception of the user's in a warning of ours, or in a traceback."""
     code = (
         "import logging, sys\n"
-        "from studies.command_line import fail_at_work, run\n"
+        "from studies.commands.command_line import fail_at_work, run\n"
         "def main():\n"
         "    logging.getLogger('studies.driver').warning('trial 1 failed: %s', chr(27) + '[2J' + chr(0x202e) + 'é')\n"
         "    return fail_at_work(RuntimeError(chr(7)), folder='', storage='')\n"
@@ -101,7 +101,7 @@ def test_modules_of_the_current_folder_are_found_and_ours_are_not_hidden(folder:
         (folder / path).parent.mkdir(exist_ok=True)
         (folder / path).write_text(text)
     code = (
-        "from studies.command_line import run\n"
+        "from studies.commands.command_line import run\n"
         "def main():\n"
         "    import net, reports.plots, studies.net\n"
         "    from reports import Thresholds\n"
@@ -117,12 +117,12 @@ def test_modules_of_the_current_folder_are_found_and_ours_are_not_hidden(folder:
 
 
 def test_our_own_folder_is_not_added_to_itself() -> None:
-    code = "from studies.command_line import run; import studies; run(lambda: 0, 'x'); print(len(studies.__path__))"
+    code = "from studies.commands.command_line import run; import studies; run(lambda: 0, 'x'); print(len(studies.__path__))"
     assert python(code, cwd=Path(__file__).parents[1]).stdout == "1\n"
 
 
 def test_importing_studies_adds_nothing(folder: Path) -> None:
-    done = python("import studies.command_line, sys, os; print(os.getcwd() in sys.path)", cwd=folder)
+    done = python("import studies.commands.command_line, sys, os; print(os.getcwd() in sys.path)", cwd=folder)
     assert done.stdout == "False\n", done.stderr
 
 

@@ -19,10 +19,10 @@ from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import create_trial
 
 from studies import Run
-from studies.command_line import BAD_INPUT, run
 from studies.commands import report
+from studies.commands.command_line import BAD_INPUT, run
 from studies.commands.compare import NOT_GOOD, choose_studies, label_studies, main
-from studies.storage import open_storage
+from studies.storage.opening import open_storage
 from studies.tables import facts_of
 
 ROOT = Path(__file__).parents[1]

@@ -34,15 +34,15 @@ from optuna.trial import TrialState, create_trial
 from optuna_dashboard import get_note, save_note
 
 from reports import judge
-from reports.landscape import PATHS, Landscape
+from reports.figures.landscape import PATHS, Landscape
 from studies import Run, judge_study
+from studies.commands.terminal import print_answer
 from studies.dashboard import copied, snapshot
+from studies.dashboard.cards_and_notes import CHARTS, MIRRORED, mirror, study_columns, trial_columns, trial_notes
 from studies.dashboard.copied import COPY, Copied, fill
 from studies.dashboard.local_server import listen, refuse_strangers
-from studies.dashboard.shown import CHARTS, MIRRORED, mirror, study_columns, trial_columns, trial_notes
 from studies.dashboard.snapshot import Snapshot
-from studies.progress import print_answer
-from studies.storage import open_storage, open_to_read
+from studies.storage.opening import open_storage, open_to_read
 from studies.tables import facts_of, runs_and_curves
 
 ROOT = Path(__file__).parents[1]

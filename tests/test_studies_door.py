@@ -20,12 +20,12 @@ from yaml import YAMLError
 
 from lightning_modules.checkpoint import CheckpointNotWritten
 from studies import StudyConfig, run_study
-from studies.command_line import FAILED, fail_at_work, run
+from studies.commands.command_line import FAILED, fail_at_work, run
+from studies.commands.config_file import MOST_BYTES, read_options
 from studies.commands.launch import main, parse_args
-from studies.config_file import MOST_BYTES, read_options
-from studies.door import UNSAFE, entered
-from studies.storage import open_storage
-from studies.yaml_loader import load_yaml
+from studies.commands.yaml_loader import load_yaml
+from studies.storage.door import UNSAFE, entered
+from studies.storage.opening import open_storage
 
 ROOT = Path(__file__).parents[1]
 BOMB = "a: &a [x, x, x, x, x, x, x, x, x, x]\n" + "".join(
@@ -201,7 +201,7 @@ def test_study_that_was_begun_stays_and_so_does_what_others_put_beside_it(tmp_pa
 def test_launch_checks_its_storage_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     checked: list[Path] = []
-    monkeypatch.setattr("studies.sqlite_file.check_database", checked.append)
+    monkeypatch.setattr("studies.storage.sqlite_file.check_database", checked.append)
     options = "--learning-rate 0.1 1 --points 2 --batch-size 256 --seeds 1 --epochs 1 --self-check 1 --storage studies.db"
     assert main(options.split()) == 0 and checked == []  # there was none
     assert main(options.split()) == 0 and checked == [Path("studies.db")]
@@ -209,9 +209,9 @@ def test_launch_checks_its_storage_once(tmp_path: Path, monkeypatch: pytest.Monk
 
 HELD = """
 import sys
-from studies.command_line import run
+from studies.commands.command_line import run
 from studies.commands.launch import main
-from studies.lock import locked
+from studies.storage.lock import locked
 with locked("sqlite:///studies.db", "digits"):
     print(run(lambda: main(["--storage", "studies.db"]), "launch"), sorted({"torch", "optuna"} & set(sys.modules)))
 """
@@ -298,7 +298,7 @@ def test_long_and_odd_input_is_shown_as_one_short_line(capsys: pytest.CaptureFix
 
 
 def _script(name: str) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / "endurance" / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(name, ROOT / "tests" / "endurance" / f"{name}.py")
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module

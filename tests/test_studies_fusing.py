@@ -17,14 +17,14 @@ from torch.nn.functional import cross_entropy, dropout
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
-from lightning_modules.fused import NotFusable
+from lightning_modules.fused.fused import NotFusable
 from studies import Run, StudyConfig, Workload, judge_study, load_study, run_study, runs_table, train
-from studies.fusing import Fusing, train_fused
+from studies.training.fusing import Fusing, train_fused
 
 
 @pytest.fixture(autouse=True)
 def measured_however_short(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.fusing.SHORT", 0)
+    monkeypatch.setattr("studies.training.fusing.SHORT", 0)
 
 
 def classifier(network: str, *, data: str = "Digits", arguments: dict[str, Any] | None = None, **sgd: Any) -> Workload:
@@ -167,12 +167,12 @@ def test_huge_weights_are_not_mistaken_for_infinite_ones() -> None:
 
 
 def test_no_more_members_than_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.fusing.GAIN", math.inf)
-    monkeypatch.setattr("studies.fusing._n_that_fit", lambda *_: 2)
+    monkeypatch.setattr("studies.training.fusing.GAIN", math.inf)
+    monkeypatch.setattr("studies.training.fusing._n_that_fit", lambda *_: 2)
     fusing, members = Fusing(FUSED["MLP"][0], epochs=1), [(0.1, 0), (0.2, 0), (0.3, 0)]
     fusing.decide(members, batch_size=64)
     assert fusing.at_once(64) == 2
-    monkeypatch.setattr("studies.fusing._n_that_fit", lambda *_: 1)
+    monkeypatch.setattr("studies.training.fusing._n_that_fit", lambda *_: 1)
     fusing = Fusing(FUSED["MLP"][0], epochs=1)
     fusing.decide(members, batch_size=64)
     assert fusing.decided["64"] == {"members": 1, "why": "alone: there is no memory for more at once"}
@@ -304,7 +304,7 @@ def test_study_tells_which_runs_were_trained_together_and_has_the_cells_of_one_t
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     values = {"learning_rate": (0.003, 30), "points": 9, "batch_size": 128, "seeds": 2, "epochs": 3}
-    monkeypatch.setattr("studies.fusing.GAIN", math.inf)  # whichever is faster on this machine today
+    monkeypatch.setattr("studies.training.fusing.GAIN", math.inf)  # whichever is faster on this machine today
     fused = run_study(StudyConfig.from_mapping(values | {"storage": str(tmp_path / "fused.db")}))
     assert "fused" in fused.user_attrs["how_trained"]["128"]["why"]
     assert runs_table(fused)["member_of"].nunique() < 18
@@ -357,7 +357,7 @@ def test_fit_that_fails_fused_is_trained_alone_or_with_fewer_where_memory_was_sh
         raise raised.pop(0)
 
     monkeypatch.setattr(Fusing, "_choose", lambda *_: (8, "8 fused"))
-    monkeypatch.setattr("studies.workers.train_fused", broken)
+    monkeypatch.setattr("studies.training.workers.train_fused", broken)
     values = {"learning_rate": (0.1, 1), "points": 8, "batch_size": 256, "seeds": 1, "epochs": 1}
     study = run_study(StudyConfig.from_mapping(values | {"storage": str(tmp_path / "s.db")}))
     assert study.user_attrs["how_trained"]["256"] == {"members": 1, "why": "alone: fused it failed (RuntimeError: of vmap)"}

@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from studies.interrupts import interrupt_if_wanted, interruptible, uninterrupted
+from studies.storage.interrupts import interrupt_if_wanted, interruptible, uninterrupted
 
 
 @pytest.fixture(params=[signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)

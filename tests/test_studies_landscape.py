@@ -18,15 +18,15 @@ import pytest
 from conftest import four_verdicts, tables
 
 from lightning_modules import Parabola, ParabolaData
-from reports.judged import Judged, judge
-from reports.landscape import Landscape
+from reports.figures.landscape import Landscape
+from reports.judging.judged import Judged, judge
 from reports.style import DIVERGENT, GOOD, TOO_LOW, VERDICTS
 from studies import StudyConfig, StudyInUse, load_study, run_study
-from studies.command_line import IN_USE, INTERRUPTED, run
+from studies.commands.command_line import IN_USE, INTERRUPTED, run
 from studies.commands.report import main
-from studies.database_url import storage_url
 from studies.landscape import LANDSCAPE, choose_runs, config_of, survey
-from studies.lock import locked
+from studies.storage.database_url import storage_url
+from studies.storage.lock import locked
 
 STEEP, START = (1.0, 10.0), (-4.0, 1.6)
 PARABOLA = {"class_path": "Parabola", "init_args": {"eigenvalues": list(STEEP), "start": list(START)}}

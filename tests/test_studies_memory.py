@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from studies.memory import KEPT, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, MAPPED, keep_freed_memory
+from studies.training.memory import KEPT, M_MMAP_THRESHOLD, M_TRIM_THRESHOLD, MAPPED, keep_freed_memory
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the GNU C library's malloc")

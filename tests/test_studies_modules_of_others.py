@@ -22,7 +22,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, TensorDataset
 
 from reports import Judged
 from studies import StudyConfig, Workload, judge_study, lr_find, run_study
-from studies.training import train
+from studies.training.runs import train
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:.*does not have many workers"),
@@ -412,7 +412,7 @@ class EndlessData(Blobs):
 
 
 def test_an_endless_stream_needs_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studies.fixed.MOST_COUNTED", 100)
+    monkeypatch.setattr("studies.training.fixed.MOST_COUNTED", 100)
     sentence = r"EndlessData.train_dataloader \(.*\) gives batches without end, 100 so far: say .* trainer.limit_train_"
     with pytest.raises(ValueError, match=sentence):
         study(tmp_path, Net, EndlessData)

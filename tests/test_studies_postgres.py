@@ -23,19 +23,19 @@ from optuna.exceptions import DuplicatedStudyError, UpdateFinishedTrialError
 from optuna.trial import TrialState, create_trial
 
 from studies import StudyInUse, load_study
-from studies.command_line import run
 from studies.commands import admin, compare, launch, report
-from studies.database_url import shown, storage_url
+from studies.commands.command_line import run
 from studies.errors import StorageAway
-from studies.lock import locked
-from studies.patience import PatientStorage
-from studies.places import check_storage
-from studies.storage import open_storage, open_to_read
+from studies.storage.database_url import shown, storage_url
+from studies.storage.lock import locked
+from studies.storage.opening import open_storage, open_to_read
+from studies.storage.patience import PatientStorage
+from studies.storage.writable import check_storage
 
 SECRET, ENCODED = "s3cr%t{x}", "s3cr%25t%7Bx%7D"
 SMALL = "--model Parabola --data ParabolaData --learning-rate 0.1 1 --points 2 --batch-size 4 --seeds 1 --epochs 1".split()
 HOLD = """import sys
-from studies.lock import locked
+from studies.storage.lock import locked
 with locked(sys.argv[1], "mine"):
     print("held", flush=True)
     sys.stdin.read()
@@ -198,7 +198,7 @@ def test_outage_is_waited_for_and_told_once(server: Server, study: optuna.Study,
         for _ in range(3):
             study.tell(study.ask(), 1.0)
     assert [trial.value for trial in study.trials] == [1.0, 1.0, 1.0]
-    away, back = (record.getMessage() for record in caplog.records if record.name == "studies.patience")
+    away, back = (record.getMessage() for record in caplog.records if record.name == "studies.storage.patience")
     assert "is away, waiting for up to 10 minutes: " in away
     assert " is back after " in back
 
@@ -382,7 +382,7 @@ def test_password_is_in_nothing_that_is_printed_or_stored(
 def test_stopped_server_loses_nothing_of_a_study(
     server: Server, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "scripts" / "endurance")
+    monkeypatch.syspath_prepend(Path(__file__).parent / "endurance")
     assert importlib.import_module("postgres").main(["--rounds", "1", "--seconds", "2"]) == 0
     assert (
         "0 acknowledged lost, 0 twice, 0 left running, 0 missing, tables equal to the unbroken study's"

@@ -18,7 +18,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from studies import StudyConfig, load_study, run_study
-from studies.command_line import BAD_INPUT
+from studies.commands.command_line import BAD_INPUT
 
 HERE = Path(__file__).name
 INPUTS = torch.randn(40, 6, generator=torch.Generator().manual_seed(0))

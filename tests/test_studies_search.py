@@ -21,8 +21,8 @@ from optuna.trial import TrialState
 
 from reports import classify_cells
 from studies import FailedAlike, StudyConfig, StudyInUse, curves_table, load_study, run_study, runs_table
-from studies.database_url import storage_url
-from studies.lock import locked
+from studies.storage.database_url import storage_url
+from studies.storage.lock import locked
 
 ROOT = Path(__file__).parents[1]
 HEAD = """import os, sys, torch

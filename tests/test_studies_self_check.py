@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 
 from studies import StudyConfig, StudyInUse, judge_study, load_study, report_study, run_study, runs_table
-from studies.database_url import storage_url
-from studies.lock import locked
 from studies.search import run_self_check
-from studies.storage import self_check_name
+from studies.storage.database_url import storage_url
+from studies.storage.lock import locked
+from studies.storage.opening import self_check_name
 
 
 @pytest.fixture(scope="module")

@@ -20,8 +20,8 @@ from torch import nn
 
 from studies import Workload
 from studies.commands.lr_study import main
-from studies.refusals import MissingArguments
-from studies.sources import spec_source
+from studies.training.refusals import MissingArguments
+from studies.training.sources import spec_source
 
 HERE = __name__
 SIZE = "--learning-rate 0.01 1 --points 2 --seeds 1 --epochs 1 --batch-size 8 --workers 1 --storage s.db".split()

@@ -12,9 +12,9 @@ import pytest
 from optuna.distributions import BaseDistribution, FloatDistribution
 from optuna.trial import create_trial
 
-from studies.database_url import storage_url
-from studies.sqlite_file import check_database
-from studies.storage import open_storage
+from studies.storage.database_url import storage_url
+from studies.storage.opening import open_storage
+from studies.storage.sqlite_file import check_database
 
 
 @pytest.fixture(scope="module")

@@ -16,13 +16,13 @@ import pytest
 from filelock import FileLock
 
 from studies import StudyInUse, load_study
-from studies.database_url import storage_url
-from studies.lock import locked
-from studies.places import check_storage, require_writable
-from studies.storage import open_storage, open_to_read
+from studies.storage.database_url import storage_url
+from studies.storage.lock import locked
+from studies.storage.opening import open_storage, open_to_read
+from studies.storage.writable import check_storage, require_writable
 
 HOLD = """import sys
-from studies.lock import locked
+from studies.storage.lock import locked
 with locked(sys.argv[1], "mine"):
     print("held", flush=True)
     sys.stdin.read()
@@ -252,7 +252,7 @@ def test_writes_are_announced_before_they_are_made(tmp_path: Path) -> None:
 
 
 def test_lock_is_light() -> None:
-    code = "import studies.lock, sys; print(sorted({'torch', 'optuna', 'pandas', 'sqlalchemy'} & set(sys.modules)))"
+    code = "import studies.storage.lock, sys; print(sorted({'torch', 'optuna', 'pandas', 'sqlalchemy'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"
 
 

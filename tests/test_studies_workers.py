@@ -23,8 +23,8 @@ from test_studies_preflight import Blobs, Net
 from test_studies_search import module, small, states
 
 from studies import FailedAlike, StudyConfig, load_study, run_study, runs_table
-from studies.workers import Failure, Here, Job, Processes, work
-from studies.workload import Workload
+from studies.training.workers import Failure, Here, Job, Processes, work
+from studies.training.workload import Workload
 
 ROOT = Path(__file__).parents[1]
 VALUES: dict[str, Any] = {"learning_rate": (0.03, 30), "points": 4, "batch_size": [128, 256], "seeds": 2, "epochs": 2}
@@ -81,7 +81,7 @@ def one_thread() -> Any:
 def test_results_do_not_depend_on_the_number_of_workers_to_the_bit(
     fuse: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, one_thread: None
 ) -> None:
-    monkeypatch.setattr("studies.fusing.Fusing._choose", lambda *_: (16, "16 fused"))
+    monkeypatch.setattr("studies.training.fusing.Fusing._choose", lambda *_: (16, "16 fused"))
     config = {"fuse": fuse} | VALUES
     one = run_study(StudyConfig(**config, workers=1, storage=str(tmp_path / "one.db")))
     two = run_study(StudyConfig(**config, workers=2, storage=str(tmp_path / "two.db")))
@@ -239,7 +239,7 @@ def test_what_a_job_raises_comes_back_in_words(tmp_path: Path, monkeypatch: pyte
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    monkeypatch.setattr("studies.workers.train", broken)
+    monkeypatch.setattr("studies.training.workers.train", broken)
     failure = work(lambda: Workload.of(Net, Blobs), Job(((0.1, 0),), 8, 1, False, tmp_path))
     assert isinstance(failure, Failure) and failure.out_of_memory
     assert failure.error.startswith("RuntimeError: DefaultCPUAllocator") and "Traceback" in failure.traceback

@@ -18,7 +18,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 
 from studies import StudyConfig, Workload, run_study, runs_table, train
-from studies.trainers import build_trainer, check_trainer
+from studies.training.trainers import build_trainer, check_trainer
 
 
 def run_of(workload: Workload, rate: float = 0.1, seed: int = 0, **options: Any) -> Any:

@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.chart_marks import DASHES, FAINT, Chart, draw_line, draw_map, draw_times, log_axis, make_chart, plain_text
+from reports.charts.marks import DASHES, FAINT, Chart, draw_line, draw_map, draw_times, log_axis, make_chart, plain_text
 from reports.comparison.curves import curves_at, recommended
 from reports.comparison.figures import COLOURS, PROGRESS, batch_sizes, cells_of, looks_of
 from reports.comparison.tables import short_names
-from reports.judged import Judged
-from reports.marks import height_scale
+from reports.figures.marks import height_scale
+from reports.judging.judged import Judged
 from reports.style import format_number
 
 ON_DARK = dict(zip(COLOURS, ("#E6E8EB", "#C79BD6", "#B4B4B4", "#C99A6B"), strict=True))

@@ -9,8 +9,8 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reports.judged import Judged
-from reports.verdicts import find_floors, split_curves
+from reports.judging.judged import Judged
+from reports.judging.verdicts import find_floors, split_curves
 
 Floats = npt.NDArray[np.float64]
 

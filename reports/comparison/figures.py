@@ -18,8 +18,7 @@ from matplotlib.lines import Line2D
 
 from reports.comparison.curves import curves_at, recommended
 from reports.comparison.tables import short_names
-from reports.judged import Judged
-from reports.marks import (
+from reports.figures.marks import (
     FAINT,
     PANEL,
     RATE,
@@ -30,6 +29,7 @@ from reports.marks import (
     mark_verdicts,
     verdict_handles,
 )
+from reports.judging.judged import Judged
 from reports.style import format_number
 
 FIGURES: dict[str, str] = {

@@ -9,10 +9,10 @@ from reports.comparison.charts import draw_charts
 from reports.comparison.figures import FIGURES, draw_figures
 from reports.comparison.pages import render_html, render_markdown
 from reports.comparison.tables import Comparison
-from reports.judged import Judged
-from reports.pictures import write_figures
-from reports.spreadsheet import to_csv
-from reports.written_file import write_file
+from reports.figures.pictures import write_figures
+from reports.judging.judged import Judged
+from reports.pages.spreadsheet import to_csv
+from reports.pages.written_file import write_file
 
 
 def write_comparison(comparison: Comparison, judged: Mapping[str, Judged], folder: str | Path) -> Path:

@@ -7,15 +7,15 @@ from typing import Any
 
 import pandas as pd
 
-from reports.chart_marks import Chart
+from reports.charts.marks import Chart
 from reports.comparison.answers import BEYOND, CHANCE, answers, describe_change, listed, summarize
 from reports.comparison.charts import ON_DARK
 from reports.comparison.figures import FIGURES
 from reports.comparison.seed_tests import ENDS, FALSE_DISCOVERIES
 from reports.comparison.tables import Comparison, is_metric, short_names
-from reports.live import heights, live
+from reports.pages.page_scripts import heights, live
+from reports.pages.templating import environment, markdown_text, picture_source
 from reports.style import GLOSSARY, STYLES, describe_edge, format_number, name_metric
-from reports.templating import environment, markdown_text, picture_source
 
 SIGNS = {True: "≠", False: "≈"}  # before a difference in a table, so that it is read without colour
 WORDS = {

@@ -11,13 +11,13 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.stats import false_discovery_control
 
-from reports.boundaries import EDGES, seed_gaps
 from reports.comparison.significance import Gap, compare_edges, compare_means
-from reports.followed import HIGHEST
-from reports.judged import Judged
-from reports.judgements import metric_directions
+from reports.judging.boundaries import EDGES, seed_gaps
+from reports.judging.followed import HIGHEST
+from reports.judging.judged import Judged
+from reports.judging.judgements import metric_directions
+from reports.judging.verdicts import classify_both
 from reports.style import GOOD, name_metric
-from reports.verdicts import classify_both
 
 FALSE_DISCOVERIES = 0.05  # of the differences said to exceed the seeds' spread, the share expected to be chance
 METRICS = 3  # validation metrics compared: the monitored ones and the loss first

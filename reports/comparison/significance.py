@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import ttest_ind_from_stats
 
-from reports.boundaries import weigh_centres
+from reports.judging.boundaries import weigh_centres
 
 Floats = npt.NDArray[np.float64]
 Gap = tuple[float, float]
 
 # Standard deviation, as a factor, of the log-normal prior on the spread of a study's edges: wider than in
-# ``reports.boundaries``, as a spread taken for too small is a false alarm here. With 3 seeds and 4 learning rates a decade
+# ``reports.judging.boundaries``, as a spread taken for too small is a false alarm here. With 3 seeds and 4 rates a decade
 # 2 to 4 % of equal edges then differ "beyond the spread" at a p value of 0.05 where seeds spread by up to 0.2 decades, 7 % at
 # 0.3, the widest measured; edges a factor 2 apart are told in 6 of 10 cases, a factor 4 in 9 of 10. Of real studies drawn from
 # the seeds of one (digits, with momentum, wine, diabetes: 48, 24, 36, 20; 3 against 3, 200 draws each) 0.5 to 2 % hold any
@@ -27,7 +27,7 @@ BEYOND = 0.25  # decades; an edge outside what was tried is taken to lie at most
 def compare_edges(first: Sequence[Gap], second: Sequence[Gap]) -> float:
     """The two-sided p value of two studies' edges being in the same place.
 
-    first, second: for each seed the gap its edge lies in, as ``reports.boundaries.fit_edge`` takes them. The posterior of
+    first, second: for each seed the gap its edge lies in, as ``fit_edge`` of ``reports.judging`` takes them. The posterior of
     each study's centre comes from the model described there; the p value is twice the probability that the one that looks
     lower is the higher, as with flat priors the posterior and the one-sided p value agree (Casella & Berger 1987). A
     permutation test could not do it: with 3 seeds against 3 its smallest p value is 0.1. An edge outside the range is taken

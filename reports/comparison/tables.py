@@ -9,14 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from reports.boundaries import fit_edges
 from reports.comparison.seed_tests import ENDS, adjust, compare_seeds, find_metrics, measure_seeds
-from reports.judged import Judged
-from reports.judgements import score_sensitivity
-from reports.recommendation import verdict_at
+from reports.judging.boundaries import fit_edges
+from reports.judging.judged import Judged
+from reports.judging.judgements import score_sensitivity
+from reports.judging.recommendation import verdict_at
+from reports.judging.verdicts import FINISHED, Thresholds
+from reports.pages.templating import flat_options
 from reports.style import GOOD, format_number
-from reports.templating import flat_options
-from reports.verdicts import FINISHED, Thresholds
 
 SAME_START = 0.1  # of the way to the floor: untrained heights further apart are taken for two different losses
 NOT_GIVEN = "not given"

@@ -11,10 +11,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.batch_size import tell_unlike
+from reports.figures.marks import PANEL, log_axis
 from reports.figures.panels import figure_of, legend_below
-from reports.judged import Judged
-from reports.marks import PANEL, log_axis
+from reports.judging.batch_size import tell_unlike
+from reports.judging.judged import Judged
 from reports.style import format_seconds
 
 CAPTION = "Time on the clock, by the runs at the recommended learning rate; of runs trained together, their share."
@@ -23,7 +23,7 @@ CAPTION = "Time on the clock, by the runs at the recommended learning rate; of r
 def plot_batch_time(batch_sizes: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     """Seconds an epoch takes and seconds to the bottom over batch size, both axes logarithmic, each value written beside it.
 
-    batch_sizes: as ``reports.batch_size.batch_sizes`` returns them, all drawn in one panel; those that never get to the
+    batch_sizes: as ``reports.judging.batch_size.batch_sizes`` returns them, all drawn in one panel; those that never get to the
     bottom stand at the top edge.
     """
     ax = ax or Figure(figsize=(2 * PANEL[0], 3.6), layout="constrained").add_subplot()

@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from reports.batch_size import measure_bumpiness, minibatch_points
 from reports.figures.panels import make_panels, set_title
-from reports.judged import Judged
+from reports.judging.batch_size import measure_bumpiness, minibatch_points
+from reports.judging.judged import Judged
 from reports.style import format_number
 
 CAPTION = (
@@ -27,7 +27,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 def plot_bumps(batch_sizes: pd.DataFrame, runs: pd.DataFrame, curves: pd.DataFrame, *, ax: Axes | None = None) -> Figure:
     """The height of one run, a line, and its minibatch losses, dots: what a step sees of the hill; a panel a batch size.
 
-    batch_sizes: rows of ``reports.batch_size.batch_sizes``; the run drawn is the seed of middle bumpiness at the learning rate
+    batch_sizes: rows of ``batch_sizes``; the run drawn is the seed of middle bumpiness at the learning rate
     named there. All panels have the same range; dots on its top edge lie above it.
     """
     figure, [panels] = make_panels(

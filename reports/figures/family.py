@@ -10,7 +10,7 @@ from typing import Protocol
 from matplotlib.figure import Figure
 
 from reports.figures import batch_time, bumps, final_height, learning_curves, loss_and_metric, time_to_bottom, verdict_map
-from reports.judged import Judged
+from reports.judging.judged import Judged
 
 
 class Member(Protocol):

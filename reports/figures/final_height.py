@@ -9,9 +9,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from reports.figures.marks import FAINT, height_axis, mark_use, mark_verdicts, use_handle, verdict_handles
 from reports.figures.panels import make_panels, set_title, write_instead
-from reports.judged import Judged
-from reports.marks import FAINT, height_axis, mark_use, mark_verdicts, use_handle, verdict_handles
+from reports.judging.judged import Judged
 from reports.style import format_number
 
 CAPTION = "Where each run ends, a mark a seed; the line is the median. Marks on the top edge ended above it."

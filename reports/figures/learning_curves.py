@@ -11,11 +11,11 @@ from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 
+from reports.figures.marks import height_axis, verdict_handles
 from reports.figures.panels import count_verdicts, make_panels, set_title
-from reports.judged import Judged
-from reports.marks import height_axis, verdict_handles
+from reports.judging.judged import Judged
+from reports.judging.verdicts import split_curves
 from reports.style import STYLES
-from reports.verdicts import split_curves
 
 CAPTION = (
     "Every run on its way down, or as many as the title of its panel says."

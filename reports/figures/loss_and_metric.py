@@ -10,9 +10,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.panels import make_panels, name_all, set_title, write_instead
-from reports.judged import Judged
-from reports.marks import (
+from reports.figures.marks import (
     FAINT,
     log_axis,
     mark_seeds,
@@ -23,6 +21,8 @@ from reports.marks import (
     use_handle,
     verdict_handles,
 )
+from reports.figures.panels import make_panels, name_all, set_title, write_instead
+from reports.judging.judged import Judged
 from reports.style import DIVERGENT, GOOD, format_number, name_metric
 
 CAPTION = (

@@ -9,7 +9,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.marks import PANEL, RATE, log_axis
+from reports.figures.marks import PANEL, RATE, log_axis
 from reports.style import DIVERGENT, GOOD
 
 LONGEST = 40  # characters of a label; a longer one leaves no room for what it names

@@ -7,9 +7,18 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reports.figures.marks import (
+    FAINT,
+    log_axis,
+    mark_seeds,
+    mark_use,
+    mark_verdicts,
+    seeds_handle,
+    use_handle,
+    verdict_handles,
+)
 from reports.figures.panels import make_panels, set_title
-from reports.judged import Judged
-from reports.marks import FAINT, log_axis, mark_seeds, mark_use, mark_verdicts, seeds_handle, use_handle, verdict_handles
+from reports.judging.judged import Judged
 from reports.style import GOOD, format_number
 
 CAPTION = (

@@ -7,9 +7,9 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from reports.figures.marks import PANEL, RATE, log_axis, mark_edges, mark_recommended, mark_verdicts
 from reports.figures.panels import count_verdicts, figure_of, legend_below
-from reports.judged import Judged
-from reports.marks import PANEL, RATE, log_axis, mark_edges, mark_recommended, mark_verdicts
+from reports.judging.judged import Judged
 from reports.style import format_number
 
 CAPTION = (

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from studies.config import count
-from studies.places import require_writable
+from studies.storage.writable import require_writable
 
 LEARNING_RATE = 0.1  # of the modules the finders are given, which choose their own
 
@@ -53,7 +53,7 @@ def lightning_lr_find(model: Any, data: Any, *, max_lr: float) -> float | None:
     import pytorch_lightning as pl
     from pytorch_lightning.tuner.tuning import Tuner
 
-    from studies.trainers import QUIET
+    from studies.training.trainers import QUIET
 
     with tempfile.TemporaryDirectory() as folder:  # it saves the weights there and restores them
         epochs = -(-STEPS // len(data.train_dataloader())) + 1

@@ -12,7 +12,7 @@ from typing import Any
 from benchmarks.own_process import alone, peak_memory
 from benchmarks.synthetic import store_synthetic
 from studies.config import count
-from studies.places import require_writable
+from studies.storage.writable import require_writable
 
 COLUMNS = "runs | tables (s) | judging (s) | report (s) | all (s) | peak (MB) | page (MB) | as made"
 

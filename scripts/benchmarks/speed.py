@@ -14,7 +14,7 @@ from benchmarks.own_process import alone, peak_memory
 from benchmarks.ways import start_ray, time_way
 from benchmarks.works import WORKS, Work, operations, specs
 from studies.config import count
-from studies.places import require_writable
+from studies.storage.writable import require_writable
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -89,9 +89,9 @@ def rows_of_work(name: str, table: pd.DataFrame, *, limit: float) -> list[str]:
 def time_members(n: int, work: Work, root: str) -> str:
     """Cells of the table of members: training steps of n of them in one fit by this process."""
     from studies import Workload
-    from studies.fixed import fixed_of
-    from studies.fusing import time_alone, time_fused
-    from studies.memory import keep_freed_memory
+    from studies.training.fixed import fixed_of
+    from studies.training.fusing import time_alone, time_fused
+    from studies.training.memory import keep_freed_memory
 
     keep_freed_memory()
     workload = Workload.of(**specs(work, root))

@@ -20,7 +20,7 @@ def store_synthetic(n: int, folder: Path, *, name: str = "") -> None:
     from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
     from optuna.trial import create_trial
 
-    from studies.storage import open_storage
+    from studies.storage.opening import open_storage
     from studies.tables import facts_of
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)

@@ -6,8 +6,8 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from studies.command_line import INTERRUPTED, fail_at_work, make_parser, parse
-from studies.database_url import shown
+from studies.commands.command_line import INTERRUPTED, fail_at_work, make_parser, parse
+from studies.storage.database_url import shown
 
 STORAGE = "outputs/studies.db"
 COMMANDS = {
@@ -45,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parsed[parsed["subcommand"]]
     import optuna
 
-    from studies import housekeeping
+    from studies.admin import housekeeping
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # each study that is made would be told
     do: dict[str, Callable[..., None]] = {

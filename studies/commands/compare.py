@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.command_line import add_thresholds, fail_at_work, make_parser, parse
-from studies.database_url import shown
+from studies.commands.command_line import add_thresholds, fail_at_work, make_parser, parse
+from studies.storage.database_url import shown
 
-NOT_GOOD = 4  # exit code of --require-good; the others are in ``studies.command_line``
+NOT_GOOD = 4  # exit code of --require-good; the others are in ``studies.commands.command_line``
 STORAGE = "outputs/studies.db"
 ENDINGS = (".db", ".sqlite", ".sqlite3")
 STUDIES = (
@@ -44,8 +44,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     labels = label_studies(chosen, options["labels"])
     from reports import Thresholds
     from studies.config import folder_name
-    from studies.places import require_writable
-    from studies.storage import load_study
+    from studies.storage.opening import load_study
+    from studies.storage.writable import require_writable
 
     thresholds = Thresholds(tau=options["tau"], rho=options["rho"], target_loss=options["target_loss"])
     studies = {label: load_study(storage, name) for label, (storage, name) in zip(labels, chosen, strict=True)}

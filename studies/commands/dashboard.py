@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from studies.command_line import make_parser, parse
+from studies.commands.command_line import make_parser, parse
 
 WRITABLE = "serve the studies themselves, without verdicts: what is changed or deleted there is changed for good"
 
@@ -34,7 +34,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if not 0 <= options["port"] <= 65535:
         raise ValueError(f"port must be between 0 and 65535, got {options['port']}")
     from studies.dashboard.local_server import listen, never_empty, refuse_strangers
-    from studies.places import check_storage
+    from studies.storage.writable import check_storage
 
     url = check_storage(options["storage"], must_exist=True)
     with listen(options["port"]) as server, _until_ended():
@@ -53,7 +53,7 @@ def _served(url: str, *, writable: bool) -> Iterator[tuple[Any, str]]:
     import optuna
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)  # making the copy would be told each time
-    from studies.storage import open_storage, open_to_read
+    from studies.storage.opening import open_storage, open_to_read
 
     if writable:
         from optuna_dashboard import wsgi

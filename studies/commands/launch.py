@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from studies.command_line import FAILED, INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
+from studies.commands.command_line import FAILED, INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
 
 if TYPE_CHECKING:
     from reports import Thresholds
@@ -91,7 +91,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         fresh_seeds = count("self_check", fresh_seeds)
     config = StudyConfig.from_mapping(options)
     folder = Path(out) / str(config.name)
-    from studies.door import entered
+    from studies.storage.door import entered
 
     with entered(config, folder):
         from reports import Thresholds  # pandas
@@ -102,11 +102,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seeds: int | None) -> int:
     # PyTorch: seconds, so only once the options make sense and the study is ours
     from studies import FailedAlike, judge_study, load_study, report_study
-    from studies.dashboard.shown import mirror
-    from studies.database_url import shown
+    from studies.commands.terminal import Progress, print_answer
+    from studies.dashboard.cards_and_notes import mirror
     from studies.next_run import program
-    from studies.progress import Progress, print_answer
     from studies.search import run_self_check, train_study
+    from studies.storage.database_url import shown
 
     at_work = False
 

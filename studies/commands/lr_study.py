@@ -24,7 +24,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"  {name:<11}{text}")
         print("\nlr-study COMMAND --help lists the options of a command.")
         return 0
-    from studies.command_line import BAD_INPUT, run
+    from studies.commands.command_line import BAD_INPUT, run
     from studies.config import nearest
 
     if command in COMMANDS:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from studies.command_line import INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
+from studies.commands.command_line import INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
 
 AUTO = "auto"
 LANDSCAPE = (
@@ -49,9 +49,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"loss_column belongs to --run FILE.csv, got {options['loss_column']!r} alone")
     from reports import Thresholds
     from studies.config import count, folder_name
-    from studies.database_url import shown
-    from studies.places import require_writable
-    from studies.storage import load_study
+    from studies.storage.database_url import shown
+    from studies.storage.opening import load_study
+    from studies.storage.writable import require_writable
 
     thresholds = Thresholds(tau=options["tau"], rho=options["rho"], target_loss=options["target_loss"])
     batch_size = None if landscape in (None, AUTO) else count("landscape", landscape)
@@ -60,7 +60,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_writable(folder, "out")
 
     # figures: seconds, so only once the places are known
-    from studies.progress import print_answer
+    from studies.commands.terminal import print_answer
     from studies.tables import judge_study, report_study
 
     at_work = landscape is None
@@ -74,7 +74,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         judged = judge_study(study, thresholds)
         if landscape is not None:
-            from reports.landscape import describe_landscape
+            from reports.figures.landscape import describe_landscape
             from studies.landscape import config_of, survey  # PyTorch: seconds
 
             config = replace(config_of(study), storage=options["storage"])

@@ -21,14 +21,14 @@ from optuna_dashboard._note import note_ver_key, split_body
 from sqlalchemy.exc import SQLAlchemyError
 
 from reports.figures import draw_figures
-from reports.judged import Judged
-from reports.landscape import Landscape, animate_landscape
-from reports.pictures import draw_picture
-from reports.templating import markdown_text
-from reports.verdicts import classify
-from studies.checksums import ATTRIBUTES, CHECKSUM
-from studies.dashboard.shown import others_note, save_charts, study_columns, study_note, trial_columns, trial_notes
-from studies.storage import SELF_CHECK
+from reports.figures.landscape import Landscape, animate_landscape
+from reports.figures.pictures import draw_picture
+from reports.judging.judged import Judged
+from reports.judging.verdicts import classify
+from reports.pages.templating import markdown_text
+from studies.dashboard.cards_and_notes import others_note, save_charts, study_columns, study_note, trial_columns, trial_notes
+from studies.storage.checksums import ATTRIBUTES, CHECKSUM
+from studies.storage.opening import SELF_CHECK
 from studies.tables import CONFIGURATION, curves_table, judge_study, runs_table
 
 logger = logging.getLogger(__name__)

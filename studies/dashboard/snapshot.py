@@ -17,9 +17,9 @@ from optuna.study._frozen import FrozenStudy
 from optuna_dashboard import _app, wsgi
 from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
+from studies.dashboard.cards_and_notes import CHARTS
 from studies.dashboard.copied import Copied, copy_study, draw_artifacts, fill, unread
-from studies.dashboard.shown import CHARTS
-from studies.storage import self_check_name
+from studies.storage.opening import self_check_name
 from studies.tables import LANDSCAPE
 
 logger = logging.getLogger(__name__)

@@ -1,0 +1,122 @@
+"""Everything a study taught, from its two tables: the one way from runs and curves to what pages and terminals show."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import pandas as pd
+
+from reports.judging.batch_size import batch_sizes, tell_unlike
+from reports.judging.boundaries import find_boundaries, fit_edges
+from reports.judging.judgements import judge_curves
+from reports.judging.next_range import next_ranges
+from reports.judging.ranges import good_ranges
+from reports.judging.recommendation import judge_own, price_errors, recommend, recommend_overall
+from reports.judging.self_check import SELF_CHECK, judge_self_check, summarize_self_check
+from reports.judging.trust import Check, check_trust
+from reports.judging.verdicts import Thresholds, classify_both
+
+
+class Judged(NamedTuple):
+    """What a study taught, as tables whose columns are described by the function that makes each.
+
+    runs: ``classify``; curves: as recorded; cells: ``classify_cells``; ranges: ``good_ranges``; boundaries:
+    ``find_boundaries``; recommendations: ``recommend``; costs: ``price_errors``; batch_sizes: ``batch_sizes``;
+    judgements: ``judge_curves``; self_check: ``judge_self_check``, empty without one; overall: ``recommend_overall``,
+    own: ``judge_own``, a sentence each; trust: ``check_trust``; thresholds: how strictly it was judged; remarks: what is to be
+    known of how the module was studied, sentences.
+    """
+
+    runs: pd.DataFrame
+    curves: pd.DataFrame
+    cells: pd.DataFrame
+    ranges: pd.DataFrame
+    boundaries: pd.DataFrame
+    recommendations: pd.DataFrame
+    costs: pd.DataFrame
+    batch_sizes: pd.DataFrame
+    judgements: pd.DataFrame
+    self_check: pd.DataFrame
+    overall: str
+    own: str
+    trust: list[Check]
+    thresholds: Thresholds
+    remarks: list[str]
+
+    def __repr__(self) -> str:
+        from reports.pages.notebook import to_text  # pictures and pages, which tables do without
+
+        return to_text(self)
+
+    def _repr_html_(self) -> str:
+        """What notebooks show."""
+        from reports.pages.notebook import to_html
+
+        return to_html(self)
+
+
+def judge(
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    thresholds: Thresholds | None = None,
+    *,
+    fresh: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+    monitor: str = "val_loss",
+    mode: str = "min",
+    height_is_loss: bool = True,
+    own_learning_rate: float | None = None,
+    remarks: Sequence[str] = (),
+) -> Judged:
+    """Judge a study.
+
+    runs, curves: the tables of ``studies.tables``; of the metrics in ``curves`` only ``height``, ``minibatch_loss`` and
+    ``val_...`` are looked at.
+    fresh: the tables of its self-check. monitor, mode: as in ``recommend``, which raises ValueError for an unknown mode.
+    height_is_loss: whether the minibatch losses are of the same kind as the heights; where not, they are not compared.
+    own_learning_rate: what the module has today, if that is known. remarks: on how it was studied, a sentence each.
+    """
+    thresholds = thresholds or Thresholds()
+    judged, cells = classify_both(runs, curves, thresholds)
+    edges = fit_edges(judged)
+    boundaries = find_boundaries(judged, edges)
+    recommendations = recommend(judged, cells, edges, monitor=monitor, mode=mode)
+    nexts = next_ranges(judged, cells, curves)
+    trust = check_trust(judged, cells, boundaries, recommendations, thresholds, nexts=nexts)
+    self_check = pd.DataFrame(columns=list(SELF_CHECK))
+    if fresh is not None and len(recommendations):
+        unseen = fresh[0][~fresh[0]["seed"].isin(runs["seed"])]  # the study may have grown since
+        self_check = judge_self_check(recommendations, cells, unseen, fresh[1], thresholds)
+        trust.append(summarize_self_check(self_check))
+    comparable = curves if height_is_loss else curves[curves["metric"] != "minibatch_loss"]
+    sizes = batch_sizes(judged, cells, comparable, recommendations)
+    return Judged(
+        runs=judged,
+        curves=curves,
+        cells=cells,
+        ranges=good_ranges(cells, nexts=nexts, runs=judged),
+        boundaries=boundaries,
+        recommendations=recommendations,
+        costs=price_errors(cells, edges, recommendations),
+        batch_sizes=sizes,
+        judgements=judge_curves(judged, comparable, thresholds),
+        self_check=self_check,
+        overall=recommend_overall(recommendations, cells, edges, unlike=tell_unlike(sizes)),
+        own=judge_own(own_learning_rate, cells),
+        trust=trust,
+        thresholds=thresholds,
+        remarks=[*remarks, *_changing(judged)],
+    )
+
+
+def _changing(runs: pd.DataFrame) -> list[str]:
+    """What to know where the loss changed during runs, which also those are told by that have no way down to judge."""
+    changed = runs["loss_as_at_start"].notna() if "loss_as_at_start" in runs else pd.Series(dtype=bool)
+    if not changed.any():
+        return []
+    row = runs[changed].iloc[0]
+    losses = f"{row['loss_as_at_start']:.4g} by the loss of its start, {row['final_height']:.4g} by that of its end"
+    return [
+        f"the loss changed during {int(changed.sum())} of {len(runs)} runs, such as run {row['trial']} (at the end {losses}):"
+        " heights of different times cannot be compared, and verdicts rest on that"
+    ]

@@ -1,0 +1,201 @@
+"""What speaks for a study and what against it: one line a check, passed or failed, and what to run next."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from reports.judging.boundaries import COVERAGE
+from reports.judging.followed import NO_VERDICT
+from reports.judging.next_range import NextRange
+from reports.judging.verdicts import FINISHED, Thresholds, ended_early
+from reports.style import DIVERGENT, GOOD, format_number
+
+SEEDS = 3  # with three, the median verdict of a cell is not decided by one odd seed
+STEP = 2.0  # between neighbouring learning rates near an edge: below rho = 3, so that a good range holds more than one
+LONGER = 1.5  # what is needed now, times this: a longer run finds a lower floor, and it takes longer to get there
+WRONG_SIDE = 0.05  # share of runs: more than an odd run or two of a default study's 51 a batch size
+FEW_EARLY = 0.05  # share of the runs that were judged: as many may be odd
+VALIDATION = 400  # examples: the standard error of a share is at most 0.5 / sqrt(n), 2.5 percentage points
+
+
+class Check(NamedTuple):
+    """One line of the trust box.
+
+    sentence: what was found and the rule. changes: options of ``StudyConfig`` that would mend it, or None when no run would.
+    """
+
+    name: str
+    passed: bool
+    sentence: str
+    changes: Mapping[str, Any] | None = None
+
+
+def check_trust(
+    runs: pd.DataFrame,
+    cells: pd.DataFrame,
+    boundaries: pd.DataFrame,
+    recommendations: pd.DataFrame,
+    thresholds: Thresholds,
+    *,
+    nexts: Mapping[int, NextRange],
+) -> list[Check]:
+    """The trust box of a study, from the tables of ``classify``, ``classify_cells``, ``find_boundaries`` and ``recommend``.
+
+    nexts: from ``next_ranges``. Empty when no run has finished; when none that did has a verdict it says only why.
+    """
+    unjudged = [*_learning_rate(runs)]
+    if cells.empty:
+        return unjudged
+    return [
+        *unjudged,
+        _seeds(cells),
+        _range(cells, boundaries, nexts),
+        _grid(cells, boundaries, recommendations),
+        _budget(runs, cells, thresholds),
+        *_ended_early(runs),
+        _edges(boundaries),
+        _validation(runs),
+    ]
+
+
+def _learning_rate(runs: pd.DataFrame) -> Iterator[Check]:
+    """Failed where finished runs have no verdict, as they stepped with another learning rate; there is nothing to pass."""
+    finished = runs[runs["state"] == FINISHED]
+    without = finished[finished["verdict"].isna()]
+    if len(without):
+        first = without["reason"].iloc[0].removeprefix(NO_VERDICT)
+        text = f"{len(without)} of {len(finished)} runs have no verdict; run {without['trial'].iloc[0]}: {first}"
+        yield Check(
+            "learning rate", False, f"{text}. Look for what sets it: a scheduler, a callback, a limit, another attribute"
+        )
+
+
+def _ended_early(runs: pd.DataFrame) -> Iterator[Check]:
+    """Failed where more than a few runs were ended before their budget; there is nothing to pass."""
+    judged = runs[runs["verdict"].notna()]
+    early = judged[ended_early(judged)]
+    if len(early) > FEW_EARLY * len(judged):
+        names = " and ".join(sorted(early["ended_early"].unique()))
+        text = f"{names} ended {len(early)} of {len(judged)} runs before the budget"
+        yield Check(
+            "ended early",
+            False,
+            f"{text}: they make no floor and slow runs may look better than they are; leave it out of a study",
+        )
+
+
+def _seeds(cells: pd.DataFrame) -> Check:
+    fewest = int(cells["n_seeds"].min())
+    seeds = (
+        f"{fewest} seed{'s' * (fewest != 1)} in every cell" if fewest == cells["n_seeds"].max() else f"{fewest} seeds in some"
+    )
+    if fewest >= SEEDS:
+        return Check("seeds", True, f"{seeds}; at least {SEEDS} outvote one odd seed")
+    return Check("seeds", False, f"{seeds}; at least {SEEDS} are needed to outvote one odd seed", {"seeds": SEEDS})
+
+
+def _range(cells: pd.DataFrame, boundaries: pd.DataFrame, nexts: Mapping[int, NextRange]) -> Check:
+    tried = cells["learning_rate"]
+    low, high = tried.min(), tried.max()
+    down, up, wanted = [], [], []
+    for size in sorted(cells["batch_size"].unique()):
+        edges = boundaries[boundaries["batch_size"] == size].set_index("edge")["learning_rate"]
+        if size in nexts:
+            lower, higher = nexts[size].low < low, nexts[size].high > high
+            wanted.append(nexts[size][:2])
+        else:
+            good = (cells.loc[cells["batch_size"] == size, "verdict"] == GOOD).any()
+            lower, higher = (good and math.isnan(edges[edge]) for edge in ("too low to good", "good to too high"))
+            wanted.append((low / 10 if lower else low, high * 10 if higher else high))
+        down += [size] if lower else []
+        up += [size] if higher else []
+    span = f"{format_number(low)} to {format_number(high)}"
+    if not (down or up):
+        return Check("range", True, f"{span} holds both ends of the good range at every batch size where there is one")
+    ends = [f"{side} at {_sizes(sizes)}" for side, sizes in (("lower end", down), ("upper end", up)) if sizes]
+    goes_on = "go on" if (cells["verdict"] == GOOD).any() else "lie"
+    sentence = f"the good range may {goes_on} beyond {span}: {' and '.join(ends)}"
+    wider = [min(low for low, _ in wanted), max(high for _, high in wanted)]
+    return Check("range", False, sentence, {"learning_rate": [float(f"{end:.6g}") for end in wider]})
+
+
+def _grid(cells: pd.DataFrame, boundaries: pd.DataFrame, recommendations: pd.DataFrame) -> Check:
+    steps = dict(_steps_at_edges(cells, boundaries))
+    widest = max(steps.values(), default=1.0)
+    narrow = recommendations.loc[recommendations["interval_share"] < COVERAGE, "batch_size"].tolist()
+    tried = np.log10(np.sort(cells["learning_rate"].unique()))
+    a_decade = (len(tried) - 1) / (tried[-1] - tried[0]) if len(tried) > 1 else 1.0
+    finer = {"per_decade": math.ceil(2 * a_decade)}
+    if widest > STEP * 1.001:
+        where = _sizes([size for size, step in steps.items() if step > STEP * 1.001])
+        text = f"neighbours at an edge differ by a factor {format_number(widest)} at {where}, at most {STEP:g} is fine enough"
+        return Check("grid", False, text, finer)
+    if narrow:
+        text = f"no learning rate tried is expected to be good on {100 * COVERAGE:g} % of new seeds at {_sizes(narrow)}"
+        return Check("grid", False, f"{text}: the edges' intervals are too wide for so narrow a good range", finer)
+    return Check("grid", True, f"neighbours at an edge differ by a factor {format_number(widest)}, at most {STEP:g}")
+
+
+def _steps_at_edges(cells: pd.DataFrame, boundaries: pd.DataFrame) -> Iterator[tuple[int, float]]:
+    """For each batch size the largest factor between two neighbours that an edge lies between."""
+    for size, group in cells.groupby("batch_size"):
+        tried = np.sort(group["learning_rate"].to_numpy(float))
+        edges = boundaries.loc[boundaries["batch_size"] == size, "learning_rate"].dropna()
+        above = [int(np.searchsorted(tried, edge)) for edge in edges]
+        factors = [float(tried[k] / tried[k - 1]) for k in above if 0 < k < len(tried)]
+        if factors:
+            yield int(size), max(factors)
+
+
+def _budget(runs: pd.DataFrame, cells: pd.DataFrame, thresholds: Thresholds) -> Check:
+    good = cells[cells["verdict"] == GOOD]
+    fastest = good.groupby("batch_size")["time_to_bottom_epochs"].min()
+    epochs = float(runs.loc[runs["verdict"].notna(), "epochs"].max())
+    slow = fastest[thresholds.rho * fastest > epochs]
+    rule = f"{format_number(thresholds.rho)} x the time of the fastest"
+    never = sorted(set(cells.loc[cells["verdict"] != DIVERGENT, "batch_size"]) - set(fastest.index))
+    if never:
+        text = f"no learning rate reached the bottom in {format_number(epochs)} epochs at {_sizes(never)}"
+        return Check("budget", False, text, {"epochs": math.ceil(2 * epochs)})
+    if good.empty:
+        return Check("budget", False, "every learning rate diverged: more epochs would not help, lower learning rates would")
+    if slow.empty:
+        return Check("budget", True, f"{format_number(epochs)} epochs hold {rule}: who is too slow had the time to show it")
+    needed = math.ceil(LONGER * thresholds.rho * slow.max())
+    text = f"{format_number(epochs)} epochs are less than {rule} at {_sizes(slow.index.tolist())}"
+    return Check("budget", False, f"{text}: slow cannot be told from too low there", {"epochs": needed})
+
+
+def _edges(boundaries: pd.DataFrame) -> Check:
+    worst = boundaries.loc[boundaries["wrong_side"].idxmax()]
+    share = f"{100 * worst['wrong_side']:.0f} % of the runs are on the wrong side of the worst edge"
+    if worst["wrong_side"] == 0:
+        return Check("edges", True, "clean: along the learning rate no run of any seed is on the wrong side of an edge")
+    if worst["wrong_side"] <= WRONG_SIDE:
+        return Check("edges", True, f"{share}, at most {100 * WRONG_SIDE:g} %")
+    text = f"{share} ({worst['edge']}, batch size {worst['batch_size']}), at most {100 * WRONG_SIDE:g} % is clean"
+    return Check("edges", False, text, {"seeds": 2 * int(boundaries["n_seeds"].max())})
+
+
+def _validation(runs: pd.DataFrame) -> Check:
+    counts = runs["validation_examples"].dropna() if "validation_examples" in runs else pd.Series(dtype=float)
+    n = int(counts.max()) if len(counts) else 0
+    if n == 0:
+        return Check(
+            "validation", False, "no validation examples were counted: the recommendation rests on training heights alone"
+        )
+    error = f"{n} validation examples: a share measured on them has a standard error of up to {50 / math.sqrt(n):.1f} points"
+    if n >= VALIDATION:
+        return Check("validation", True, f"{error}, at most 2.5")
+    return Check(
+        "validation", False, f"{error}, at most 2.5 is enough: hold out at least {VALIDATION} examples in your datamodule"
+    )
+
+
+def _sizes(sizes: list[int]) -> str:
+    return f"batch size {', '.join(str(size) for size in sorted(sizes))}"

@@ -1,0 +1,1 @@
+"""Pages, Markdown and notebooks of a study, and the folder they are written to."""

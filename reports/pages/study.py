@@ -1,0 +1,231 @@
+"""Judged tables in, one page out: HTML that opens offline, or Markdown with pictures beside it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports.figures import FIGURES
+from reports.judging.boundaries import COVERAGE, EDGES
+from reports.judging.followed import NO_VERDICT
+from reports.judging.judged import Judged
+from reports.judging.judgements import score_sensitivity
+from reports.judging.recommendation import TO_DIVERGENT
+from reports.judging.verdicts import FINISHED
+from reports.pages.page_data import CURVES_HEIGHT, page_data
+from reports.pages.page_scripts import heights, live
+from reports.pages.templating import environment, flat_options, markdown_text, picture_source
+from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, describe_edge, format_number, format_seconds, name_metric
+
+DRAWN = ("map", "time_to_bottom", "learning_curves")  # pictures that charts stand for on a page that is live
+TRACEBACK_LINES = 40  # the last ones name the error and the place; the page stays small
+
+Command = Callable[[Mapping[str, Any]], str]
+"""From options to change to the command that runs the study with them; "" where there is none."""
+
+
+def no_command(changes: Mapping[str, Any]) -> str:
+    """For studies that were not launched from a command line."""
+    return ""
+
+
+def render_html(
+    judged: Judged,
+    pictures: Mapping[str, bytes],
+    *,
+    title: str,
+    configuration: Mapping[str, object],
+    command: Command = no_command,
+    walk: str = "",
+) -> str:
+    """The page as one HTML file that asks for nothing from outside; pictures: PNG files by the names in ``FIGURES``.
+
+    walk: what the picture ``landscape`` shows, where there is one.
+
+    Its scripts, ours and plotly.js, are inside and the only ones its Content-Security-Policy allows; it is whole without them.
+    """
+    sources = {name: picture_source(picture) for name, picture in pictures.items()}
+    context = _context(judged, title=title, configuration=configuration, command=command, walk=walk)
+    data = page_data(judged)
+    charts = heights(data["charts"]) | {f"curves/{size}": CURVES_HEIGHT for size in judged.cells["batch_size"].unique()}
+    context |= live(data, "charts.js", "curves.js", "runs.js") | {"pictures": sources, "charts": charts, "drawn": DRAWN}
+    return environment().get_template("report.html.jinja").render(**context)
+
+
+def render_markdown(
+    judged: Judged,
+    pictures: Mapping[str, str],
+    *,
+    title: str,
+    configuration: Mapping[str, object],
+    command: Command = no_command,
+    walk: str = "",
+) -> str:
+    """The page as Markdown; pictures: relative paths by the names in ``FIGURES``."""
+    context = _context(judged, title=title, configuration=configuration, command=command, walk=walk)
+    template = environment(finalize=markdown_text).get_template("report.md.jinja")
+    return template.render(**context, pictures=pictures)
+
+
+def answers(judged: Judged) -> list[tuple[str, str, bool]]:
+    """For each batch size a sentence to act on, what to know about it ("" if nothing), and whether anything is good."""
+    found = []
+    uses = judged.recommendations.set_index("batch_size").to_dict("index")
+    for row in judged.ranges.to_dict("records"):
+        size = row["batch_size"]
+        if size not in judged.boundaries["batch_size"].values:  # no run of it has a verdict
+            found.append((f"Batch size {size}: {row['note']}.", "", False))
+            continue
+        edges = judged.boundaries[judged.boundaries["batch_size"] == size].set_index("edge").to_dict("index")
+        good_from, good_to, diverges = (describe_edge(edges[name]) for name in EDGES)
+        at = "at " if edges[TO_DIVERGENT]["learning_rate"] > 0 else ""
+        ends = f"divergence begins {at}{diverges}"
+        if size in uses:
+            use, low, high = (format_number(uses[size][key]) for key in ("learning_rate", "low", "high"))
+            half = ", where it is good on half of new seeds only" if uses[size]["interval_share"] < COVERAGE else ""
+            ends = f"use {use} ({low} to {high}{half}); good from {good_from} to {good_to}; {ends}"
+        else:
+            ends = f"no learning rate is good; {ends}"
+        found.append((f"Batch size {size}: {ends}.", row["note"], size in uses))
+    return found
+
+
+def _context(judged: Judged, *, title: str, configuration: Mapping[str, object], command: Command, walk: str) -> dict[str, Any]:
+    runs, cells, thresholds = judged.runs, judged.cells, judged.thresholds
+    without = runs["verdict"].isna()
+    crashed, unjudged = runs[without & (runs["state"] != FINISHED)], runs[without & (runs["state"] == FINISHED)]
+    metrics = [str(name) for name in cells if str(name).startswith("val_")]
+    return {
+        "title": " ".join(title.split()) or "Learning-rate study",
+        "styles": STYLES,
+        "glossary": GLOSSARY,
+        "meanings": JUDGEMENTS,
+        "captions": FIGURES | ({"landscape": f"{walk} The same as a film: figures/landscape.gif."} if walk else {}),
+        "thresholds": {name: format_number(getattr(thresholds, name)) for name in ("tau", "rho")},
+        "target_loss": None if thresholds.target_loss is None else format_number(thresholds.target_loss),
+        "answers": answers(judged),
+        "overall": " ".join(filter(None, (judged.overall, judged.own))),
+        "brackets": BRACKETS,
+        "trust": [
+            (check.name, check.passed, check.sentence, command(check.changes) if check.changes else "")
+            for check in judged.trust
+        ],
+        "ranges": _ranges(judged),
+        "sizes": _sizes(judged),
+        "judgements": _judgements(judged),
+        "metrics": [name_metric(name) for name in metrics],
+        "cells": [
+            {
+                "verdict": row["verdict"],
+                "reason": row["reason"],
+                "cell": [row["batch_size"], format_number(row["learning_rate"])],
+                "numbers": [
+                    format_number(row["progress"]),
+                    _time(row["time_to_bottom_epochs"]),
+                    format_number(row["final_height"]),
+                    *(format_number(row[key]) for key in metrics),
+                    row["n_seeds"],
+                ],
+            }
+            for row in cells.to_dict("records")
+        ],
+        "remarks": judged.remarks,
+        "crashed": [
+            [row["trial"], row["batch_size"], format_number(row["learning_rate"]), row["seed"], row["reason"]]
+            for row in crashed.to_dict("records")
+        ],
+        "unjudged": [
+            [size, format_number(rate), len(group), reason.removeprefix(NO_VERDICT)]
+            for (size, rate, reason), group in unjudged.groupby(["batch_size", "learning_rate", "reason"])
+        ],
+        "n_unjudged": len(unjudged),
+        "tracebacks": _tracebacks(crashed),
+        "configuration": list(flat_options(configuration)),
+        "n_runs": len(runs),
+    }
+
+
+def _sizes(judged: Judged) -> list[dict[str, Any]]:
+    """What the page says of each batch size, in a section of its own."""
+    uses = judged.recommendations.set_index("batch_size").to_dict("index")
+    edges, costs = judged.boundaries.groupby("batch_size"), judged.costs[judged.costs["factor"] != 1]
+    found = []
+    for size, rows in edges:
+        use = None
+        if size in uses:
+            row = uses[size]
+            use = {
+                "learning_rate": format_number(row["learning_rate"]),
+                "interval": f"{format_number(row['low'])} to {format_number(row['high'])},"
+                f" good on {100 * row['interval_share']:.0f} % of new seeds",
+                "reason": row["reason"],
+                "epochs": format_number(row["time_to_bottom_epochs"]),
+                "seconds": format_seconds(row["time_to_bottom_seconds"]),
+            }
+        found.append(
+            {
+                "batch_size": size,
+                "use": use,
+                "boundaries": [
+                    [row["edge"], describe_edge(row), *([row["note"]] if rows["note"].any() else [])]
+                    for row in rows.to_dict("records")
+                ],
+                "costs": [_cost(row) for row in costs[costs["batch_size"] == size].to_dict("records")],
+            }
+        )
+    return found
+
+
+def _ranges(judged: Judged) -> list[list[Any]]:
+    floors, sensitivity = judged.cells.groupby("batch_size")["floor"].first(), score_sensitivity(judged.runs)
+    return [
+        [
+            row["batch_size"],
+            *(format_number(row[key]) for key in ("good_low", "good_high", "divergent_from")),
+            *(format_number(row[key]) for key in ("fastest", "time_to_bottom_epochs")),
+            format_number(floors[row["batch_size"]]),
+            format_number(sensitivity[row["batch_size"]]),
+        ]
+        for row in judged.ranges.to_dict("records")
+        if row["batch_size"] in sensitivity
+    ]
+
+
+def _cost(row: Mapping[str, Any]) -> list[str]:
+    factor = {0.1: "a tenth", 0.5: "half", 2: "twice", 10: "ten times"}[row["factor"]]
+    if not isinstance(row["verdict"], str):
+        return [factor, format_number(row["learning_rate"]), "not tried", "-", "-", "-"]
+    ratio = f"{format_number(row['ratio'])} x as long" if math.isfinite(row["ratio"]) else "never arrives"
+    times = [_time(row["epochs"]), _time(row["seconds"])]
+    return [factor, format_number(row["learning_rate"]), row["verdict"], *times, ratio if row["ratio"] == row["ratio"] else "-"]
+
+
+def _judgements(judged: Judged) -> list[list[Any]]:
+    """A row a cell and judgement: how many seeds, and the sentence of the seed with the middle number."""
+    rows = []
+    seeds = judged.cells.set_index(["batch_size", "learning_rate"])["n_seeds"]
+    for (name, size, rate), group in judged.judgements.groupby(["judgement", "batch_size", "learning_rate"], sort=True):
+        middle = group.sort_values("number").iloc[(len(group) - 1) // 2]
+        rows.append([name, size, format_number(rate), f"{len(group)} of {seeds[size, rate]}", middle["sentence"]])
+    return sorted(rows, key=lambda row: list(JUDGEMENTS).index(row[0]))
+
+
+def _tracebacks(crashed: pd.DataFrame) -> list[tuple[str, str]]:
+    """A heading and the last lines of every traceback; equal ones stand once, under all their trials."""
+    if "traceback" not in crashed:
+        return []
+    found = []
+    for text, group in crashed.dropna(subset=["traceback"]).groupby("traceback", sort=False):
+        if lines := str(text).strip().splitlines():
+            trials = f"trial{'s' * (len(group) > 1)} {', '.join(str(trial) for trial in group['trial'])}"
+            error = group["reason"].iloc[0].removeprefix("did not finish: ")
+            cut = f" (the last {TRACEBACK_LINES} of {len(lines)} lines)" if len(lines) > TRACEBACK_LINES else ""
+            found.append((f"{trials}: {error}{cut}", "\n".join(lines[-TRACEBACK_LINES:])))
+    return found
+
+
+def _time(value: float) -> str:
+    return format_number(value).replace("inf", "never")

@@ -1,0 +1,1 @@
+"""What ``lr-study admin`` does: list, show, export, import and delete studies."""

@@ -1,0 +1,194 @@
+"""List, show, export, import and delete the studies of a storage: what ``lr-study admin`` does, once its options are known."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import optuna
+from optuna.storages import RDBStorage
+from optuna.study._frozen import FrozenStudy
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from reports.pages.templating import flat_options
+from studies.admin.archive import IMPORTING, export_study, import_study, open_archive, remove
+from studies.admin.inventory import Runs, count_runs, plan_of, split_name
+from studies.commands.terminal import print_answer
+from studies.config import StudyConfig, folder_name, nearest
+from studies.errors import StudyInUse
+from studies.storage.database_url import shown, sqlite_path
+from studies.storage.lock import lock_files, locked, noted
+from studies.storage.opening import open_storage, open_to_read, self_check_name
+from studies.storage.writable import check_storage, require_writable
+from studies.tables import CONFIGURATION, judge_study
+
+COLUMNS = ("study", "runs", "learning\nrates", "batch\nsizes", "seeds", "last\nchange", "worked\non by")
+NOT_FINISHED = "an import that did not end: import again, or delete it"
+NOT_OURS = "made by something else"
+
+
+def list_studies(storage: str) -> None:
+    """Print a table with a row a study; self-checks stand under their studies."""
+    url, opened = _open(storage)
+    found = {study.study_name: study for study in opened.get_all_studies()}
+    counts = count_runs(opened)
+    table = Table(title=Text(f"Studies in {printable(shown(storage))}", style="table.title"))
+    for heading in COLUMNS:
+        table.add_column(heading, overflow="fold")
+    for name in sorted(found, key=split_name):
+        study, check = split_name(name)
+        label = "  self-check" if check and study in found else printable(name)
+        row = _row(found[name], counts.get(found[name]._study_id, Runs()))
+        table.add_row(*map(Text, (label, *row, _worked_on_by(url, name))))  # a Text means itself: no markup
+    Console().print(table)
+
+
+def show_study(name: str, storage: str) -> None:
+    """Print a study's runs, its configuration, and what it answers."""
+    url, opened = _open(storage)
+    study = _find(opened, name, storage)
+    counts = count_runs(opened)
+    print(f"study: {printable(name)}")
+    for what, each in _parts(opened, name).items():
+        runs = counts.get(each._study_id, Runs())
+        print(f"{what}: {', '.join(runs.describe(plan_of(each.user_attrs)))}; last change: {runs.changed or 'none'}")
+    print(f"worked on by: {_worked_on_by(url, name) or 'nobody'}")
+    if CONFIGURATION not in study.user_attrs:
+        print(f"{NOT_OURS}, so there is nothing to judge")
+        return
+    print("configuration:")
+    for option, value in flat_options(study.user_attrs[CONFIGURATION]):
+        print(f"  {printable(option)}: {printable(value)}")
+    judged = judge_study(study)
+    if judged.cells.empty:
+        print("no run has finished yet, so there is nothing to judge")
+    else:
+        print_answer(folder_name(name), judged)  # which is the name, where it is one that a launch could have given
+
+
+def export_to_file(name: str, storage: str, out: str | None, overwrite: bool) -> None:
+    """Write a study and its self-check to a file."""
+    _, opened = _open(storage)
+    study = _find(opened, name, storage)
+    path = Path(out) if out is not None else Path("outputs") / f"{folder_name(name)}.zip"
+    if path.is_dir():
+        raise ValueError(f"out must be a file, {str(path)!r} is a folder")
+    if path.exists() and not overwrite:
+        raise ValueError(f"out must be a new file, {str(path)!r} exists: give another one, or --overwrite")
+    require_writable(path.parent, "out")
+    export_study(study, path)
+    print(f"archive: {path}")
+
+
+def import_from_file(archive: str, storage: str, name: str | None) -> None:
+    """Put the study in a file, and its self-check, into a storage, which is made if missing."""
+    with open_archive(archive) as opened:
+        new = str(StudyConfig(name=opened.about["name"] if name is None else name).name)  # checked as that of a launch
+        url = check_storage(storage)
+        with _held(url, new):
+            import_study(opened, open_storage(url), new, place=shown(storage))
+    print(f"study: {new} in {printable(shown(storage))}")
+
+
+def delete_study(name: str, storage: str, yes: bool) -> None:
+    """Delete a study, its self-check, and what a killed import of it left; asks before, unless ``yes``."""
+    url, opened = _open(storage)
+    _find(opened, name, storage)
+    if not yes and not sys.stdin.isatty():
+        raise ValueError("delete must be confirmed, and there is no terminal to ask at: give --yes; nothing was deleted")
+    names = (name, self_check_name(name))
+    with _held(url, name):
+        counts = count_runs(opened)
+        for what, study in _parts(opened, name).items():
+            print(f"to delete: the {what} of {printable(name)}, {counts.get(study._study_id, Runs()).total} in all")
+        if not yes:
+            _ask(name)
+        remove(open_storage(url), [*names, *(IMPORTING + each for each in names)])
+        if sqlite_path(url) is not None:
+            for each in names:
+                lock_files(url, _lock_name(each))[0].unlink(missing_ok=True)
+    print(f"deleted: {printable(name)}")
+
+
+def _ask(name: str) -> None:
+    """Raise ValueError unless a person types the name."""
+    try:
+        typed = input("type the study's name to delete it: ")
+    except EOFError:
+        typed = ""
+    if typed != printable(name):
+        raise ValueError(f"the study's name must be typed to delete it, got {typed!r}; nothing was deleted")
+
+
+def printable(text: str) -> str:
+    """Text that does no more to a terminal than to stand there: other tools give names with control characters, too."""
+    return text if text.isprintable() else repr(text)
+
+
+def _row(study: FrozenStudy, runs: Runs) -> Iterator[str]:
+    """Runs, learning rates, batch sizes, seeds and last change of a study, as text."""
+    plan = plan_of(study.user_attrs)
+    yield "\n".join(runs.describe(plan))
+    if plan is not None:
+        low, high = plan.learning_rate
+        yield f"{low:g} to {high:g}\n{f'{plan.points} values' if plan.sampler == 'grid' else plan.sampler}"
+        assert isinstance(plan.batch_size, tuple)
+        yield ", ".join(map(str, plan.batch_size))
+        yield str(plan.seeds)
+    elif study.study_name.startswith(IMPORTING):
+        yield from (NOT_FINISHED, "", "")
+    else:
+        yield from ("" if CONFIGURATION in study.user_attrs else NOT_OURS, "", "")
+    yield runs.changed.replace(" ", "\n")
+
+
+def _open(storage: str) -> tuple[str, RDBStorage]:
+    """The URL of a storage that exists, and the storage, to read."""
+    url = check_storage(storage, must_exist=True)
+    return url, open_to_read(url) if sqlite_path(url) else open_storage(url)
+
+
+def _find(opened: RDBStorage, name: str, storage: str) -> optuna.Study:
+    """The study of this name. Raises ValueError that names the nearest, or all, when there is none."""
+    names = [study.study_name for study in opened.get_all_studies()]
+    if name not in names:
+        known = nearest(name, names) if names else "; there are none"
+        raise ValueError(f"name must be a study in {shown(storage)!r}, got {name!r}{known}")
+    return optuna.load_study(study_name=name, storage=opened)
+
+
+def _parts(opened: RDBStorage, name: str) -> dict[str, FrozenStudy]:
+    """What a study consists of, by what it is."""
+    found = {study.study_name: study for study in opened.get_all_studies()}
+    parts = {"runs": name, "self-check": self_check_name(name)}
+    return {what: found[each] for what, each in parts.items() if each in found}
+
+
+@contextmanager
+def _held(url: str, name: str) -> Iterator[None]:
+    """Hold a study and its self-check. Raises StudyInUse when somebody works on either."""
+    with ExitStack() as stack:
+        for each in (name, self_check_name(name)):
+            stack.enter_context(locked(url, _lock_name(each)))
+        yield
+
+
+def _lock_name(name: str) -> str:
+    """What a study is held by: its name, or where other tools named it, something that a file can be called."""
+    study, check = split_name(name)
+    return folder_name(study) + check
+
+
+def _worked_on_by(url: str, name: str) -> str:
+    """Who holds a study, "" when nobody does. Of an SQLite file by the note beside it: a launch meanwhile is not in the way."""
+    if sqlite_path(url) is not None:
+        return printable(noted(lock_files(url, _lock_name(name))[1]) or "")
+    try:
+        with locked(url, _lock_name(name)):
+            return ""
+    except StudyInUse as error:
+        return str(error).partition("worked on by ")[2].partition(":")[0]
