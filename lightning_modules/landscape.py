@@ -28,7 +28,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def points_that_fit(point: Tensor, n_paths: int) -> int:
-    """How many points of each path can be kept; point: one of them, as ``Walk`` keeps it.
+    """How many points of each path can be kept; point: one of them, as ``PathKeeper`` keeps it.
 
     Raises ValueError when they are fewer than ``FEWEST_POINTS``, and when there are too few weights for a plane.
     """
@@ -57,7 +57,7 @@ def walk_steps(last: int, n_points: int) -> list[int]:
     return sorted({round(step) for step in (*even.tolist(), *doubling.tolist())})
 
 
-class Walk(pl.Callback):
+class PathKeeper(pl.Callback):
     """Keeps the weights of a run wherever its height is measured and finite.
 
     Args:
@@ -106,8 +106,8 @@ class Heights(pl.Callback):
 
     Args:
         probe: as for ``Recorder``; its batches are evaluated on the Trainer's device, in its precision.
-        walk: whose points and ``rest`` these are; it may begin in the same fit, before this.
-        points: vectors as ``walk`` keeps them.
+        keeper: whose points and ``rest`` these are; it may begin in the same fit, before this.
+        points: vectors as ``keeper`` keeps them.
         monitor, mode: see ``height.mean_loss``.
 
     Attributes:
@@ -118,13 +118,13 @@ class Heights(pl.Callback):
     def __init__(
         self,
         probe: Probe | Sequence[Any],
-        walk: Walk,
+        keeper: PathKeeper,
         points: Iterable[Tensor],
         *,
         monitor: str | None = None,
         mode: str = "min",
     ) -> None:
-        self._height, self._walk, self._points = Height(probe, monitor=monitor, mode=mode), walk, points
+        self._height, self._keeper, self._points = Height(probe, monitor=monitor, mode=mode), keeper, points
         self.heights: list[float] = []
         self.seconds: list[float] = []
 
@@ -133,8 +133,8 @@ class Heights(pl.Callback):
         self._height.begin(trainer, pl_module)
         make_lazy_layers(pl_module, self._height)
         held = _held(pl_module)
-        _put(self._walk.rest.values(), [held[name] for name in self._walk.rest])
-        weights = [held[name] for name in self._walk.names]
+        _put(self._keeper.rest.values(), [held[name] for name in self._keeper.rest])
+        weights = [held[name] for name in self._keeper.names]
         sizes = [weight.numel() for weight in weights]
         for point in self._points:
             began = time.perf_counter()

@@ -118,7 +118,7 @@ def format_seconds(seconds: float) -> str:
 
 
 def describe_edge(row: Mapping[str, Any], *, short: bool = False) -> str:
-    """A row of ``find_boundaries``: the edge with its interval in square brackets, or on which side of the range it is."""
+    """A row of ``find_edges``: the edge with its interval in square brackets, or on which side of the range it is."""
     if row["learning_rate"] > 0:
         edge, low, high = (format_number(row[key], digits=2) for key in ("learning_rate", "low", "high"))
         return f"{edge} [{low} to {high}]"

@@ -41,7 +41,7 @@ class LearningRates:
         results: ``{"lr": [...], "loss": [...]}``, learning rates ascending and the median final height of each.
         verdicts: learning rate to verdict.
         interval: lowest and highest learning rate expected to be good on new seeds; None when nothing is recommended.
-        boundaries: the edges between verdicts with their 90 % intervals, a row each; see ``reports.judging.boundaries``.
+        boundaries: the edges between verdicts with their 90 % intervals, a row each; see ``find_edges``.
     """
 
     def __init__(self, judged: Judged, configuration: dict[str, Any]) -> None:
@@ -51,7 +51,7 @@ class LearningRates:
         rates = cells["learning_rate"].tolist()
         self.results: dict[str, list[float]] = {"lr": rates, "loss": cells["final_height"].tolist()}
         self.verdicts: dict[float, str] = dict(zip(rates, cells["verdict"], strict=True))
-        self.boundaries: pd.DataFrame = judged.boundaries
+        self.boundaries: pd.DataFrame = judged.edges
         uses = judged.recommendations.to_dict("records")
         self._use: float | None = float(uses[0]["learning_rate"]) if uses else None
         self.interval: tuple[float, float] | None = (float(uses[0]["low"]), float(uses[0]["high"])) if uses else None
@@ -85,7 +85,7 @@ class LearningRates:
     def __repr__(self) -> str:
         """The answer in one line."""
         if self._use is None or self.interval is None:
-            return "no learning rate is good: see verdicts and boundaries"
+            return "no learning rate is good: see .verdicts and .boundaries"
         low, high = map(format_number, self.interval)
         return f"use {format_number(self._use)} ({low} to {high})"
 

@@ -19,7 +19,7 @@ import pytorch_lightning as pl
 import torch
 from torch import Tensor
 
-from lightning_modules.landscape import Heights, Plane, Walk, fit_plane, points_that_fit, walk_steps
+from lightning_modules.landscape import Heights, PathKeeper, Plane, fit_plane, points_that_fit, walk_steps
 from lightning_modules.loaders import n_examples
 from lightning_modules.recorder import Recorder
 from reports.figures.landscape import PATHS, Landscape
@@ -33,7 +33,7 @@ from studies.storage.interrupts import interruptible, uninterrupted
 from studies.storage.lock import locked
 from studies.tables import CONFIGURATION, HOW_TRAINED, LANDSCAPE, judge_study
 from studies.training.fitting import ASIDE, fit
-from studies.training.fixed import fixed_of
+from studies.training.fixed import look_at
 from studies.training.runs import recorder_of, train_recorded
 from studies.training.workload import Workload
 
@@ -104,12 +104,12 @@ def _survey(
     if differences := _differences(study, config, workload):
         raise ValueError(f"config must be what study {study.study_name!r} was made with, got another {', '.join(differences)}")
     assert isinstance(config.batch_size, tuple) and config.epochs is not None
-    probe = fixed_of(workload, max(config.batch_size)).probe  # as in the study itself
+    probe = look_at(workload, max(config.batch_size)).probe  # as in the study itself
     first = replace(probe, batches=_first(probe.batches))
     good = runs[runs["verdict"] == GOOD].iloc[0]
     measured: dict[str, Any] = {"monitor": workload.monitor, "mode": workload.mode}
     recorder = Recorder(first, steps=[0], **measured)
-    begun = Walk(recorder.record)
+    begun = PathKeeper(recorder.record)
     timed = Heights(first, begun, _for_a_while(lambda: begun.points[0]), **measured)
     _begin(workload, good, [recorder, begun, timed])
     steps = walk_steps(int(good["steps"]), points_that_fit(begun.points[0], len(runs)))
@@ -249,17 +249,17 @@ class _Pace(pl.Callback):
         trainer.should_stop |= passed > TIMED_SECONDS
 
 
-def _walk(workload: Workload, run: Row, steps: Sequence[int], epochs: int, folder: Path) -> Walk:
+def _walk(workload: Workload, run: Row, steps: Sequence[int], epochs: int, folder: Path) -> PathKeeper:
     """Train a run again and keep its weights at ``steps``."""
     batch_size = int(run["batch_size"])
     recorder = recorder_of(workload, batch_size, steps)
-    walk = Walk(recorder.record)
+    walk = PathKeeper(recorder.record)
     of_run: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs, "folder": folder, "callbacks": [walk]}
     train_recorded(workload, recorder, float(run["learning_rate"]), int(run["seed"]), **of_run)
     return walk
 
 
-def _paths(runs: pd.DataFrame, walks: Mapping[int, Walk]) -> tuple[Plane, pd.DataFrame]:
+def _paths(runs: pd.DataFrame, walks: Mapping[int, PathKeeper]) -> tuple[Plane, pd.DataFrame]:
     """The plane of some walks, by trial, and the table of their paths in it; see ``Landscape``."""
     good, steps, epochs = runs.loc[runs["verdict"] == GOOD, ["trial", "steps", "epochs"]].iloc[0]
     end = walks[good].points[-1]
@@ -283,7 +283,7 @@ def _paths(runs: pd.DataFrame, walks: Mapping[int, Walk]) -> tuple[Plane, pd.Dat
     return plane, pd.concat(parts, ignore_index=True)[list(PATHS)]
 
 
-def _table(walk: Walk, end: Tensor) -> pd.DataFrame:
+def _table(walk: PathKeeper, end: Tensor) -> pd.DataFrame:
     heights = dict(walk.record.curves["height"])
     table = pd.DataFrame({"step": walk.steps, "height": [heights[step] for step in walk.steps]})
     return table.assign(distance=[float(torch.dist(point, end)) for point in walk.points])

@@ -16,7 +16,7 @@ from yaml import YAMLError
 
 from studies.commands.config_file import CLASSES
 from studies.config import StudyConfig, folder_name
-from studies.storage.database_url import shown
+from studies.storage.database_url import without_password
 
 SCRIPTS = {"launch": "launch_study.py", "dashboard": "open_dashboard.py"}  # what a command is called in the folder ``scripts``
 OPTIONS = "options"  # the study's attribute that holds what StudyConfig was given
@@ -34,7 +34,7 @@ def given_options(config: StudyConfig) -> dict[str, Any]:
     changed = {name: value for name, value in values.items() if value and value != getattr(default, name, None)}
     changed |= {name: value for name in ("model", "data") if (value := values[name]) is not None}
     if "storage" in changed:
-        changed["storage"] = shown(config.storage)
+        changed["storage"] = without_password(config.storage)
     plain: dict[str, Any] = json.loads(json.dumps(changed, default=str))
     return plain
 

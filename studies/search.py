@@ -27,7 +27,7 @@ from studies.storage.door import entered
 from studies.storage.lock import locked
 from studies.storage.opening import open_storage, self_check_name
 from studies.tables import CONFIGURATION, REMARKS
-from studies.training.fixed import fixed_of
+from studies.training.fixed import look_at
 from studies.training.preflight import preflight
 from studies.training.ray_actors import Actors
 from studies.training.workload import Workload
@@ -71,7 +71,7 @@ def train_study(config: StudyConfig, *, out: str | Path | None = None, on_run: O
         study.set_user_attr(OPTIONS, given_options(config))
         study.set_user_attr(REMARKS, remarks)
         if not workload.is_ours:  # the default of a model of ours is nobody's choice
-            study.set_user_attr("own_learning_rate", fixed_of(workload, max(_batch_sizes(config))).own)
+            study.set_user_attr("own_learning_rate", look_at(workload, max(_batch_sizes(config))).own)
         plan = _missing(study, config)
         Driver(study, config, workload, plan, config.n_runs, runs_folder(config, out), on_run or _silent, actors).run()
     return study

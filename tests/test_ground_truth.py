@@ -29,7 +29,7 @@ from studies.training.workload import Workload
 
 VERDICTS = ("too low", "good", "too high", "divergent")
 STEPS_PER_EPOCH = 4
-N_CASES = 2_000  # compared at least, further than 1 % from any boundary, in closed form and trained
+N_CASES = 2_000  # compared at least, further than 1 % from any edge, in closed form and trained
 N_PER_VERDICT = 50
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 
@@ -108,7 +108,7 @@ def true_verdict(learning_rate: float, heights: list[float], floor: float, faste
 
 
 def count_agreeing(number: int, n_hills: int, longest: int, tables_of: Callable[[Hill], Tables]) -> Counter[str]:
-    """Verdicts of all learning rates further than 1 % from any boundary, each compared with the closed form."""
+    """Verdicts of all learning rates further than 1 % from any edge, each compared with the closed form."""
     counted: Counter[str] = Counter()
 
     @seed(number)  # derandomize alone would give every number the same hills
@@ -250,7 +250,7 @@ def one_seed(case: str, seed: int) -> pd.DataFrame:
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_one_seed_alone_agrees_with_three_but_for_cells_that_touch_a_boundary(seed: int) -> None:
+def test_one_seed_alone_agrees_with_three_but_for_cells_that_touch_an_edge(seed: int) -> None:
     cells = pd.concat([one_seed(case, seed) for case in REFERENCE_TRAIN])
     assert cells["touches"][~cells["agrees"]].all()
     assert cells["agrees"].mean() >= 0.95

@@ -11,19 +11,23 @@ import torch
 from conftest import QUIET
 
 from lightning_modules import ConvNet, Digits, ImageClassifier, Parabola, ParabolaData, Recorder, landscape
-from lightning_modules.landscape import FEWEST_POINTS, MOST_POINTS, Heights, Walk, fit_plane, points_that_fit, walk_steps
+from lightning_modules.landscape import FEWEST_POINTS, MOST_POINTS, Heights, PathKeeper, fit_plane, points_that_fit, walk_steps
 
 STEEP = (1.0, 10.0)
 
 
-def walk(module: pl.LightningModule, data: pl.LightningDataModule, *, epochs: int, steps: list[int] | None = None) -> Walk:
+def walk(
+    module: pl.LightningModule, data: pl.LightningDataModule, *, epochs: int, steps: list[int] | None = None
+) -> PathKeeper:
     recorder = Recorder(data.probe_batches(), steps=steps)
-    kept = Walk(recorder.record)
+    kept = PathKeeper(recorder.record)
     pl.Trainer(max_epochs=epochs, callbacks=[recorder, kept], **QUIET).fit(module, datamodule=data)
     return kept
 
 
-def heights(module: pl.LightningModule, data: pl.LightningDataModule, of: Walk, points: list[torch.Tensor]) -> list[float]:
+def heights(
+    module: pl.LightningModule, data: pl.LightningDataModule, of: PathKeeper, points: list[torch.Tensor]
+) -> list[float]:
     measured = Heights(data.probe_batches(), of, points)
     trainer = pl.Trainer(max_epochs=1, callbacks=[measured], **QUIET)
     trainer.fit(module, datamodule=data)

@@ -33,7 +33,7 @@ from lightning_modules import MLP, ConvNet, ImageClassifier, Recorder, Regressor
 from lightning_modules.loaders import PROBE_SIZE, n_examples, split
 from lightning_modules.probe import Chosen, choose_probe, draw_probe
 from studies import Workload
-from studies.training.fixed import fixed_of
+from studies.training.fixed import look_at
 from studies.training.runs import train
 
 pytestmark = [
@@ -534,10 +534,10 @@ class Contrastive(Net):
 
 def test_a_loss_that_depends_on_the_batch_size_is_noticed_and_each_size_gets_batches_of_its_own() -> None:
     assert not choose(Contrastive()).any_size and choose(Net()).any_size
-    sizes = {size: fixed_of(Workload.of(Contrastive, batch_sizes=(8, 16)), size).probe.batches for size in (8, 16)}
+    sizes = {size: look_at(Workload.of(Contrastive, batch_sizes=(8, 16)), size).probe.batches for size in (8, 16)}
     assert {size: {n_examples(batch) for batch in batches} for size, batches in sizes.items()} == {8: {8}, 16: {16}}
     shared = Workload.of(Net, batch_sizes=(8, 16))
-    assert fixed_of(shared, 8).probe is fixed_of(shared, 16).probe
+    assert look_at(shared, 8).probe is look_at(shared, 16).probe
 
 
 def test_of_one_large_batch_as_many_examples_are_measured_as_a_probe_has() -> None:
@@ -747,4 +747,4 @@ def test_a_loader_that_grows_is_measured_to_the_end_and_its_last_batches_are_the
     steps = [step for step, _ in recorder.record.curves["height"]]
     assert steps == [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 13, 15] and recorder.record.epochs == 4
     workload = Workload.of(Growing, None, {"reload_dataloaders_every_n_epochs": 1}, epochs=4, batch_sizes=(16,))
-    assert sum(map(n_examples, fixed_of(workload, 16).probe.batches)) == 128
+    assert sum(map(n_examples, look_at(workload, 16).probe.batches)) == 128

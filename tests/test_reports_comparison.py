@@ -148,7 +148,7 @@ def test_edges_that_moved_exceed_the_spread_and_the_ratio_is_that_of_the_edges(m
     comparison = compare(moved)
     for quantity, edge in [("good ends", "good to too high"), ("divergence begins", "too high to divergent")]:
         [row] = rows(comparison, quantity).to_dict("records")
-        places = [judged.boundaries.set_index("edge")["learning_rate"][edge] for judged in moved.values()]
+        places = [judged.edges.set_index("edge")["learning_rate"][edge] for judged in moved.values()]
         assert row["exceeds"] is True and row["ratio"] == pytest.approx(places[1] / places[0]) == pytest.approx(0.1, rel=0.4)
 
 
@@ -227,7 +227,7 @@ def test_summary_repeats_what_each_study_says_alone(moved: dict[str, Judged]) ->
         for key in ("time_to_bottom_epochs", "time_to_bottom_steps", "final_height", "val_loss"):
             assert summary[key][name] == cell[key]
         assert summary["time_to_bottom_examples"][name] == pytest.approx(cell["time_to_bottom_steps"] * 32)
-        edge = judged.boundaries.set_index("edge").loc["good to too high"]
+        edge = judged.edges.set_index("edge").loc["good to too high"]
         assert (
             summary.loc[name, ["good_ends", "good_ends_low", "good_ends_high"]].tolist()
             == edge[["learning_rate", "low", "high"]].tolist()

@@ -290,7 +290,7 @@ def test_colour_is_never_the_only_sign() -> None:
 
 
 PLOTS: dict[str, Callable[[Judged, Axes | None], Figure]] = {
-    "map": lambda judged, ax: plot_map(judged.cells, judged.recommendations, judged.boundaries, ax=ax),
+    "map": lambda judged, ax: plot_map(judged.cells, judged.recommendations, judged.edges, ax=ax),
     "time_to_bottom": lambda judged, ax: plot_time_to_bottom(
         judged.cells, judged.runs, recommendations=judged.recommendations, ax=ax
     ),
@@ -342,17 +342,17 @@ def test_axes_show_one_metric_and_the_figure_those_named() -> None:
 
 def test_the_map_shows_every_edge_with_its_interval() -> None:
     judged = judge(*four_verdicts())
-    drawn = {tuple(np.ravel(line.get_xdata())) for line in plot_map(judged.cells, None, judged.boundaries).axes[0].lines}
-    for row in judged.boundaries.to_dict("records"):
+    drawn = {tuple(np.ravel(line.get_xdata())) for line in plot_map(judged.cells, None, judged.edges).axes[0].lines}
+    for row in judged.edges.to_dict("records"):
         assert {(row["low"], row["high"]), (row["learning_rate"],)} <= drawn
 
 
 def test_the_map_of_some_batch_sizes_leaves_the_others_edges_out() -> None:
     judged = judge(*with_minibatches(16, 64))
     one = judged.cells[judged.cells["batch_size"] == 64]
-    ax = plot_map(one, judged.recommendations, judged.boundaries).axes[0]
+    ax = plot_map(one, judged.recommendations, judged.edges).axes[0]
     assert [label.get_text() for label in ax.get_yticklabels()] == ["64"]
-    others = [table[table["batch_size"] == 16] for table in (judged.recommendations, judged.boundaries)]
+    others = [table[table["batch_size"] == 16] for table in (judged.recommendations, judged.edges)]
     ax = plot_map(one, *others).axes[0]
     assert [text.get_text() for text in ax.get_legend().get_texts()] == list(STYLES)
 

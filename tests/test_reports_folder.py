@@ -20,7 +20,7 @@ from reports.judging.judged import judge
 from reports.judging.verdicts import Thresholds, classify, classify_cells
 from reports.pages.folder import write_report
 
-TABLES = "runs cells ranges curves boundaries recommendations costs batch_sizes judgements self_check".split()
+TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check".split()
 DRAWN = [name for name in FIGURES if name not in ("bumps", "batch_time")]  # of one batch size without minibatch losses
 FILES = {"report.html", "report.md", *(f"{name}.csv" for name in TABLES)}
 

@@ -187,7 +187,7 @@ def none() -> Judged:
 
 def test_all_without_a_verdict_recommend_nothing_and_say_why(capsys: pytest.CaptureFixture[str]) -> None:
     judged = none()
-    assert judged.cells.empty and judged.recommendations.empty and judged.boundaries.empty
+    assert judged.cells.empty and judged.recommendations.empty and judged.edges.empty
     sentence = "Batch size 8: nothing is recommended: no run follows the learning rate that was asked, so none is judged."
     assert answers(judged) == [(sentence, "", False)]
     [check] = judged.trust

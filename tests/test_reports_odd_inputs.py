@@ -90,7 +90,7 @@ def test_odd_study_is_judged_and_its_report_written(case: str, tmp_path: Path) -
     assert judged.cells.sort_values(["batch_size", "learning_rate"])["verdict"].tolist() == verdicts
     assert judged.runs["verdict"].notna().all() and judged.runs["reason"].str.len().gt(10).all()
     assert words in answers(judged)[0][0]
-    assert len(judged.boundaries) == 3 * len({size for size, _ in cells})
+    assert len(judged.edges) == 3 * len({size for size, _ in cells})
     write_report(judged, tmp_path, title="odd", configuration={})
     assert not re.search(r"\bnan\b", (tmp_path / "report.md").read_text())
 

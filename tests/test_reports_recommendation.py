@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from conftest import reference_tables, tables
 
-from reports.judging.boundaries import fit_edges
+from reports.judging.edges import fit_edges
 from reports.judging.judged import judge
 from reports.judging.recommendation import COSTS, DISTANCE, RECOMMENDATIONS, SURE, good_share, judge_own
 from reports.judging.verdicts import Thresholds, classify
@@ -91,7 +91,7 @@ def test_monitored_metric_changes_nothing_but_the_recommendation() -> None:
     runs, curves = tables(hill(good=9))
     runs["val_accuracy"] = runs["trial"] / len(runs)
     by_loss, by_accuracy = judge(runs, curves), judge(runs, curves, monitor="val_accuracy", mode="max")
-    for name in ("runs", "cells", "ranges", "boundaries", "judgements"):
+    for name in ("runs", "cells", "ranges", "edges", "judgements"):
         pd.testing.assert_frame_equal(getattr(by_loss, name), getattr(by_accuracy, name))
     assert by_loss.recommendations["learning_rate"].tolist() != by_accuracy.recommendations["learning_rate"].tolist()
 

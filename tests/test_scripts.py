@@ -20,7 +20,7 @@ from studies.storage.lock import locked
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--learning-rate 0.03 10 --points 3 --batch-size 256 --seeds 1 --epochs 2".split()
-TABLES = "runs cells ranges curves boundaries recommendations costs batch_sizes judgements self_check".split()
+TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check".split()
 FILES = {"report.html", "report.md", *(f"{name}.csv" for name in TABLES)}
 
 

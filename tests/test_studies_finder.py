@@ -91,7 +91,7 @@ def test_plain_loaders_are_studied_at_their_own_batch_size_and_may_suggest_nothi
         )
     assert set(rates.judged.runs["batch_size"]) == {16}
     assert rates.suggestion() is None and rates.interval is None
-    assert repr(rates) == "no learning rate is good: see verdicts and boundaries"
+    assert repr(rates) == "no learning rate is good: see .verdicts and .boundaries"
 
 
 def test_options_of_the_trainer_apply() -> None:

@@ -26,7 +26,7 @@ from studies import StudyInUse, load_study
 from studies.commands import admin, compare, launch, report
 from studies.commands.command_line import run
 from studies.errors import StorageAway
-from studies.storage.database_url import shown, storage_url
+from studies.storage.database_url import storage_url, without_password
 from studies.storage.lock import locked
 from studies.storage.opening import open_storage, open_to_read
 from studies.storage.patience import PatientStorage
@@ -336,11 +336,11 @@ def test_url_that_would_be_cut_inside_its_password_is_refused(given: str) -> Non
     ],
 )
 def test_password_of_a_url_is_not_shown_and_the_rest_is(url: str) -> None:
-    said = shown(url)
+    said = without_password(url)
     assert "hid" not in said and "n@" not in said and "***" in said
     assert said.startswith("postgresql://") and "host" in said and "/name" in said
-    assert shown(said) == said
-    assert shown(f"storage {url!r} is away").startswith("storage 'postgresql://")
+    assert without_password(said) == said
+    assert without_password(f"storage {url!r} is away").startswith("storage 'postgresql://")
 
 
 def test_password_is_in_nothing_that_is_printed_or_stored(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.judging.boundaries import EDGES
+from reports.judging.edges import EDGES
 from reports.judging.judged import Judged
 from reports.style import GOOD, STYLES, describe_edge, format_number, log_ticks
 
@@ -33,13 +33,13 @@ def draw_map(rows: Mapping[str, tuple[Judged, int]], *, title: str, named: bool 
     """
     all_cells, all_uses, bands, edges = [], [], [], []
     for y, (label, (judged, batch_size)) in enumerate(rows.items()):
-        cells, uses, boundaries = (
-            table[table["batch_size"] == batch_size] for table in (judged.cells, judged.recommendations, judged.boundaries)
+        cells, uses, found = (
+            table[table["batch_size"] == batch_size] for table in (judged.cells, judged.recommendations, judged.edges)
         )
         all_cells.append(cells.assign(y=y, row=label if named else ""))
         all_uses.append(uses.assign(y=y))
         bands += _bands(uses, y)
-        edges += _edges(boundaries, y)
+        edges += _edges(found, y)
     cells = pd.concat(all_cells)
     size = float(np.clip(260 / cells["learning_rate"].nunique(), 7, 16))  # of marks, in pixels
     rings = mark_recommended(pd.concat(all_uses), x="learning_rate", y="y", size=size + 8)

@@ -17,7 +17,7 @@ from reports.charts.marks import (
     mark_recommended,
     plain,
 )
-from reports.judging.boundaries import EDGES
+from reports.judging.edges import EDGES
 from reports.judging.judged import Judged
 from reports.style import GOOD, STYLES, describe_edge
 
@@ -50,7 +50,7 @@ def edges_chart(judged: Judged) -> Chart:
     sizes = sorted(judged.cells["batch_size"].unique())
     data: list[dict[str, Any]] = []
     for shift, (edge, (_, above)) in zip((-0.12, 0, 0.12), EDGES.items(), strict=True):
-        rows = judged.boundaries[judged.boundaries["edge"] == edge].dropna(subset=["learning_rate"])
+        rows = judged.edges[judged.edges["edge"] == edge].dropna(subset=["learning_rate"])
         style, rate = STYLES[above], rows["learning_rate"]
         bars = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 4}
         bars |= {"array": plain(rows["high"] - rate), "arrayminus": plain(rate - rows["low"])}

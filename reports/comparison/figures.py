@@ -71,7 +71,7 @@ def plot_maps(judged: Mapping[str, Judged]) -> Figure:
             study = judged[name]
             cells, uses, edges = (  # the row of the study stands where a batch size does
                 table[table["batch_size"] == size].assign(batch_size=y)
-                for table in (study.cells, study.recommendations, study.boundaries)
+                for table in (study.cells, study.recommendations, study.edges)
             )
             mark_verdicts(ax, cells["learning_rate"], cells["batch_size"], cells["verdict"], area=area)
             marks = mark_recommended(ax, uses, list(range(y + 1)), area=area) if len(uses) else []

@@ -13,7 +13,7 @@ from reports.comparison.charts import ON_DARK
 from reports.comparison.figures import FIGURES
 from reports.comparison.seed_tests import ENDS, FALSE_DISCOVERIES
 from reports.comparison.tables import Comparison, is_metric, short_names
-from reports.pages.page_scripts import heights, live
+from reports.pages.page_scripts import page_scripts, reserved_pixels
 from reports.pages.templating import environment, markdown_text, picture_source
 from reports.style import GLOSSARY, STYLES, describe_edge, format_number, name_metric
 
@@ -56,8 +56,8 @@ def render_html(comparison: Comparison, pictures: Mapping[str, bytes], charts: M
     """
     sources = {name: picture_source(picture) for name, picture in pictures.items()}
     on_dark = {style.colour: style.on_dark for style in STYLES.values()} | ON_DARK
-    context = _context(comparison) | live({"charts": charts, "on_dark": on_dark}, "charts.js", "comparison.js")
-    context |= {"pictures": sources, "charts": heights(charts), "drawn": list(FIGURES)}
+    context = _context(comparison) | page_scripts({"charts": charts, "on_dark": on_dark}, "charts.js", "comparison.js")
+    context |= {"pictures": sources, "charts": reserved_pixels(charts), "drawn": list(FIGURES)}
     return environment().get_template("comparison.html.jinja").render(**context)
 
 

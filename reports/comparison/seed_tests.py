@@ -12,7 +12,7 @@ import pandas as pd
 from scipy.stats import false_discovery_control
 
 from reports.comparison.significance import Gap, compare_edges, compare_means
-from reports.judging.boundaries import EDGES, seed_gaps
+from reports.judging.edges import EDGES, seed_gaps
 from reports.judging.followed import HIGHEST
 from reports.judging.judged import Judged
 from reports.judging.judgements import metric_directions
@@ -83,7 +83,7 @@ def compare_seeds(
     rows = []
     for size in sorted(set(baseline[0].cells["batch_size"]) & set(study[0].cells["batch_size"])):
         seeds = [found[found["batch_size"] == size] for _, found in (baseline, study)]
-        bounds = [s.boundaries[s.boundaries["batch_size"] == size].set_index("edge") for s, _ in (baseline, study)]
+        bounds = [s.edges[s.edges["batch_size"] == size].set_index("edge") for s, _ in (baseline, study)]
         few = "fewer than two seeds tried every learning rate" if min(map(len, seeds)) < 2 else ""
         same = {"batch_size": size, "baseline_seeds": len(seeds[0]), "seeds": len(seeds[1])}
         for quantity, edge in ENDS.items():
@@ -96,7 +96,7 @@ def compare_seeds(
 
 
 def _edge_row(places: Sequence[pd.Series[Any]], gaps: Sequence[Sequence[Gap]], few: str) -> dict[str, Any]:
-    """From an edge's rows of ``find_boundaries`` and its gaps; the ratio is the least it can be with an edge out of range."""
+    """From an edge's rows of ``find_edges`` and its gaps; the ratio is the least it can be with an edge out of range."""
     baseline, value = (float(place["learning_rate"]) for place in places)
     row: dict[str, Any] = {"baseline": baseline, "value": value, "ratio": value / baseline, "note": few}
     if few:

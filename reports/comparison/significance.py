@@ -9,13 +9,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import ttest_ind_from_stats
 
-from reports.judging.boundaries import weigh_centres
+from reports.judging.edges import weigh_centres
 
 Floats = npt.NDArray[np.float64]
 Gap = tuple[float, float]
 
 # Standard deviation, as a factor, of the log-normal prior on the spread of a study's edges: wider than in
-# ``reports.judging.boundaries``, as a spread taken for too small is a false alarm here. With 3 seeds and 4 rates a decade
+# ``reports.judging.edges``, as a spread taken for too small is a false alarm here. With 3 seeds and 4 rates a decade
 # 2 to 4 % of equal edges then differ "beyond the spread" at a p value of 0.05 where seeds spread by up to 0.2 decades, 7 % at
 # 0.3, the widest measured; edges a factor 2 apart are told in 6 of 10 cases, a factor 4 in 9 of 10. Of real studies drawn from
 # the seeds of one (digits, with momentum, wine, diabetes: 48, 24, 36, 20; 3 against 3, 200 draws each) 0.5 to 2 % hold any

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from reports.comparison.seed_tests import ENDS, adjust, compare_seeds, find_metrics, measure_seeds
-from reports.judging.boundaries import fit_edges
+from reports.judging.edges import fit_edges
 from reports.judging.judged import Judged
 from reports.judging.judgements import score_sensitivity
 from reports.judging.recommendation import verdict_at
@@ -39,7 +39,7 @@ class Comparison(NamedTuple):
     differences: a row an option that is not the same in all: ``option``, then its value in each study.
     summary: a row a batch size and study that tried it: what to use with its interval; ``baseline_verdict``, the verdict of
     the baseline's recommended learning rate there, missing where it was not tried; the edges with their intervals, as
-    ``find_boundaries`` has them; then of the cell of the recommended learning rate the time to bottom, the final height and
+    ``find_edges`` has them; then of the cell of the recommended learning rate the time to bottom, the final height and
     the metrics (medians over seeds); ``sensitivity``; ``n_seeds`` of that batch size.
     tests: a row a batch size, study other than the baseline, and quantity: its number in both (medians over seeds),
     ``ratio`` or ``difference`` of study to baseline, ``baseline_seeds`` and ``seeds``, how many were tested, ``p_value``, the
@@ -168,7 +168,7 @@ def _summary(judged: Mapping[str, Judged]) -> pd.DataFrame:
             row: dict[str, Any] = {"batch_size": size, "study": name}
             if size in baseline.index:
                 row["baseline_verdict"] = verdict_at(baseline[size], cells, edges[name][size])
-            bounds = study.boundaries[study.boundaries["batch_size"] == size].set_index("edge")
+            bounds = study.edges[study.edges["batch_size"] == size].set_index("edge")
             for quantity, edge in ENDS.items():
                 key = quantity.replace(" ", "_")
                 row |= {key: bounds["learning_rate"][edge]}

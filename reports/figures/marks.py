@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
-from reports.judging.boundaries import EDGES
+from reports.judging.edges import EDGES
 from reports.style import GOOD, STYLES, format_number, log_ticks
 
 PANEL = (3.8, 2.7)  # inches; two panels side by side stay legible at the width of a page
@@ -88,9 +88,9 @@ def seeds_handle(runs: pd.DataFrame | None) -> list[Line2D]:
     return [Line2D([], [], **look, label="range of the seeds")] if several else []
 
 
-def mark_edges(ax: Axes, boundaries: pd.DataFrame, sizes: list[int]) -> list[Any]:
+def mark_edges(ax: Axes, edges: pd.DataFrame, sizes: list[int]) -> list[Any]:
     """A tick at each edge and a line over its 90 % interval, below the row of its batch size, in the upper verdict's colour."""
-    inside = boundaries.dropna(subset=["learning_rate"])
+    inside = edges.dropna(subset=["learning_rate"])
     for row in inside.to_dict("records"):
         below = 0.24 + 0.07 * list(EDGES).index(row["edge"])
         y, colour = sizes.index(row["batch_size"]) - below, STYLES[EDGES[row["edge"]][1]].colour

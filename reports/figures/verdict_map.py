@@ -21,13 +21,13 @@ CAPTION = (
 def plot_map(
     cells: pd.DataFrame,
     recommendations: pd.DataFrame | None = None,
-    boundaries: pd.DataFrame | None = None,
+    edges: pd.DataFrame | None = None,
     *,
     ax: Axes | None = None,
 ) -> Figure:
     """Verdicts over learning rate and batch size; where given, also the recommended learning rates and the edges.
 
-    Of ``recommendations`` and ``boundaries`` only the batch sizes of ``cells`` are drawn.
+    Of ``recommendations`` and ``edges`` only the batch sizes of ``cells`` are drawn.
     """
     sizes = sorted(cells["batch_size"].unique())
     ax = ax or Figure(figsize=(2 * PANEL[0], 1.9 + 0.75 * len(sizes)), layout="constrained").add_subplot()
@@ -38,8 +38,8 @@ def plot_map(
         uses = recommendations[recommendations["batch_size"].isin(sizes)]
         handles += mark_recommended(ax, uses, sizes, area=area)
         title = _answer(uses, len(sizes)) or f"Nothing to recommend: {title}"
-    if boundaries is not None:
-        handles += mark_edges(ax, boundaries[boundaries["batch_size"].isin(sizes)], sizes)
+    if edges is not None:
+        handles += mark_edges(ax, edges[edges["batch_size"].isin(sizes)], sizes)
     log_axis(ax, "x", cells["learning_rate"])
     ax.set(ylim=(-0.6, len(sizes) - 0.65), xlabel=RATE, ylabel="batch size (examples)")
     ax.set_yticks(range(len(sizes)), [str(size) for size in sizes])
@@ -50,7 +50,7 @@ def plot_map(
 
 def draw(judged: Judged) -> Figure:
     """The map of a study."""
-    return plot_map(judged.cells, judged.recommendations, judged.boundaries)
+    return plot_map(judged.cells, judged.recommendations, judged.edges)
 
 
 def _answer(uses: pd.DataFrame, n_sizes: int) -> str:

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from reports.judging.batch_size import batch_sizes, tell_unlike
-from reports.judging.boundaries import find_boundaries, fit_edges
+from reports.judging.edges import find_edges, fit_edges
 from reports.judging.judgements import judge_curves
 from reports.judging.next_range import next_ranges
 from reports.judging.ranges import good_ranges
@@ -21,8 +21,8 @@ from reports.judging.verdicts import Thresholds, classify_both
 class Judged(NamedTuple):
     """What a study taught, as tables whose columns are described by the function that makes each.
 
-    runs: ``classify``; curves: as recorded; cells: ``classify_cells``; ranges: ``good_ranges``; boundaries:
-    ``find_boundaries``; recommendations: ``recommend``; costs: ``price_errors``; batch_sizes: ``batch_sizes``;
+    runs: ``classify``; curves: as recorded; cells: ``classify_cells``; ranges: ``good_ranges``; edges:
+    ``find_edges``; recommendations: ``recommend``; costs: ``price_errors``; batch_sizes: ``batch_sizes``;
     judgements: ``judge_curves``; self_check: ``judge_self_check``, empty without one; overall: ``recommend_overall``,
     own: ``judge_own``, a sentence each; trust: ``check_trust``; thresholds: how strictly it was judged; remarks: what is to be
     known of how the module was studied, sentences.
@@ -32,7 +32,7 @@ class Judged(NamedTuple):
     curves: pd.DataFrame
     cells: pd.DataFrame
     ranges: pd.DataFrame
-    boundaries: pd.DataFrame
+    edges: pd.DataFrame
     recommendations: pd.DataFrame
     costs: pd.DataFrame
     batch_sizes: pd.DataFrame
@@ -78,11 +78,11 @@ def judge(
     """
     thresholds = thresholds or Thresholds()
     judged, cells = classify_both(runs, curves, thresholds)
-    edges = fit_edges(judged)
-    boundaries = find_boundaries(judged, edges)
-    recommendations = recommend(judged, cells, edges, monitor=monitor, mode=mode)
+    fitted = fit_edges(judged)
+    edges = find_edges(judged, fitted)
+    recommendations = recommend(judged, cells, fitted, monitor=monitor, mode=mode)
     nexts = next_ranges(judged, cells, curves)
-    trust = check_trust(judged, cells, boundaries, recommendations, thresholds, nexts=nexts)
+    trust = check_trust(judged, cells, edges, recommendations, thresholds, nexts=nexts)
     self_check = pd.DataFrame(columns=list(SELF_CHECK))
     if fresh is not None and len(recommendations):
         unseen = fresh[0][~fresh[0]["seed"].isin(runs["seed"])]  # the study may have grown since
@@ -95,13 +95,13 @@ def judge(
         curves=curves,
         cells=cells,
         ranges=good_ranges(cells, nexts=nexts, runs=judged),
-        boundaries=boundaries,
+        edges=edges,
         recommendations=recommendations,
-        costs=price_errors(cells, edges, recommendations),
+        costs=price_errors(cells, fitted, recommendations),
         batch_sizes=sizes,
         judgements=judge_curves(judged, comparable, thresholds),
         self_check=self_check,
-        overall=recommend_overall(recommendations, cells, edges, unlike=tell_unlike(sizes)),
+        overall=recommend_overall(recommendations, cells, fitted, unlike=tell_unlike(sizes)),
         own=judge_own(own_learning_rate, cells),
         trust=trust,
         thresholds=thresholds,

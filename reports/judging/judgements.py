@@ -35,7 +35,7 @@ class Direction(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Walk:
+class FiniteRun:
     """One finite run as the judgements see it.
 
     heights: (epochs, heights); progress: at the same times, 0 at the start and 1 at the floor; way: start minus floor,
@@ -76,91 +76,91 @@ def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Threshold
     metrics = ["val_loss", *(str(name) for name in runs if str(name).startswith("val_") and name != "val_loss")]
     paths = {name: split_curves(curves, name) for name in ("height", "minibatch_loss", *metrics)}
     rows = []
-    for run in runs[runs["verdict"].notna()].to_dict("records"):
-        way = run["first_height"] - floors[run["batch_size"]]
-        heights = paths["height"].get(run["trial"])
+    for row in runs[runs["verdict"].notna()].to_dict("records"):
+        way = row["first_height"] - floors[row["batch_size"]]
+        heights = paths["height"].get(row["trial"])
         if heights is None or not (0 < way < math.inf) or not np.isfinite(heights[1]).all():
             continue
-        validation = {name: paths[name][run["trial"]] for name in metrics if run["trial"] in paths[name]}
-        progress = (run["first_height"] - heights[1]) / way
-        minibatches = paths["minibatch_loss"].get(run["trial"], (np.empty(0), np.empty(0)))
-        walk = Walk(
+        validation = {name: paths[name][row["trial"]] for name in metrics if row["trial"] in paths[name]}
+        progress = (row["first_height"] - heights[1]) / way
+        minibatches = paths["minibatch_loss"].get(row["trial"], (np.empty(0), np.empty(0)))
+        run = FiniteRun(
             heights=heights,
             minibatches=minibatches,
             progress=progress,
             way=way,
-            end=run["progress"],
-            verdict=run["verdict"],
+            end=row["progress"],
+            verdict=row["verdict"],
             validation=validation,
             directions=directions,
-            steps_per_epoch=run["steps"] / run["epochs"],
-            loss_as_at_start=float(run.get("loss_as_at_start", math.nan)),
+            steps_per_epoch=row["steps"] / row["epochs"],
+            loss_as_at_start=float(row.get("loss_as_at_start", math.nan)),
             tau=thresholds.tau,
         )
         for name, look in LOOKS.items():
-            if found := look(walk):
-                same = {key: run[key] for key in JUDGEMENT_COLUMNS[:4]}
+            if found := look(run):
+                same = {key: row[key] for key in JUDGEMENT_COLUMNS[:4]}
                 rows.append(same | {"judgement": name, "number": found[0], "sentence": found[1]})
     return pd.DataFrame(rows, columns=list(JUDGEMENT_COLUMNS))
 
 
-def _catapult(walk: Walk) -> Found | None:
+def _catapult(run: FiniteRun) -> Found | None:
     """Rose above the start, then recovered (Lewkowycz et al. 2020)."""
-    top = int(np.argmin(walk.progress))
-    rise = -float(walk.progress[top])
-    epochs = walk.heights[0]
-    if rise < walk.tau or walk.end < walk.tau or epochs[top] > 0.9 * epochs[-1]:
+    top = int(np.argmin(run.progress))
+    rise = -float(run.progress[top])
+    epochs = run.heights[0]
+    if rise < run.tau or run.end < run.tau or epochs[top] > 0.9 * epochs[-1]:
         return None
     rose = f"rose {_percent(rise)} of the way above its start at epoch {format_number(epochs[top])}"
-    return rise, f"{rose}, then recovered and ended {_percent(walk.end)} of the way down"
+    return rise, f"{rose}, then recovered and ended {_percent(run.end)} of the way down"
 
 
-def _oscillating(walk: Walk) -> Found | None:
-    changes = np.diff(walk.second_half)
+def _oscillating(run: FiniteRun) -> Found | None:
+    changes = np.diff(run.second_half)
     if len(changes) < 3:
         return None
     swing, reversals = float(np.median(np.abs(changes))), float(np.mean(changes[1:] * changes[:-1] < 0))
-    if swing < SWING * walk.tau or reversals < REVERSALS:
+    if swing < SWING * run.tau or reversals < REVERSALS:
         return None
     return swing, f"goes up and down by {_percent(swing)} of the way between measurements in its second half"
 
 
-def _died(walk: Walk) -> Found | None:
-    stands = len(walk.second_half) > 2 and np.ptp(walk.second_half) <= STILL * walk.tau
-    if walk.verdict not in (TOO_HIGH, DIVERGENT) or not stands or walk.end >= 0.5:
+def _died(run: FiniteRun) -> Found | None:
+    stands = len(run.second_half) > 2 and np.ptp(run.second_half) <= STILL * run.tau
+    if run.verdict not in (TOO_HIGH, DIVERGENT) or not stands or run.end >= 0.5:
         return None
-    last = float(walk.heights[1][-1])
-    away = np.flatnonzero(np.abs(walk.progress - walk.progress[-1]) > STILL * walk.tau)
-    since = format_number(walk.heights[0][min(int(away[-1]) + 1 if len(away) else 0, len(walk.progress) - 1)])
-    start = format_number(float(walk.heights[1][0]))
+    last = float(run.heights[1][-1])
+    away = np.flatnonzero(np.abs(run.progress - run.progress[-1]) > STILL * run.tau)
+    since = format_number(run.heights[0][min(int(away[-1]) + 1 if len(away) else 0, len(run.progress) - 1)])
+    start = format_number(float(run.heights[1][0]))
     return last, f"stands still at height {format_number(last)} since epoch {since} (untrained: {start}): it learns no more"
 
 
-def _still_improving(walk: Walk) -> Found | None:
-    epochs, last = walk.heights[0], walk.heights[0][-1]
-    if walk.verdict == DIVERGENT or walk.end >= 1 - walk.tau:
+def _still_improving(run: FiniteRun) -> Found | None:
+    epochs, last = run.heights[0], run.heights[0][-1]
+    if run.verdict == DIVERGENT or run.end >= 1 - run.tau:
         return None
     around = np.abs(epochs - last * 2 / 3) <= last / 20  # as wide as the last tenth, that the end is measured on
     if not around.any():
         return None
-    gain = walk.end - float(np.median(walk.progress[around]))
-    if gain < GAIN * walk.tau or (found := _oscillating(walk)) and gain < found[0]:
+    gain = run.end - float(np.median(run.progress[around]))
+    if gain < GAIN * run.tau or (found := _oscillating(run)) and gain < found[0]:
         return None
     pace = gain / (last * (0.95 - 2 / 3))
-    more = (1 - walk.tau - walk.end) / pace
+    more = (1 - run.tau - run.end) / pace
     sentence = (
         f"still improves by {_percent(pace)} of the way an epoch; at that pace the bottom is {format_number(more)} epochs"
     )
     return more, f"{sentence} further on, so the budget is too short to tell slow from stuck"
 
 
-def _evaluation_lags(walk: Walk) -> Found | None:
+def _evaluation_lags(run: FiniteRun) -> Found | None:
     """In training mode the loss came down, and the height stayed far above it, in the last third of the run."""
-    in_training, height = (values[epochs >= walk.heights[0][-1] * 2 / 3] for epochs, values in (walk.minibatches, walk.heights))
+    in_training, height = (values[epochs >= run.heights[0][-1] * 2 / 3] for epochs, values in (run.minibatches, run.heights))
     if len(in_training) < 3 or not np.isfinite(in_training).all():
         return None
     low, high = float(np.median(in_training)), float(np.median(height))
-    if (high - low) / walk.way < LAG or low >= walk.heights[1][0]:
+    if (high - low) / run.way < LAG or low >= run.heights[1][0]:
         return None
     ends = f"its batches end at a loss of {format_number(low)} in training mode, its height at {format_number(high)}"
     return (
@@ -169,10 +169,10 @@ def _evaluation_lags(walk: Walk) -> Found | None:
     )
 
 
-def _changing_loss(walk: Walk) -> Found | None:
+def _changing_loss(run: FiniteRun) -> Found | None:
     """The final weights have another height by the loss of the start than by that of the end (a missing one is not apart)."""
-    before, after = walk.loss_as_at_start, float(walk.heights[1][-1])
-    if not abs(after - before) > RISE * walk.tau * walk.way:
+    before, after = run.loss_as_at_start, float(run.heights[1][-1])
+    if not abs(after - before) > RISE * run.tau * run.way:
         return None
     both = f"height {format_number(before)} by the loss of the start and {format_number(after)} by that of the end"
     sentence = (
@@ -181,40 +181,40 @@ def _changing_loss(walk: Walk) -> Found | None:
     return after - before, sentence
 
 
-def _validation_not_finite(walk: Walk) -> Found | None:
+def _validation_not_finite(run: FiniteRun) -> Found | None:
     """Of the metrics that were not finite the one that was so first, the loss before others."""
-    bad = {name: epochs[~np.isfinite(values)] for name, (epochs, values) in walk.validation.items()}
+    bad = {name: epochs[~np.isfinite(values)] for name, (epochs, values) in run.validation.items()}
     name = min((name for name in bad if len(bad[name])), key=lambda name: bad[name][0], default=None)
     if name is None:
         return None
-    first, count = bad[name][0], f"{len(bad[name])} of {len(walk.validation[name][0])} validations"
-    step = round(first * walk.steps_per_epoch)
+    first, count = bad[name][0], f"{len(bad[name])} of {len(run.validation[name][0])} validations"
+    step = round(first * run.steps_per_epoch)
     return step, f"{name_metric(name)} was not finite in {count}, first at step {step} (epoch {format_number(first)})"
 
 
-def _overfit(walk: Walk) -> Found | None:
+def _overfit(run: FiniteRun) -> Found | None:
     """Validation loss rose from its lowest, and its gap to the training height grew since."""
-    if not (lowest := _validation_rose(walk)):
+    if not (lowest := _validation_rose(run)):
         return None
-    epochs, values = walk.validation["val_loss"]
-    gaps = values - np.interp(epochs, *walk.heights)
+    epochs, values = run.validation["val_loss"]
+    gaps = values - np.interp(epochs, *run.heights)
     growth = float(gaps[-1] - gaps[lowest.at])
-    if growth < RISE * walk.tau * walk.way:
+    if growth < RISE * run.tau * run.way:
         return None
     text = f"validation loss is {format_number(gaps[-1])} above the training height; that gap grew by {format_number(growth)}"
     return float(gaps[-1]), f"{text} since epoch {format_number(lowest.epoch)}, where validation loss was lowest"
 
 
-def _disagreement(walk: Walk) -> Found | None:
+def _disagreement(run: FiniteRun) -> Found | None:
     """Validation loss got worse from its lowest to the end while another metric got better."""
-    if not (lowest := _validation_rose(walk)):
+    if not (lowest := _validation_rose(run)):
         return None
-    for name, direction in walk.directions.items():
-        values = walk.validation[name][1] if name in walk.validation else np.empty(0)
-        if len(values) != len(walk.validation["val_loss"][1]) or not np.isfinite(values).all():
+    for name, direction in run.directions.items():
+        values = run.validation[name][1] if name in run.validation else np.empty(0)
+        if len(values) != len(run.validation["val_loss"][1]) or not np.isfinite(values).all():
             continue
         before, after = values[[lowest.at, -1]]
-        if direction.sign * (after - before) >= RISE * walk.tau * direction.span:
+        if direction.sign * (after - before) >= RISE * run.tau * direction.span:
             since = f"since epoch {format_number(lowest.epoch)} validation loss got worse by {format_number(lowest.rise)}"
             improved = f"improved from {format_number(before)} to {format_number(after)}"
             return lowest.rise, f"{since} while {name_metric(name)} {improved}"
@@ -229,18 +229,18 @@ class Lowest(NamedTuple):
     rise: float
 
 
-def _validation_rose(walk: Walk) -> Lowest | None:
-    if walk.verdict == DIVERGENT or "val_loss" not in walk.validation:
+def _validation_rose(run: FiniteRun) -> Lowest | None:
+    if run.verdict == DIVERGENT or "val_loss" not in run.validation:
         return None
-    epochs, values = walk.validation["val_loss"]
+    epochs, values = run.validation["val_loss"]
     if not np.isfinite(values).all():
         return None
     at = int(np.argmin(values))
     lowest = Lowest(at, float(epochs[at]), float(values[-1] - values[at]))
-    return lowest if lowest.rise >= RISE * walk.tau * walk.way else None
+    return lowest if lowest.rise >= RISE * run.tau * run.way else None
 
 
-LOOKS: dict[str, Callable[[Walk], Found | None]] = {
+LOOKS: dict[str, Callable[[FiniteRun], Found | None]] = {
     "catapult": _catapult,
     "oscillating": _oscillating,
     "died": _died,

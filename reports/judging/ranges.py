@@ -32,7 +32,7 @@ def good_ranges(
     ``time_to_bottom_epochs``; ``good_low`` and ``good_high``, the lowest and highest good learning rate tried;
     ``divergent_from``, the lowest divergent one; ``note``, what to know or do about this row, "" if nothing.
     Learning rates are missing (NaN) where no such cell was tried. These are learning rates that were tried, without error
-    bars: ``reports.judging.boundaries`` has those, ``reports.judging.recommendation`` the one to use.
+    bars: ``reports.judging.edges`` has those, ``reports.judging.recommendation`` the one to use.
 
     nexts: from ``next_ranges``, named where nothing is good. runs: from ``classify``; the note says how many of those that
     finished have no verdict, and batch sizes of which none has one get a row, too.

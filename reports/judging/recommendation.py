@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.judging.boundaries import COVERAGE, EDGES, Edge
+from reports.judging.edges import COVERAGE, EDGES, Edge
 from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number, format_seconds, name_metric
 
 DISTANCE = 2.0  # from the low end of the divergent edge's interval: a schedule's or a new data set's factor of safety

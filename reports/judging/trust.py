@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from reports.judging.boundaries import COVERAGE
+from reports.judging.edges import COVERAGE
 from reports.judging.followed import NO_VERDICT
 from reports.judging.next_range import NextRange
 from reports.judging.verdicts import FINISHED, Thresholds, ended_early
@@ -38,13 +38,13 @@ class Check(NamedTuple):
 def check_trust(
     runs: pd.DataFrame,
     cells: pd.DataFrame,
-    boundaries: pd.DataFrame,
+    edges: pd.DataFrame,
     recommendations: pd.DataFrame,
     thresholds: Thresholds,
     *,
     nexts: Mapping[int, NextRange],
 ) -> list[Check]:
-    """The trust box of a study, from the tables of ``classify``, ``classify_cells``, ``find_boundaries`` and ``recommend``.
+    """The trust box of a study, from the tables of ``classify``, ``classify_cells``, ``find_edges`` and ``recommend``.
 
     nexts: from ``next_ranges``. Empty when no run has finished; when none that did has a verdict it says only why.
     """
@@ -54,11 +54,11 @@ def check_trust(
     return [
         *unjudged,
         _seeds(cells),
-        _range(cells, boundaries, nexts),
-        _grid(cells, boundaries, recommendations),
+        _range(cells, edges, nexts),
+        _grid(cells, edges, recommendations),
         _budget(runs, cells, thresholds),
         *_ended_early(runs),
-        _edges(boundaries),
+        _edges(edges),
         _validation(runs),
     ]
 
@@ -99,18 +99,18 @@ def _seeds(cells: pd.DataFrame) -> Check:
     return Check("seeds", False, f"{seeds}; at least {SEEDS} are needed to outvote one odd seed", {"seeds": SEEDS})
 
 
-def _range(cells: pd.DataFrame, boundaries: pd.DataFrame, nexts: Mapping[int, NextRange]) -> Check:
+def _range(cells: pd.DataFrame, edges: pd.DataFrame, nexts: Mapping[int, NextRange]) -> Check:
     tried = cells["learning_rate"]
     low, high = tried.min(), tried.max()
     down, up, wanted = [], [], []
     for size in sorted(cells["batch_size"].unique()):
-        edges = boundaries[boundaries["batch_size"] == size].set_index("edge")["learning_rate"]
+        places = edges[edges["batch_size"] == size].set_index("edge")["learning_rate"]
         if size in nexts:
             lower, higher = nexts[size].low < low, nexts[size].high > high
             wanted.append(nexts[size][:2])
         else:
             good = (cells.loc[cells["batch_size"] == size, "verdict"] == GOOD).any()
-            lower, higher = (good and math.isnan(edges[edge]) for edge in ("too low to good", "good to too high"))
+            lower, higher = (good and math.isnan(places[edge]) for edge in ("too low to good", "good to too high"))
             wanted.append((low / 10 if lower else low, high * 10 if higher else high))
         down += [size] if lower else []
         up += [size] if higher else []
@@ -124,8 +124,8 @@ def _range(cells: pd.DataFrame, boundaries: pd.DataFrame, nexts: Mapping[int, Ne
     return Check("range", False, sentence, {"learning_rate": [float(f"{end:.6g}") for end in wider]})
 
 
-def _grid(cells: pd.DataFrame, boundaries: pd.DataFrame, recommendations: pd.DataFrame) -> Check:
-    steps = dict(_steps_at_edges(cells, boundaries))
+def _grid(cells: pd.DataFrame, edges: pd.DataFrame, recommendations: pd.DataFrame) -> Check:
+    steps = dict(_steps_at_edges(cells, edges))
     widest = max(steps.values(), default=1.0)
     narrow = recommendations.loc[recommendations["interval_share"] < COVERAGE, "batch_size"].tolist()
     tried = np.log10(np.sort(cells["learning_rate"].unique()))
@@ -141,12 +141,12 @@ def _grid(cells: pd.DataFrame, boundaries: pd.DataFrame, recommendations: pd.Dat
     return Check("grid", True, f"neighbours at an edge differ by a factor {format_number(widest)}, at most {STEP:g}")
 
 
-def _steps_at_edges(cells: pd.DataFrame, boundaries: pd.DataFrame) -> Iterator[tuple[int, float]]:
+def _steps_at_edges(cells: pd.DataFrame, edges: pd.DataFrame) -> Iterator[tuple[int, float]]:
     """For each batch size the largest factor between two neighbours that an edge lies between."""
     for size, group in cells.groupby("batch_size"):
         tried = np.sort(group["learning_rate"].to_numpy(float))
-        edges = boundaries.loc[boundaries["batch_size"] == size, "learning_rate"].dropna()
-        above = [int(np.searchsorted(tried, edge)) for edge in edges]
+        places = edges.loc[edges["batch_size"] == size, "learning_rate"].dropna()
+        above = [int(np.searchsorted(tried, edge)) for edge in places]
         factors = [float(tried[k] / tried[k - 1]) for k in above if 0 < k < len(tried)]
         if factors:
             yield int(size), max(factors)
@@ -171,15 +171,15 @@ def _budget(runs: pd.DataFrame, cells: pd.DataFrame, thresholds: Thresholds) -> 
     return Check("budget", False, f"{text}: slow cannot be told from too low there", {"epochs": needed})
 
 
-def _edges(boundaries: pd.DataFrame) -> Check:
-    worst = boundaries.loc[boundaries["wrong_side"].idxmax()]
+def _edges(edges: pd.DataFrame) -> Check:
+    worst = edges.loc[edges["wrong_side"].idxmax()]
     share = f"{100 * worst['wrong_side']:.0f} % of the runs are on the wrong side of the worst edge"
     if worst["wrong_side"] == 0:
         return Check("edges", True, "clean: along the learning rate no run of any seed is on the wrong side of an edge")
     if worst["wrong_side"] <= WRONG_SIDE:
         return Check("edges", True, f"{share}, at most {100 * WRONG_SIDE:g} %")
     text = f"{share} ({worst['edge']}, batch size {worst['batch_size']}), at most {100 * WRONG_SIDE:g} % is clean"
-    return Check("edges", False, text, {"seeds": 2 * int(boundaries["n_seeds"].max())})
+    return Check("edges", False, text, {"seeds": 2 * int(edges["n_seeds"].max())})
 
 
 def _validation(runs: pd.DataFrame) -> Check:

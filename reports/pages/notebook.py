@@ -8,7 +8,7 @@ import pandas as pd
 
 from reports.figures import FIGURES, plot_map
 from reports.figures.pictures import draw_picture
-from reports.judging.boundaries import COVERAGE, EDGES
+from reports.judging.edges import COVERAGE, EDGES
 from reports.judging.judged import Judged
 from reports.judging.verdicts import FINISHED
 from reports.pages.study import answers
@@ -36,7 +36,7 @@ def to_text(judged: Judged) -> str:
 
 def to_html(judged: Judged) -> str:
     """The same as HTML, with a table a row a batch size and the map on white paper; all other colours are the notebook's."""
-    picture = draw_picture(plot_map(judged.cells, judged.recommendations, judged.boundaries)) if len(judged.cells) else b""
+    picture = draw_picture(plot_map(judged.cells, judged.recommendations, judged.edges)) if len(judged.cells) else b""
     return (
         environment()
         .get_template("notebook.html.jinja")
@@ -67,7 +67,7 @@ def _rows(judged: Judged) -> list[list[str]]:
     """What to use, where that is good, and the three edges of each batch size."""
     uses, rows = judged.recommendations.set_index("batch_size").to_dict("index"), []
     for size in judged.ranges["batch_size"]:
-        edges = judged.boundaries[judged.boundaries["batch_size"] == size].to_dict("records")
+        edges = judged.edges[judged.edges["batch_size"] == size].to_dict("records")
         use = ["none", ""]
         if size in uses:
             rate, low, high = (format_number(uses[size][name]) for name in ("learning_rate", "low", "high"))

@@ -18,7 +18,7 @@ from reports.charts.marks import Chart
 SCRIPTS = resources.files("reports.pages").joinpath("templates")
 
 
-def live(data: Mapping[str, Any], *scripts: str) -> dict[str, str]:
+def page_scripts(data: Mapping[str, Any], *scripts: str) -> dict[str, str]:
     """For a template: ``script``, ``packed_data``, ``packed_plotly``, and ``script_hashes`` for its Content-Security-Policy.
 
     data: plain JSON, numbers finite or None. scripts: names of files in ``templates``, in the order in which they run.
@@ -33,7 +33,7 @@ def live(data: Mapping[str, Any], *scripts: str) -> dict[str, str]:
     }
 
 
-def heights(charts: Mapping[str, Chart]) -> dict[str, int]:
+def reserved_pixels(charts: Mapping[str, Chart]) -> dict[str, int]:
     """In pixels what a page keeps free for each chart before it is drawn, so that nothing moves when it is."""
     return {name: chart["layout"]["height"] for name, chart in charts.items()}
 

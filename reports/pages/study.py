@@ -9,14 +9,14 @@ from typing import Any
 import pandas as pd
 
 from reports.figures import FIGURES
-from reports.judging.boundaries import COVERAGE, EDGES
+from reports.judging.edges import COVERAGE, EDGES
 from reports.judging.followed import NO_VERDICT
 from reports.judging.judged import Judged
 from reports.judging.judgements import score_sensitivity
 from reports.judging.recommendation import TO_DIVERGENT
 from reports.judging.verdicts import FINISHED
 from reports.pages.page_data import CURVES_HEIGHT, page_data
-from reports.pages.page_scripts import heights, live
+from reports.pages.page_scripts import page_scripts, reserved_pixels
 from reports.pages.templating import environment, flat_options, markdown_text, picture_source
 from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, describe_edge, format_number, format_seconds, name_metric
 
@@ -50,8 +50,8 @@ def render_html(
     sources = {name: picture_source(picture) for name, picture in pictures.items()}
     context = _context(judged, title=title, configuration=configuration, command=command, walk=walk)
     data = page_data(judged)
-    charts = heights(data["charts"]) | {f"curves/{size}": CURVES_HEIGHT for size in judged.cells["batch_size"].unique()}
-    context |= live(data, "charts.js", "curves.js", "runs.js") | {"pictures": sources, "charts": charts, "drawn": DRAWN}
+    charts = reserved_pixels(data["charts"]) | {f"curves/{size}": CURVES_HEIGHT for size in judged.cells["batch_size"].unique()}
+    context |= page_scripts(data, "charts.js", "curves.js", "runs.js") | {"pictures": sources, "charts": charts, "drawn": DRAWN}
     return environment().get_template("report.html.jinja").render(**context)
 
 
@@ -76,10 +76,10 @@ def answers(judged: Judged) -> list[tuple[str, str, bool]]:
     uses = judged.recommendations.set_index("batch_size").to_dict("index")
     for row in judged.ranges.to_dict("records"):
         size = row["batch_size"]
-        if size not in judged.boundaries["batch_size"].values:  # no run of it has a verdict
+        if size not in judged.edges["batch_size"].values:  # no run of it has a verdict
             found.append((f"Batch size {size}: {row['note']}.", "", False))
             continue
-        edges = judged.boundaries[judged.boundaries["batch_size"] == size].set_index("edge").to_dict("index")
+        edges = judged.edges[judged.edges["batch_size"] == size].set_index("edge").to_dict("index")
         good_from, good_to, diverges = (describe_edge(edges[name]) for name in EDGES)
         at = "at " if edges[TO_DIVERGENT]["learning_rate"] > 0 else ""
         ends = f"divergence begins {at}{diverges}"
@@ -151,9 +151,9 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
 def _sizes(judged: Judged) -> list[dict[str, Any]]:
     """What the page says of each batch size, in a section of its own."""
     uses = judged.recommendations.set_index("batch_size").to_dict("index")
-    edges, costs = judged.boundaries.groupby("batch_size"), judged.costs[judged.costs["factor"] != 1]
+    groups, costs = judged.edges.groupby("batch_size"), judged.costs[judged.costs["factor"] != 1]
     found = []
-    for size, rows in edges:
+    for size, rows in groups:
         use = None
         if size in uses:
             row = uses[size]
@@ -169,7 +169,7 @@ def _sizes(judged: Judged) -> list[dict[str, Any]]:
             {
                 "batch_size": size,
                 "use": use,
-                "boundaries": [
+                "edges": [
                     [row["edge"], describe_edge(row), *([row["note"]] if rows["note"].any() else [])]
                     for row in rows.to_dict("records")
                 ],

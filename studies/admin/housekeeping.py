@@ -20,7 +20,7 @@ from studies.admin.inventory import Runs, count_runs, plan_of, split_name
 from studies.commands.terminal import print_answer
 from studies.config import StudyConfig, folder_name, nearest
 from studies.errors import StudyInUse
-from studies.storage.database_url import shown, sqlite_path
+from studies.storage.database_url import sqlite_path, without_password
 from studies.storage.lock import lock_files, locked, noted
 from studies.storage.opening import open_storage, open_to_read, self_check_name
 from studies.storage.writable import check_storage, require_writable
@@ -36,7 +36,7 @@ def list_studies(storage: str) -> None:
     url, opened = _open(storage)
     found = {study.study_name: study for study in opened.get_all_studies()}
     counts = count_runs(opened)
-    table = Table(title=Text(f"Studies in {printable(shown(storage))}", style="table.title"))
+    table = Table(title=Text(f"Studies in {printable(without_password(storage))}", style="table.title"))
     for heading in COLUMNS:
         table.add_column(heading, overflow="fold")
     for name in sorted(found, key=split_name):
@@ -90,8 +90,8 @@ def import_from_file(archive: str, storage: str, name: str | None) -> None:
         new = str(StudyConfig(name=opened.about["name"] if name is None else name).name)  # checked as that of a launch
         url = check_storage(storage)
         with _held(url, new):
-            import_study(opened, open_storage(url), new, place=shown(storage))
-    print(f"study: {new} in {printable(shown(storage))}")
+            import_study(opened, open_storage(url), new, place=without_password(storage))
+    print(f"study: {new} in {printable(without_password(storage))}")
 
 
 def delete_study(name: str, storage: str, yes: bool) -> None:
@@ -157,7 +157,7 @@ def _find(opened: RDBStorage, name: str, storage: str) -> optuna.Study:
     names = [study.study_name for study in opened.get_all_studies()]
     if name not in names:
         known = nearest(name, names) if names else "; there are none"
-        raise ValueError(f"name must be a study in {shown(storage)!r}, got {name!r}{known}")
+        raise ValueError(f"name must be a study in {without_password(storage)!r}, got {name!r}{known}")
     return optuna.load_study(study_name=name, storage=opened)
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from studies.commands.command_line import INTERRUPTED, fail_at_work, make_parser, parse
-from studies.storage.database_url import shown
+from studies.storage.database_url import without_password
 
 STORAGE = "outputs/studies.db"
 COMMANDS = {
@@ -61,6 +61,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         print("interrupted: the studies are as they were", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        written, storage = str(options.get("out") or "outputs"), shown(options["storage"])
+        written, storage = str(options.get("out") or "outputs"), without_password(options["storage"])
         return fail_at_work(error, folder=written, storage=storage, checked=isinstance(error, OSError))
     return 0

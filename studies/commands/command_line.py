@@ -19,7 +19,7 @@ from studies.commands.config_file import CLASSES, merge, normalise, read_options
 from studies.commands.yaml_loader import MOST_DEEP, load_yaml
 from studies.config import nearest
 from studies.errors import FailedAlike, StorageAway, StudyDamaged, StudyInUse
-from studies.storage.database_url import shown
+from studies.storage.database_url import without_password
 from studies.training.user_folder import add_current_folder
 
 NOT_OPTIONS = ("help", "print_config", "print_shtab", "subcommand")
@@ -111,7 +111,7 @@ def run(main: Callable[[], int], name: str) -> int:
         code, sentence = BAD_INPUT, " ".join(_explained(error).split())
     except RuntimeError as error:
         code, sentence = IN_USE if isinstance(error, StudyInUse) else FAILED, str(error)
-    said = shown(sentence)
+    said = without_password(sentence)
     print(f"{name}: {_printable(said if len(said) <= MOST_SAID else f'{said[:MOST_SAID]}...')}", file=sys.stderr)
     return code
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from studies.commands.command_line import add_thresholds, fail_at_work, make_parser, parse
-from studies.storage.database_url import shown
+from studies.storage.database_url import without_password
 
 NOT_GOOD = 4  # exit code of --require-good; the others are in ``studies.commands.command_line``
 STORAGE = "outputs/studies.db"
@@ -58,7 +58,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from reports.comparison.tables import compare, find_not_good
     from studies.tables import judge_study
 
-    storages = ", ".join(dict.fromkeys(shown(storage) for storage, _ in chosen))
+    storages = ", ".join(dict.fromkeys(without_password(storage) for storage, _ in chosen))
     checked = False
     try:
         judged = {label: judge_study(study, thresholds) for label, study in studies.items()}
@@ -93,12 +93,12 @@ def choose_studies(words: Sequence[str]) -> list[tuple[str, str]]:
             chosen.append((storage, word))
             used = True
     if not used:
-        raise ValueError(f"a storage must be followed by names of its studies, {shown(storage)!r} is not")
+        raise ValueError(f"a storage must be followed by names of its studies, {without_password(storage)!r} is not")
     if len(chosen) < 2:
         raise ValueError(f"studies must be at least two to compare, got {', '.join(name for _, name in chosen)}")
     same = [study for k, study in enumerate(chosen) if _resolved(study) in map(_resolved, chosen[:k])]
     if same:
-        raise ValueError(f"studies must differ, {same[0][1]!r} in {shown(same[0][0])!r} was given twice")
+        raise ValueError(f"studies must differ, {same[0][1]!r} in {without_password(same[0][0])!r} was given twice")
     return chosen
 
 

@@ -106,7 +106,7 @@ def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seed
     from studies.dashboard.cards_and_notes import mirror
     from studies.next_run import program
     from studies.search import run_self_check, train_study
-    from studies.storage.database_url import shown
+    from studies.storage.database_url import without_password
 
     at_work = False
 
@@ -128,7 +128,8 @@ def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seed
         page = report_study(study, folder, judged)
         mirror(study, judged)
         print_answer(study.study_name, judged)
-        print(f"report: {page}\nlook closer: {shlex.join([*program('dashboard'), '--storage', shown(config.storage)])}")
+        print(f"report: {page}")
+        print(f"look closer: {shlex.join([*program('dashboard'), '--storage', without_password(config.storage)])}")
     except KeyboardInterrupt:
         print("interrupted: what finished is kept; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
@@ -137,7 +138,7 @@ def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seed
         print(f"report of what was done, with the traceback: {page}")
         raise
     except Exception as error:
-        return fail_at_work(error, folder=str(folder), storage=shown(config.storage), checked=at_work)
+        return fail_at_work(error, folder=str(folder), storage=without_password(config.storage), checked=at_work)
     left = config.n_runs - int((judged.runs["state"] == "COMPLETE").sum())
     if left > 0:
         runs = f"{left} of {config.n_runs} runs did not finish"

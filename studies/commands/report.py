@@ -49,7 +49,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         raise ValueError(f"loss_column belongs to --run FILE.csv, got {options['loss_column']!r} alone")
     from reports import Thresholds
     from studies.config import count, folder_name
-    from studies.storage.database_url import shown
+    from studies.storage.database_url import without_password
     from studies.storage.opening import load_study
     from studies.storage.writable import require_writable
 
@@ -93,5 +93,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"interrupted: {kept} its report", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        return fail_at_work(error, folder=str(folder), storage=shown(options["storage"]), checked=at_work)
+        return fail_at_work(error, folder=str(folder), storage=without_password(options["storage"]), checked=at_work)
     return 0

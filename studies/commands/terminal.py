@@ -13,7 +13,7 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from reports.judging.boundaries import EDGES
+from reports.judging.edges import EDGES
 from reports.judging.judged import Judged
 from reports.judging.verdicts import FINISHED, Thresholds, classify
 from reports.style import VERDICTS, describe_edge, format_number, format_seconds
@@ -86,7 +86,7 @@ def print_answer(name: str, judged: Judged) -> None:
         table.add_column(heading, justify="right", no_wrap=True)
     uses = judged.recommendations.set_index("batch_size").to_dict("index")
     for size in judged.ranges["batch_size"]:
-        edges = judged.boundaries[judged.boundaries["batch_size"] == size].to_dict("records")
+        edges = judged.edges[judged.edges["batch_size"] == size].to_dict("records")
         found = [describe_edge(row, short=True).rstrip("]").replace(" [", "\n") for row in edges] or ["-"] * len(EDGES)
         use = "none"
         if size in uses:

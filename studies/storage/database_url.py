@@ -20,7 +20,9 @@ def storage_url(storage: str) -> str:
     if "://" not in storage:
         return SQLITE + storage
     if re.search(r"\s", storage) or storage.partition("?")[0].count("@") > 1:  # the rest would be read as the host
-        raise ValueError(f"storage must be a URL whose password has %40 for @ and %20 for a blank, got {shown(storage)!r}")
+        raise ValueError(
+            f"storage must be a URL whose password has %40 for @ and %20 for a blank, got {without_password(storage)!r}"
+        )
     return re.sub(r"^postgres(ql)?://", POSTGRES, storage)
 
 
@@ -39,10 +41,10 @@ def engine_url(url: str) -> str:
     return url.replace("{", "{{").replace("}", "}}")
 
 
-def shown(text: str) -> str:
+def without_password(text: str) -> str:
     """A URL, or a text that holds one, without its password: all between the user and the last @, and ``password=``.
 
-    >>> shown("postgresql://me:p@ss:w/rd@host/name?sslpassword=x&sslmode=require")
+    >>> without_password("postgresql://me:p@ss:w/rd@host/name?sslpassword=x&sslmode=require")
     'postgresql://me:***@host/name?sslpassword=***&sslmode=require'
     """
     text = re.sub(r"(://[^:@/?\s]*):.*@", r"\1:***@", text, flags=re.DOTALL)
@@ -52,9 +54,9 @@ def shown(text: str) -> str:
 def reason_of(error: BaseException) -> str:
     """What the driver of the database says, in one line, from an error of SQLAlchemy's or Optuna's."""
     said = getattr(error, "orig", None) or getattr(error.__cause__, "orig", None) or error
-    return " ".join(shown(str(said)).split())
+    return " ".join(without_password(str(said)).split())
 
 
 def not_opened(url: str, error: BaseException) -> ValueError:
     """The refusal of a database that does not answer, or not as it should."""
-    return ValueError(f"storage {str(sqlite_path(url) or shown(url))!r} could not be opened: {reason_of(error)}")
+    return ValueError(f"storage {str(sqlite_path(url) or without_password(url))!r} could not be opened: {reason_of(error)}")

@@ -17,7 +17,7 @@ import psutil
 from filelock import FileLock, Timeout
 
 from studies.errors import StudyInUse
-from studies.storage.database_url import POSTGRES, shown, sqlite_path
+from studies.storage.database_url import POSTGRES, sqlite_path, without_password
 
 UNNAMED_SECONDS = 0.5  # how long who has just taken the lock is given to say who it is
 
@@ -54,7 +54,7 @@ def in_use(name: str, who: str | None) -> StudyInUse:
 
 def lock_files(url: str, name: str) -> tuple[Path, Path]:
     """The file that is locked for a study outside PostgreSQL, and the note beside it of who holds it."""
-    elsewhere = Path(tempfile.gettempdir()) / f"learning-rate-study.{sha256(shown(url).encode()).hexdigest()[:16]}"
+    elsewhere = Path(tempfile.gettempdir()) / f"learning-rate-study.{sha256(without_password(url).encode()).hexdigest()[:16]}"
     lock_file = Path(f"{sqlite_path(url) or elsewhere}.{name}.lock")
     return lock_file, lock_file.with_suffix(".holder")
 

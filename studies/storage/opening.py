@@ -16,7 +16,7 @@ from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
-from studies.storage.database_url import POSTGRES, SQLITE, engine_url, not_opened, shown, sqlite_path
+from studies.storage.database_url import POSTGRES, SQLITE, engine_url, not_opened, sqlite_path, without_password
 from studies.storage.sqlite_file import read_only
 from studies.storage.writable import check_storage
 
@@ -106,5 +106,7 @@ def load_study(storage: str, name: str) -> optuna.Study:
     names = sorted(study.study_name for study in opened.get_all_studies())
     if name not in names:
         names = [known for known in names if not known.endswith(SELF_CHECK)]
-        raise ValueError(f"name must be a study in {shown(storage)!r}: {', '.join(names) or 'there are none'}; got {name!r}")
+        raise ValueError(
+            f"name must be a study in {without_password(storage)!r}: {', '.join(names) or 'there are none'}; got {name!r}"
+        )
     return optuna.load_study(study_name=name, storage=opened)

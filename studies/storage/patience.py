@@ -19,7 +19,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 
 from studies.errors import StorageAway
 from studies.storage.advisory_lock import LIBPQ, renew_locks
-from studies.storage.database_url import POSTGRES, engine_url, reason_of, shown
+from studies.storage.database_url import POSTGRES, engine_url, reason_of, without_password
 from studies.storage.interrupts import interrupt_if_wanted
 
 logger = logging.getLogger(__name__)
@@ -69,7 +69,7 @@ class PatientStorage(RDBStorage):
                 self._wait(pause, error)
             attempt, pause = again or attempt, min(2 * pause, LONGEST_PAUSE)
         if self._away_since is not None:
-            logger.warning("storage %s is back after %.0f s", shown(self.url), time.monotonic() - self._away_since)
+            logger.warning("storage %s is back after %.0f s", without_password(self.url), time.monotonic() - self._away_since)
             self._away_since = None
         return result
 
@@ -78,9 +78,11 @@ class PatientStorage(RDBStorage):
         if self._away_since is None:
             self._away_since = time.monotonic()
             minutes = self._patience / 60
-            logger.warning("storage %s is away, waiting for up to %g minutes: %s", shown(self.url), minutes, reason)
+            logger.warning("storage %s is away, waiting for up to %g minutes: %s", without_password(self.url), minutes, reason)
         if time.monotonic() - self._away_since > self._patience:
-            raise StorageAway(f"storage {shown(self.url)!r} is away, what it acknowledged is kept: {reason}") from error
+            raise StorageAway(
+                f"storage {without_password(self.url)!r} is away, what it acknowledged is kept: {reason}"
+            ) from error
         try:
             time.sleep(pause)
             interrupt_if_wanted()

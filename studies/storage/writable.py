@@ -6,7 +6,7 @@ import os
 import tempfile
 from pathlib import Path
 
-from studies.storage.database_url import POSTGRES, shown, sqlite_path, storage_url
+from studies.storage.database_url import POSTGRES, sqlite_path, storage_url, without_password
 
 INSTALL = "pip install 'learning-rate-studies[postgres]'"
 
@@ -56,7 +56,7 @@ def _check_driver(url: str) -> None:
     try:
         make_url(url).get_dialect().import_dbapi()
     except (SQLAlchemyError, ImportError) as error:
-        hint = f"the driver of PostgreSQL is missing: {INSTALL}" if url.startswith(POSTGRES) else shown(str(error))
+        hint = f"the driver of PostgreSQL is missing: {INSTALL}" if url.startswith(POSTGRES) else without_password(str(error))
         raise ValueError(
             f"storage must be a database that can be reached from here, got one of kind {kind!r}: {hint}"
         ) from error

@@ -64,7 +64,7 @@ class Seen(Exception):
     """Ends a fit that was only to be looked at."""
 
 
-def look_at(look: pl.Callback, workload: Workload, built: Built, batch_size: int, *before: pl.Callback) -> None:
+def see_start(look: pl.Callback, workload: Workload, built: Built, batch_size: int, *before: pl.Callback) -> None:
     """Have ``look`` see a fit as it stands before its first step, and end it there.
 
     before: callbacks of the fit before ``look``. Raises ValueError when there is no training batch.

@@ -20,7 +20,7 @@ from lightning_modules.loaders import PROBE_SEED, flat_loaders, has_size, n_exam
 from lightning_modules.probe import Chosen, choose_probe, draw_probe
 from lightning_modules.run_state import as_at_end
 from lightning_modules.user_code import where
-from studies.training.fitting import look_at
+from studies.training.fitting import see_start
 from studies.training.workload import Built, Workload
 
 MOST_COUNTED, COUNTED_SECONDS = 100_000, 10.0  # batches, and time, after which a stream counts as endless
@@ -52,7 +52,7 @@ class Fixed:
 _fixed: WeakKeyDictionary[Workload, dict[int, Fixed]] = WeakKeyDictionary()
 
 
-def fixed_of(workload: Workload, batch_size: int) -> Fixed:
+def look_at(workload: Workload, batch_size: int) -> Fixed:
     """What is fixed at a batch size, found once.
 
     The probe is drawn at the largest batch size of the study, and at each of its own where the loss depends on that.
@@ -73,11 +73,11 @@ def _look(workload: Workload, batch_size: int, smallest: int) -> Fixed:
     attribute = today or 1.0
     named = bool(set_attribute(own.owners, workload.rate_names, attribute))
     look = _Look(workload, own, batch_size, smallest)
-    look_at(look, workload, own, batch_size)
+    see_start(look, workload, own, batch_size)
     twice = _Rates()
     if named:
         double = workload.build(learning_rate=2 * attribute, batch_size=batch_size, seed=PROBE_SEED)
-        look_at(twice, workload, double, batch_size)
+        see_start(twice, workload, double, batch_size)
     told: dict[str, Any] = {"attribute": attribute, "twice": twice.rates} if named else {"attribute": None, "twice": None}
     proportions = Proportions.of(look.rates, **told)
     return Fixed(
@@ -205,7 +205,7 @@ def own_batch_size(workload: Workload) -> int:
     """Examples in a training batch of a workload whose loaders are left as they are: what they ask for, else the mean."""
     built = workload.build(learning_rate=None, batch_size=None, seed=PROBE_SEED)
     sizes = _Sizes()
-    look_at(sizes, workload, built, 1)
+    see_start(sizes, workload, built, 1)
     return sizes.own or max(1, round(sum(sizes.counts) / len(sizes.counts)))
 
 

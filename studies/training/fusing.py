@@ -21,7 +21,7 @@ from lightning_modules.loaders import PROBE_SEED
 from lightning_modules.recorder import Record, Recorder
 from studies.training.classes import PACKAGES, package_of
 from studies.training.fitting import ASIDE, fit
-from studies.training.fixed import Fixed, fixed_of
+from studies.training.fixed import Fixed, look_at
 from studies.training.runs import Run, run_of
 from studies.training.trainers import device_of
 from studies.training.workload import Built, Workload
@@ -85,7 +85,7 @@ class Fusing:
         self.decided[str(batch_size)] = {"members": members, "why": why}
 
     def _choose(self, members: Sequence[Member], batch_size: int) -> tuple[int, str]:
-        steps = self._epochs * fixed_of(self._workload, batch_size).n_train / batch_size
+        steps = self._epochs * look_at(self._workload, batch_size).n_train / batch_size
         steps = min(steps, self._workload.trainer.get("max_steps", math.inf))
         n_timed = SHARE * steps * len(members) / (1 + min(len(members), SIZES[0]))
         n_steps = WARM_UP + int(min(max(n_timed, TIMED[0]), TIMED[1]))
@@ -104,7 +104,7 @@ class Fusing:
 
     def _measure(self, members: Sequence[Member], batch_size: int, n_steps: int) -> tuple[int, float, float]:
         """The best number of members at once, its seconds a step and member, and those of one alone."""
-        workload, fixed = self._workload, fixed_of(self._workload, batch_size)
+        workload, fixed = self._workload, look_at(self._workload, batch_size)
         _refuse_options(workload)
         rate, seed = members[0]
         # Where it shows if either is forgotten: another seed, and another rate, as far away as training is not chaotic yet.
@@ -138,7 +138,7 @@ def train_fused(workload: Workload, members: Sequence[Member], *, batch_size: in
     """
     if len(members) == 1:  # a stack of one may go through other kernels, whose rounding is another
         return train_fused(workload, [*members, *members], batch_size=batch_size, epochs=epochs)[:1]
-    fixed = fixed_of(workload, batch_size)
+    fixed = look_at(workload, batch_size)
     began = time.perf_counter()
     records = _fit_fused(workload, members, batch_size, fixed, epochs=epochs)
     seconds, steps = time.perf_counter() - began, sum(record.step for record in records) or 1

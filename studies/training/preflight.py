@@ -22,7 +22,7 @@ from lightning_modules.probe import first_few
 from lightning_modules.recorder import Recorder, make_lazy_layers, metric_name
 from lightning_modules.user_code import is_ours, last_line_of, where
 from studies.training.fitting import ASIDE, fit
-from studies.training.fixed import fixed_of
+from studies.training.fixed import look_at
 from studies.training.schedule import check_schedule
 from studies.training.trainers import build_trainer, early_stopping, refuse_finders
 from studies.training.workload import Workload
@@ -65,7 +65,7 @@ def preflight(workload: Workload, *, learning_rates: Sequence[float], batch_size
         own: Any = model.configure_callbacks()
         refuse_finders(own)
         stopping = [*early_stopping(workload.trainer.get("callbacks")), *early_stopping(own)]
-        fixed = fixed_of(workload, largest)
+        fixed = look_at(workload, largest)
     moved = _try(workload, rate, largest, seed)
     if all(map(torch.equal, moved, _try(workload, rate / 2, largest, seed))):
         name = workload.model.made.__name__ if workload.model.made else "the module"
@@ -93,7 +93,7 @@ def _remarks(stopping: Sequence[str], failing: Mapping[int, str]) -> Iterator[st
 def _try(workload: Workload, rate: float, batch_size: int, seed: int) -> list[Tensor]:
     """The weights after a step, on the CPU."""
     with _in_one_sentence():
-        fixed = fixed_of(workload, batch_size)
+        fixed = look_at(workload, batch_size)
         built = workload.build(learning_rate=rate, batch_size=batch_size, seed=seed)
         probe = replace(fixed.probe, batches=first_few(fixed.probe.batches))
         told: dict[str, Any] = {"monitor": workload.monitor, "mode": workload.mode}

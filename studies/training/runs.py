@@ -21,7 +21,7 @@ from lightning_modules.learning_rate import LearningRate
 from lightning_modules.recorder import Record, Recorder, metric_name
 from reports.judging.verdicts import final_height
 from studies.training.fitting import fit
-from studies.training.fixed import fixed_of
+from studies.training.fixed import look_at
 from studies.training.schedule import as_too_short
 from studies.training.workload import Workload
 
@@ -121,7 +121,7 @@ def _train_kept(
 
 def recorder_of(workload: Workload, batch_size: int, steps: Sequence[int] | None = None) -> Recorder:
     """What watches a run at ``batch_size``; steps: at which it measures the height, its own choice unless given."""
-    fixed = fixed_of(workload, batch_size)
+    fixed = look_at(workload, batch_size)
     checked = batch_size if fixed.checks_size else None
     return Recorder(fixed.probe, steps=steps, batch_size=checked, monitor=workload.monitor, mode=workload.mode)
 
@@ -144,7 +144,7 @@ def train_recorded(
 
     Raises ScheduleTooShort for a schedule that was made for another length.
     """
-    proportions = fixed_of(workload, batch_size).proportions
+    proportions = look_at(workload, batch_size).proportions
     built = workload.build(learning_rate=learning_rate, batch_size=batch_size, seed=seed)
     rate = LearningRate(learning_rate, proportions, constant=workload.constant)
     place = Path(folder) / f"bs{batch_size}_lr{learning_rate:.6g}_s{seed}"

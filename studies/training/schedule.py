@@ -18,8 +18,8 @@ from lightning_modules.loaders import PROBE_SEED
 from lightning_modules.run_state import total_batches
 from lightning_modules.undisturbed import Still
 from lightning_modules.user_code import where
-from studies.training.fitting import look_at
-from studies.training.fixed import fixed_of
+from studies.training.fitting import see_start
+from studies.training.fixed import look_at
 from studies.training.workload import Workload
 
 MOST = 20_000  # batches that are gone through: half a second
@@ -108,11 +108,11 @@ def dry_run(workload: Workload, learning_rate: float, batch_size: int) -> Reache
 
     Raises ScheduleTooShort when one of them refuses.
     """
-    fixed = fixed_of(workload, batch_size)
+    fixed = look_at(workload, batch_size)
     built = workload.build(learning_rate=learning_rate, batch_size=batch_size, seed=PROBE_SEED)
     rate = LearningRate(learning_rate, fixed.proportions, constant=workload.constant)
     look = _DryRun(fixed.n_train / batch_size)
-    look_at(look, workload, built, batch_size, rate)
+    see_start(look, workload, built, batch_size, rate)
     return Reached(tuple(look.highest), tuple(rate.rates), ", ".join(look.names))
 
 

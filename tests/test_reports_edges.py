@@ -12,13 +12,13 @@ from conftest import reference_tables, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.judging.boundaries import (
-    BOUNDARIES,
+from reports.judging.edges import (
     COVERAGE,
+    EDGE_COLUMNS,
     EDGES,
     SPREAD,
     SPREAD_FACTOR,
-    find_boundaries,
+    find_edges,
     fit_edge,
     fit_edges,
     seed_gap,
@@ -29,9 +29,9 @@ DOWN, FLAT, HOVER, GONE = [2.0, 0.0, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9], [2.0, 1.0,
 RATES = (0.01, 0.1, 1.0, 10.0)
 
 
-def boundaries(cells: dict[tuple[int, float], list[list[float]]]) -> pd.DataFrame:
-    table = find_boundaries(classify(*tables(cells)))
-    assert list(table) == list(BOUNDARIES)
+def edges(cells: dict[tuple[int, float], list[list[float]]]) -> pd.DataFrame:
+    table = find_edges(classify(*tables(cells)))
+    assert list(table) == list(EDGE_COLUMNS)
     return table.set_index("edge")
 
 
@@ -40,7 +40,7 @@ def one_of_each(seeds: int) -> dict[tuple[int, float], list[list[float]]]:
 
 
 def test_edges_lie_in_the_middle_of_their_gaps_when_seeds_agree() -> None:
-    table = boundaries(one_of_each(3))
+    table = edges(one_of_each(3))
     assert table["learning_rate"].tolist() == pytest.approx([10**-1.5, 10**-0.5, 10**0.5], rel=0.02)
     assert (table["low"] < table["learning_rate"]).all() and (table["learning_rate"] < table["high"]).all()
     assert table["wrong_side"].tolist() == [0, 0, 0] and table["note"].tolist() == ["", "", ""]
@@ -49,7 +49,7 @@ def test_edges_lie_in_the_middle_of_their_gaps_when_seeds_agree() -> None:
 def test_interval_holds_most_of_the_gap_however_many_seeds_agree() -> None:
     """Where in its gap of one decade the edge lies nobody has seen."""
     for seeds in (1, 3, 30):
-        row = boundaries(one_of_each(seeds)).loc["too low to good"]
+        row = edges(one_of_each(seeds)).loc["too low to good"]
         assert math.log10(row["high"] / row["low"]) > 0.7
     assert math.log10(row["high"] / row["low"]) < 1.1
 
@@ -112,7 +112,7 @@ def test_gap_of_a_seed_is_that_of_trying_every_place() -> None:
 
 
 def test_edge_outside_the_range_says_so_and_keeps_the_side_it_is_on() -> None:
-    table = boundaries({(8, 0.1): [DOWN] * 3, (8, 1.0): [DOWN] * 3})
+    table = edges({(8, 0.1): [DOWN] * 3, (8, 1.0): [DOWN] * 3})
     assert table["learning_rate"].isna().all()
     assert table[["low", "high"]].to_numpy().tolist() == [[0.0, 0.1], [1.0, math.inf], [1.0, math.inf]]
     assert table["note"].tolist() == [
@@ -125,14 +125,14 @@ def test_edge_that_is_no_clean_threshold_counts_the_runs_on_the_wrong_side() -> 
     cells = {
         (8, rate): [curve] * 3 for rate, curve in ((0.01, FLAT), (0.1, DOWN), (0.2, FLAT), (0.4, DOWN), (0.8, DOWN), (9, GONE))
     }
-    row = boundaries(cells).loc["good to too high"]
+    row = edges(cells).loc["good to too high"]
     assert row["wrong_side"] == pytest.approx(3 / 18)
     assert row["note"] == "not a clean threshold: 3 of 18 runs are on the wrong side"
 
 
 def test_no_band_between_two_edges_is_said() -> None:
     cells = {(8, 0.01): [FLAT] * 2, (8, 0.1): [DOWN] * 2, (8, 1.0): [GONE] * 2}
-    table = boundaries(cells)
+    table = edges(cells)
     assert table.loc["too high to divergent", "note"] == "too high has no band of its own in 2 of 2 seeds"
     assert table.loc["good to too high", "learning_rate"] == pytest.approx(table.loc["too high to divergent", "learning_rate"])
 
@@ -155,7 +155,7 @@ def test_edges_keep_their_order(case: str) -> None:
 def test_divergent_edge_of_linear_regression_covers_the_known_one() -> None:
     """2 / lambda_max of the Hessian of the diabetes data is 0.2469."""
     runs, curves, _ = reference_tables("diabetes_linear")
-    row = find_boundaries(classify(runs, curves)).set_index("edge").loc["too high to divergent"]
+    row = find_edges(classify(runs, curves)).set_index("edge").loc["too high to divergent"]
     assert row["low"] < 0.2469 < row["high"]
     assert row["learning_rate"] == pytest.approx(0.2469, rel=0.15)
 
@@ -170,7 +170,7 @@ def test_intervals_of_two_seeds_contain_the_edge_of_the_third() -> None:
     for case, third in itertools.product(("digits_mlp", "wine_b1", "diabetes_linear"), range(3)):
         runs, curves, _ = reference_tables(case)
         known, new = runs[runs["seed"] != third], runs[runs["seed"] == third]
-        intervals = find_boundaries(classify(known, curves)).set_index(["batch_size", "edge"])
+        intervals = find_edges(classify(known, curves)).set_index(["batch_size", "edge"])
         judged = classify(new, curves).sort_values("learning_rate")
         for size, group in judged.groupby("batch_size"):
             ranks = group["verdict"].map(["too low", "good", "too high", "divergent"].index).to_numpy()

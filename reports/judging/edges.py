@@ -35,7 +35,7 @@ EDGES: dict[str, tuple[str, str]] = {
 }
 """Names of the three edges, lowest first, and the verdicts below and above."""
 
-BOUNDARIES = ("batch_size", "edge", "learning_rate", "low", "high", "n_seeds", "wrong_side", "note")
+EDGE_COLUMNS = ("batch_size", "edge", "learning_rate", "low", "high", "n_seeds", "wrong_side", "note")
 
 
 @dataclass(frozen=True)
@@ -128,10 +128,10 @@ def fit_edges(runs: pd.DataFrame) -> dict[int, dict[str, Edge]]:
     return found
 
 
-def find_boundaries(runs: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]] | None = None) -> pd.DataFrame:
+def find_edges(runs: pd.DataFrame, fitted: Mapping[int, Mapping[str, Edge]] | None = None) -> pd.DataFrame:
     """The three edges of every batch size; runs as ``classify`` returns them, those without a verdict are left out.
 
-    edges: what ``fit_edges`` found in the same runs, should that be known already.
+    fitted: what ``fit_edges`` found in the same runs, should that be known already.
 
     Columns: ``batch_size``; ``edge``, a name in ``EDGES``; ``learning_rate``, half of all seeds have their edge below;
     ``low`` and ``high``, between which the edge of another seed lies with 90 % probability; where the edge is outside the
@@ -139,17 +139,17 @@ def find_boundaries(runs: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]] 
     ``high`` the lowest tried; ``n_seeds``; ``wrong_side``, the share of runs on the wrong side of their own seed's edge,
     0 for a clean threshold; ``note``, what to know about it, or "".
     """
-    rows, edges = [], edges or fit_edges(runs)
+    rows, fitted = [], fitted or fit_edges(runs)
     for size, gaps in seed_gaps(runs).items():
         group = runs[(runs["batch_size"] == size) & runs["verdict"].notna()]
         for name in EDGES:
-            edge, wrong = edges[size][name], sum(gap[2] for gap in gaps[name])
+            edge, wrong = fitted[size][name], sum(gap[2] for gap in gaps[name])
             rows.append(
                 {"batch_size": size, "edge": name, **_ends(edge)}
                 | {"n_seeds": len(gaps[name]), "wrong_side": wrong / len(group)}
                 | {"note": "; ".join(_notes(group, name, edge, wrong))}
             )
-    return pd.DataFrame(rows, columns=list(BOUNDARIES))
+    return pd.DataFrame(rows, columns=list(EDGE_COLUMNS))
 
 
 def _ends(edge: Edge) -> dict[str, float]:
