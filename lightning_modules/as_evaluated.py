@@ -1,7 +1,5 @@
 """Dropout, batch norm and their like as in evaluation, so that what else differs in training mode can be seen."""
 
-from __future__ import annotations
-
 import contextlib
 from collections.abc import Callable, Iterator, Mapping
 from functools import cache

@@ -1,7 +1,5 @@
 """A run that is killed goes on from its last whole epoch: what it has reached, kept in one file that Lightning resumes from."""
 
-from __future__ import annotations
-
 import io
 import logging
 import os

@@ -1,7 +1,5 @@
 """A network that learns classes by cross-entropy and SGD."""
 
-from __future__ import annotations
-
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torchmetrics.functional.classification import multiclass_accuracy

@@ -1,7 +1,5 @@
 """Data sets for learning-rate studies: three that ship with scikit-learn, three that torchvision downloads."""
 
-from __future__ import annotations
-
 import os
 from functools import lru_cache
 from typing import Any, ClassVar

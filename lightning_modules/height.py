@@ -1,7 +1,5 @@
 """The height of a module of any kind: its mean training loss on fixed batches, measured without leaving a trace."""
 
-from __future__ import annotations
-
 import contextlib
 import copy
 from collections.abc import Callable, Mapping, Sequence

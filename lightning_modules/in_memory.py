@@ -1,10 +1,9 @@
 """Data held in memory as tensors and served by index, because reading examples one by one costs more than training."""
 
-from __future__ import annotations
-
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
@@ -30,6 +29,7 @@ class Splits(NamedTuple):
     val: Dataset[Any] | None
 
 
+@dataclass(eq=False)
 class Batches:
     """Iterates over (inputs, targets) in batches picked by index; no Python per example.
 
@@ -45,22 +45,16 @@ class Batches:
         transform: applied to each batch of inputs, such as uint8 to float.
     """
 
-    def __init__(
-        self,
-        inputs: Tensor,
-        targets: Tensor,
-        *,
-        batch_size: int,
-        shuffle: bool,
-        seed: int = 0,
-        transform: Callable[[Tensor], Tensor] | None = None,
-    ) -> None:
-        self.inputs = inputs
-        self.targets = targets
-        self.batch_size = batch_size
-        self.shuffle = shuffle
-        self.transform = transform
-        self._generator = torch.Generator().manual_seed(seed)
+    inputs: Tensor
+    targets: Tensor
+    _: KW_ONLY
+    batch_size: int
+    shuffle: bool
+    seed: int = 0
+    transform: Callable[[Tensor], Tensor] | None = None
+
+    def __post_init__(self) -> None:
+        self._generator = torch.Generator().manual_seed(self.seed)
 
     def __len__(self) -> int:
         whole, rest = divmod(len(self.targets), self.batch_size)

@@ -1,7 +1,5 @@
 """Walks on the hill of any module: weights kept along runs, the plane that lies nearest to them, heights in that plane."""
 
-from __future__ import annotations
-
 import math
 import time
 from collections.abc import Iterable, Sequence
@@ -16,7 +14,8 @@ import torch
 from torch import Tensor
 
 from lightning_modules.height import Height, Probe
-from lightning_modules.recorder import Record, make_lazy_layers
+from lightning_modules.record import Record
+from lightning_modules.recorder import make_lazy_layers
 
 MOST_POINTS, FEWEST_POINTS = 64, 8  # of a path: more cannot be seen, fewer are no path
 MOST_BYTES = 2e9  # of all weights that are kept: 11 points on each of four paths of a ResNet-18

@@ -1,14 +1,12 @@
 """Set the learning rate of any module where it is: in the attribute that holds it, and in its optimizers by ratio."""
 
-from __future__ import annotations
-
 import copy
 import dataclasses
 import functools
 import math
 from collections.abc import Iterator, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Self
 
 import pytorch_lightning as pl
 from torch import nn
@@ -179,7 +177,7 @@ class Proportions:
     followed: bool
 
     @classmethod
-    def of(cls, rates: Sequence[float], *, attribute: float | None, twice: Sequence[float] | None) -> Proportions:
+    def of(cls, rates: Sequence[float], *, attribute: float | None, twice: Sequence[float] | None) -> Self:
         """From the groups' rates at the module's own value of the attribute, and at twice that; None without attribute."""
         moved = [] if twice is None else [b / a for a, b in zip(rates, twice, strict=True) if a > 0]
         follows = attribute is not None and any(not math.isclose(ratio, 1) for ratio in moved)

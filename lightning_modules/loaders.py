@@ -1,7 +1,5 @@
 """Loaders of any kind: another batch size, how many examples a batch holds, and a fixed sample of training examples."""
 
-from __future__ import annotations
-
 import copy
 import random
 from collections.abc import Iterable, Iterator, Mapping, Sequence

@@ -1,7 +1,5 @@
 """Three small networks with one signature: the shape of an example in, the number of outputs out."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The hill itself: a quadratic loss with known eigenvalues, where every verdict follows from a formula."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """The probe: which training examples heights are measured on, and how, so that it is the loss that is trained."""
 
-from __future__ import annotations
-
 import contextlib
 import itertools
 import math

@@ -1,7 +1,5 @@
 """A network that learns numbers by mean squared error and SGD."""
 
-from __future__ import annotations
-
 import math
 
 from torch import Tensor, nn

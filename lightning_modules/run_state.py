@@ -1,7 +1,5 @@
 """What changes in a run from batch to batch beside the weights: state that is carried on, numbers, and how far the run is."""
 
-from __future__ import annotations
-
 import copy
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence

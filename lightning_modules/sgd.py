@@ -1,7 +1,5 @@
 """What the modules share: one learning rate, checked at the door, and plain SGD at it."""
 
-from __future__ import annotations
-
 import math
 
 import pytorch_lightning as pl

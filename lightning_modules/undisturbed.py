@@ -1,7 +1,5 @@
 """Evaluate a module of any kind in the middle of its training without leaving a trace."""
 
-from __future__ import annotations
-
 import random
 from argparse import Namespace
 from collections import deque

@@ -1,7 +1,5 @@
 """Where in the user's code something is, for sentences that name it."""
 
-from __future__ import annotations
-
 import functools
 import inspect
 import os

@@ -1,3 +1,4 @@
+from .judging.final_height import final_height as final_height
 from .judging.judged import Judged as Judged
 from .judging.judged import judge as judge
 from .judging.ranges import good_ranges as good_ranges
@@ -6,5 +7,4 @@ from .judging.single_run import read_curve as read_curve
 from .judging.verdicts import Thresholds as Thresholds
 from .judging.verdicts import classify as classify
 from .judging.verdicts import classify_cells as classify_cells
-from .judging.verdicts import final_height as final_height
 from .pages.folder import write_report as write_report

@@ -1,7 +1,5 @@
 """The words, colours and marks of the four verdicts: the one place text and pictures take them from."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass

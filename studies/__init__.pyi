@@ -1,4 +1,7 @@
+from .answers import judge_study as judge_study
+from .answers import report_study as report_study
 from .config import StudyConfig as StudyConfig
+from .errors import BadInput as BadInput
 from .errors import FailedAlike as FailedAlike
 from .errors import StudyInUse as StudyInUse
 from .finder import LearningRates as LearningRates
@@ -6,8 +9,6 @@ from .finder import lr_find as lr_find
 from .search import run_study as run_study
 from .storage.opening import load_study as load_study
 from .tables import curves_table as curves_table
-from .tables import judge_study as judge_study
-from .tables import report_study as report_study
 from .tables import runs_table as runs_table
 from .tables import tables_of as tables_of
 from .training.runs import Run as Run

@@ -1,7 +1,5 @@
 """What to study, checked at the door."""
 
-from __future__ import annotations
-
 import difflib
 import math
 import numbers
@@ -10,11 +8,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from hashlib import sha256
 from importlib.util import find_spec
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 
-SAMPLERS = ("grid", "tpe", "random", "qmc")
+from studies.errors import BadInput
+from studies.samplers import SAMPLERS
+
 MODES = ("min", "max")
 FUSES = ("auto", "never")
 ENGINES = ("processes", "ray")
@@ -115,62 +115,62 @@ class StudyConfig:
         steps = trainer.get("max_steps")
         steps = None if steps in (None, -1) else count("trainer.max_steps", steps)
         if epochs == -1 and steps is None:
-            raise ValueError("epochs must be given: trainer.max_epochs is -1, which never ends")
+            raise BadInput("epochs must be given: trainer.max_epochs is -1, which never ends")
         low, high = _range(self.learning_rate)
         if self.points is not None and self.per_decade is not None:
-            raise ValueError(f"points and per_decade exclude each other: give one, got {self.points} and {self.per_decade}")
+            raise BadInput(f"points and per_decade exclude each other: give one, got {self.points} and {self.per_decade}")
         if self.points is not None:
             points = count("points", self.points)
         else:
             per_decade = _number("per_decade", PER_DECADE if self.per_decade is None else self.per_decade)
             if not per_decade > 0:
-                raise ValueError(f"per_decade must be above 0, got {per_decade}")
+                raise BadInput(f"per_decade must be above 0, got {per_decade}")
             points = round((math.log10(high) - math.log10(low)) * per_decade) + 1
         sizes = self.batch_size if isinstance(self.batch_size, Sequence) else (self.batch_size,)
         if isinstance(self.batch_size, str) or not len(sizes):
-            raise ValueError(f"batch_size must be one or more whole numbers, got {self.batch_size!r}")
+            raise BadInput(f"batch_size must be one or more whole numbers, got {self.batch_size!r}")
         batch_sizes = tuple(count("batch_size", size) for size in sizes)
         if len(set(batch_sizes)) < len(batch_sizes):
-            raise ValueError(f"batch_size must name each size once, got {list(batch_sizes)}")
+            raise BadInput(f"batch_size must name each size once, got {list(batch_sizes)}")
         if self.own_batches and len(batch_sizes) > 1:
-            raise ValueError(f"own_batches needs one batch_size, which says what they are called, got {list(batch_sizes)}")
+            raise BadInput(f"own_batches needs one batch_size, which says what they are called, got {list(batch_sizes)}")
         if self.sampler not in SAMPLERS:
-            raise ValueError(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
+            raise BadInput(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
         if self.trials is not None and self.sampler == "grid":
-            raise ValueError(f"trials belongs to the samplers tpe, random and qmc; a grid trains every cell, got {self.trials}")
+            raise BadInput(f"trials belongs to the samplers tpe, random and qmc; a grid trains every cell, got {self.trials}")
         for option in ("learning_rate_name", "monitor", "ray_address"):
             value = getattr(self, option)
             if value is not None and (not isinstance(value, str) or not value.strip()):
-                raise ValueError(f"{option} must be a name, got {value!r}")
+                raise BadInput(f"{option} must be a name, got {value!r}")
         for option in ("constant", "checkpoint", "own_batches"):
             if not isinstance(getattr(self, option), bool):
-                raise ValueError(f"{option} must be true or false, got {getattr(self, option)!r}")
+                raise BadInput(f"{option} must be true or false, got {getattr(self, option)!r}")
         if self.mode not in MODES:
-            raise ValueError(f"mode must be min or max, got {self.mode!r}")
+            raise BadInput(f"mode must be min or max, got {self.mode!r}")
         if self.fuse not in FUSES:
-            raise ValueError(f"fuse must be auto or never, got {self.fuse!r}")
+            raise BadInput(f"fuse must be auto or never, got {self.fuse!r}")
         workers = self.workers if self.workers == "auto" else _workers(self.workers)
         if workers not in ("auto", 1) and self.sampler != "grid":
-            raise ValueError(f"workers belong to the grid: {self.sampler} chooses each run by those before, got {workers}")
+            raise BadInput(f"workers belong to the grid: {self.sampler} chooses each run by those before, got {workers}")
         if self.engine not in ENGINES:
-            raise ValueError(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
+            raise BadInput(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         for option in ("ray_address", "num_cpus", "num_gpus"):
             if self.engine != "ray" and getattr(self, option) is not None:
-                raise ValueError(f"{option} needs engine ray, got {getattr(self, option)!r} with engine {self.engine}")
+                raise BadInput(f"{option} needs engine ray, got {getattr(self, option)!r} with engine {self.engine}")
         num_cpus, num_gpus = _share("num_cpus", self.num_cpus), _share("num_gpus", self.num_gpus)
         if self.engine == "ray" and find_spec("ray") is None:
-            raise ValueError("engine ray needs Ray, which is not installed: pip install 'learning-rate-studies[ray]'")
+            raise BadInput("engine ray needs Ray, which is not installed: pip install 'learning-rate-studies[ray]'")
         if self.mode == "max" and self.monitor is None:
-            raise ValueError("mode max needs monitor, the metric of which more is better, got none")
+            raise BadInput("mode max needs monitor, the metric of which more is better, got none")
         model, data = class_name(self.model), class_name(self.data)
         name = self.name  # a class may be called what no study can
         if name is None:
             name = folder_name((data or PARTNERS.get(model) or model or "Digits").lower())
         if not isinstance(name, str) or not NAME_RULE.fullmatch(name):
             rule = "start with a letter or digit and hold at most 100 letters, digits, spaces and ._-"
-            raise ValueError(f"name must {rule}, got {name!r}")
+            raise BadInput(f"name must {rule}, got {name!r}")
         if name.endswith(".self-check"):
-            raise ValueError(f"name must not end with .self-check, which belongs to the self-check of a study, got {name!r}")
+            raise BadInput(f"name must not end with .self-check, which belongs to the self-check of a study, got {name!r}")
         seeds, trials = count("seeds", self.seeds), None if self.trials is None else count("trials", self.trials)
         checked = {
             "trainer": trainer,
@@ -190,17 +190,17 @@ class StudyConfig:
         n_runs = trials or points * len(batch_sizes) * seeds
         if n_runs > MOST_RUNS:
             what = "trials" if trials else "points or per_decade, batch_size and seeds"
-            raise ValueError(f"{what} must make at most {MOST_RUNS:,} runs, got {n_runs:,}")
+            raise BadInput(f"{what} must make at most {MOST_RUNS:,} runs, got {n_runs:,}")
         for key, value in checked.items():
             object.__setattr__(self, key, value)
 
     @classmethod
-    def from_mapping(cls, values: Mapping[str, Any]) -> StudyConfig:
+    def from_mapping(cls, values: Mapping[str, Any]) -> Self:
         """A configuration from a YAML file or a command line; unknown keys are refused with the nearest known one."""
         known = [field.name for field in fields(cls)]
         for key in values:
             if key not in known:
-                raise ValueError(f"configuration key {key!r} is not known{nearest(str(key), known)}")
+                raise BadInput(f"configuration key {key!r} is not known{nearest(str(key), known)}")
         return cls(**values)
 
     @property
@@ -219,10 +219,14 @@ class StudyConfig:
         return tuple(range(first, first + self.seeds))
 
     @property
+    def batch_sizes(self) -> tuple[int, ...]:
+        """The batch sizes, also where one was given."""
+        return tuple(self.batch_size) if isinstance(self.batch_size, Sequence) else (self.batch_size,)
+
+    @property
     def n_runs(self) -> int:
         """Runs the finished study holds."""
-        sizes = self.batch_size if isinstance(self.batch_size, Sequence) else (self.batch_size,)
-        return self.trials or len(self.learning_rates) * len(sizes) * self.seeds
+        return self.trials or len(self.learning_rates) * len(self.batch_sizes) * self.seeds
 
 
 def nearest(word: str, known: Sequence[str]) -> str:
@@ -254,7 +258,7 @@ def class_name(source: Given) -> str:
 
 def _mapping(name: str, value: Any) -> Mapping[str, Any]:
     if not isinstance(value, Mapping):
-        raise ValueError(f"{name} must be a mapping of option to value, got {value!r}")
+        raise BadInput(f"{name} must be a mapping of option to value, got {value!r}")
     return value
 
 
@@ -265,22 +269,22 @@ def _number(name: str, value: Any) -> float:
     except (OverflowError, TypeError, ValueError):
         number = math.nan
     if isinstance(value, bool) or not math.isfinite(number):
-        raise ValueError(f"{name} must be a finite number, got {value!r}")
+        raise BadInput(f"{name} must be a finite number, got {value!r}")
     return number
 
 
 def count(name: str, value: Any) -> int:
     """A whole number from 1 to ``MOST``; raises ValueError with one sentence that names the option otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
-        raise ValueError(f"{name} must be a whole number of at least 1, got {value!r}")
+        raise BadInput(f"{name} must be a whole number of at least 1, got {value!r}")
     if int(value) > MOST:
-        raise ValueError(f"{name} must be at most {MOST:,}, got {value!r}")
+        raise BadInput(f"{name} must be at most {MOST:,}, got {value!r}")
     return int(value)
 
 
 def _workers(value: Any) -> int:
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or not 1 <= int(value) <= MOST_WORKERS:
-        raise ValueError(f"workers must be auto or a whole number from 1 to {MOST_WORKERS}, got {value!r}")
+        raise BadInput(f"workers must be auto or a whole number from 1 to {MOST_WORKERS}, got {value!r}")
     return int(value)
 
 
@@ -290,7 +294,7 @@ def _share(name: str, value: Any) -> float | None:
         return None
     number = _number(name, value)
     if number < 0 or (number > 1 and number != int(number)):
-        raise ValueError(f"{name} must be a whole number or a part of 1, got {value!r}")
+        raise BadInput(f"{name} must be a whole number or a part of 1, got {value!r}")
     return number
 
 
@@ -299,14 +303,14 @@ def _first_seed(value: Any) -> int:
     if value is None or isinstance(value, bool):
         return 0
     if not isinstance(value, numbers.Integral) or not 0 <= int(value) < 2**31:
-        raise ValueError(f"seed_everything must be a whole number from 0 to {2**31 - 1}, got {value!r}")
+        raise BadInput(f"seed_everything must be a whole number from 0 to {2**31 - 1}, got {value!r}")
     return int(value)
 
 
 def _range(value: Any) -> tuple[float, float]:
     if isinstance(value, str) or not isinstance(value, Sequence) or len(value) != 2:
-        raise ValueError(f"learning_rate must be two numbers LOW HIGH, got {value!r}")
+        raise BadInput(f"learning_rate must be two numbers LOW HIGH, got {value!r}")
     low, high = _number("learning_rate", value[0]), _number("learning_rate", value[1])
     if not 0 < low <= high:
-        raise ValueError(f"learning_rate must be LOW HIGH with 0 < LOW <= HIGH, got {low:g} {high:g}")
+        raise BadInput(f"learning_rate must be LOW HIGH with 0 < LOW <= HIGH, got {low:g} {high:g}")
     return low, high

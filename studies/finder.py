@@ -1,7 +1,5 @@
 """A learning rate in one call, in the shape of Lightning's ``lr_find``, from a whole study instead of one sweep."""
 
-from __future__ import annotations
-
 import tempfile
 import warnings
 from dataclasses import replace
@@ -20,10 +18,11 @@ from reports.judging.judged import Judged
 from reports.judging.verdicts import Thresholds
 from reports.pages.folder import write_report
 from reports.style import format_number
+from studies.answers import judge_study
 from studies.commands.terminal import Progress
 from studies.config import StudyConfig
+from studies.errors import BadInput
 from studies.search import run_study
-from studies.tables import judge_study
 from studies.training.classes import package_of
 from studies.training.fixed import own_batch_size
 from studies.training.workload import Workload
@@ -52,13 +51,12 @@ class LearningRates:
         self.results: dict[str, list[float]] = {"lr": rates, "loss": cells["final_height"].tolist()}
         self.verdicts: dict[float, str] = dict(zip(rates, cells["verdict"], strict=True))
         self.boundaries: pd.DataFrame = judged.edges
-        uses = judged.recommendations.to_dict("records")
-        self._use: float | None = float(uses[0]["learning_rate"]) if uses else None
-        self.interval: tuple[float, float] | None = (float(uses[0]["low"]), float(uses[0]["high"])) if uses else None
+        self._answer = judged.answers[0]
+        self.interval: tuple[float, float] | None = (self._answer.low, self._answer.high) if self._answer.is_good else None
 
     def suggestion(self) -> float | None:
         """The recommended learning rate; None when no learning rate is good."""
-        return self._use
+        return self._answer.use if self._answer.is_good else None
 
     def plot(self, suggest: bool = False, show: bool = False, ax: Axes | None = None) -> Figure:
         """Final height over learning rate, each run with the mark of its verdict.
@@ -67,9 +65,9 @@ class LearningRates:
         """
         ax = ax or Figure(figsize=(6.4, 4.2), layout="constrained").add_subplot()
         figure = plot_final_height(self.judged.runs, ax=ax)
-        if suggest and self._use is not None and self.interval is not None:
-            ax.axvspan(*self.interval, color=FAINT, alpha=0.15, lw=0, zorder=0)
-            ax.axvline(self._use, color="black", lw=1, zorder=0, label=f"use {format_number(self._use)}")
+        if suggest and self._answer.is_good:
+            ax.axvspan(self._answer.low, self._answer.high, color=FAINT, alpha=0.15, lw=0, zorder=0)
+            ax.axvline(self._answer.use, color="black", lw=1, zorder=0, label=f"use {format_number(self._answer.use)}")
         ax.legend(fontsize=8, frameon=False)
         if show:
             import matplotlib.pyplot as plt
@@ -84,10 +82,7 @@ class LearningRates:
 
     def __repr__(self) -> str:
         """The answer in one line."""
-        if self._use is None or self.interval is None:
-            return "no learning rate is good: see .verdicts and .boundaries"
-        low, high = map(format_number, self.interval)
-        return f"use {format_number(self._use)} ({low} to {high})"
+        return self._answer.advice + ("" if self._answer.is_good else ": see .verdicts and .boundaries")
 
     def _repr_html_(self) -> str:
         """What notebooks show."""
@@ -134,11 +129,11 @@ def lr_find(
         ValueError: for bad input, in one sentence, before anything is trained.
     """
     if mode != "exponential":
-        raise ValueError(f"mode must be exponential: learning rates lie evenly on a log scale, got {mode!r}")
+        raise BadInput(f"mode must be exponential: learning rates lie evenly on a log scale, got {mode!r}")
     if datamodule is None and package_of(type(train_dataloaders), "LightningDataModule"):
         datamodule, train_dataloaders = train_dataloaders, None
     if datamodule is not None and train_dataloaders is not None:
-        raise ValueError("data must be given once, got train_dataloaders and datamodule")
+        raise BadInput("data must be given once, got train_dataloaders and datamodule")
     data = datamodule if train_dataloaders is None else (train_dataloaders, val_dataloaders)
     options = {name: getattr(trainer, name) for name in OF_TRAINER.split()}
     options["accelerator"] = trainer.accelerator.name() if hasattr(trainer.accelerator, "name") else "auto"
@@ -147,7 +142,7 @@ def lr_find(
     settings["epochs"] = epochs or (trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None)
     names = (attr_name,) if attr_name else NAMES
     if update_attr and get_attribute((model, datamodule), names) is None:
-        raise ValueError(f"update_attr needs an attribute {' or '.join(names)}, {type(model).__name__} has none")
+        raise BadInput(f"update_attr needs an attribute {' or '.join(names)}, {type(model).__name__} has none")
     with tempfile.TemporaryDirectory() as folder:
         settings["storage"] = f"{folder}/studies.db"
         settings |= {"own_batches": True, "batch_size": 1}

@@ -1,7 +1,5 @@
 """The walk on the hill of a stored study: one run of each verdict trained again, its path kept, the loss around it measured."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import statistics
@@ -25,17 +23,21 @@ from lightning_modules.recorder import Recorder
 from reports.figures.landscape import PATHS, Landscape
 from reports.judging.judged import Judged
 from reports.style import GOOD, VERDICTS
+from studies.answers import judge_study
 from studies.config import StudyConfig
-from studies.next_run import OPTIONS
-from studies.search import configuration, runs_folder
+from studies.errors import BadInput, as_bad_input
+from studies.identity import GROWS, configuration, differences
+from studies.plan import Planned
+from studies.search import runs_folder
 from studies.storage.database_url import storage_url
-from studies.storage.interrupts import interruptible, uninterrupted
+from studies.storage.interrupts import interruptible
 from studies.storage.lock import locked
-from studies.tables import CONFIGURATION, HOW_TRAINED, LANDSCAPE, judge_study
+from studies.storage.stored import CONFIGURATION, HOW_TRAINED, LANDSCAPE, OPTIONS
 from studies.training.fitting import ASIDE, fit
 from studies.training.fixed import look_at
 from studies.training.runs import recorder_of, train_recorded
 from studies.training.workload import Workload
+from studies.trials import set_attribute
 
 SIDE = 31  # places of the grid along each direction
 EXAMPLES = 512  # of the probe set, at least where it has as many, that the grid is measured on: whole batches of it
@@ -92,8 +94,7 @@ def survey(
     """
     with locked(storage_url(config.storage), study.study_name), interruptible():
         landscape = _survey(study, config, choose_runs(judged or judge_study(study), batch_size), out, on_cost)
-        with uninterrupted():
-            study.set_user_attr(LANDSCAPE, landscape.to_json())
+        set_attribute(study, LANDSCAPE, landscape.to_json())
     return landscape
 
 
@@ -101,10 +102,10 @@ def _survey(
     study: optuna.Study, config: StudyConfig, runs: pd.DataFrame, out: str | Path | None, on_cost: OnCost | None
 ) -> Landscape:
     workload = Workload.of_config(config)
-    if differences := _differences(study, config, workload):
-        raise ValueError(f"config must be what study {study.study_name!r} was made with, got another {', '.join(differences)}")
-    assert isinstance(config.batch_size, tuple) and config.epochs is not None
-    probe = look_at(workload, max(config.batch_size)).probe  # as in the study itself
+    if others := _differences(study, config, workload):
+        raise BadInput(f"config must be what study {study.study_name!r} was made with, got another {', '.join(others)}")
+    assert config.epochs is not None
+    probe = look_at(workload, max(config.batch_sizes)).probe  # as in the study itself
     first = replace(probe, batches=_first(probe.batches))
     good = runs[runs["verdict"] == GOOD].iloc[0]
     measured: dict[str, Any] = {"monitor": workload.monitor, "mode": workload.mode}
@@ -112,14 +113,15 @@ def _survey(
     begun = PathKeeper(recorder.record)
     timed = Heights(first, begun, _for_a_while(lambda: begun.points[0]), **measured)
     _begin(workload, good, [recorder, begun, timed])
-    steps = walk_steps(int(good["steps"]), points_that_fit(begun.points[0], len(runs)))
+    with as_bad_input():
+        steps = walk_steps(int(good["steps"]), points_that_fit(begun.points[0], len(runs)))
     if on_cost is not None:
         height = statistics.fmean(timed.seconds)
         along_paths = len(steps) * len(runs) * height * _examples(probe.batches) / _examples(first.batches)
         training = _training_seconds(study, workload, runs) + along_paths
         on_cost(
-            f"landscape: {len(runs)} run{'s' * (len(runs) > 1)}, about {_seconds(training)} s, and {SIDE**2} heights of"
-            f" {_examples(first.batches):,} examples, about {_seconds(SIDE**2 * height)} s"
+            f"landscape: {len(runs)} run{'s' * (len(runs) > 1)}, about {max(training, 1):,.0f} s, and {SIDE**2} heights of"
+            f" {_examples(first.batches):,} examples, about {max(SIDE**2 * height, 1):,.0f} s"
         )
     folder = runs_folder(config, out).with_name("landscape")
     walks = {run["trial"]: _walk(workload, run, steps, config.epochs, folder) for _, run in runs.iterrows()}
@@ -148,7 +150,7 @@ def config_of(study: optuna.Study) -> StudyConfig:
     options = study.user_attrs.get(OPTIONS)
     config = StudyConfig.from_mapping(options or {})
     if options is None or _differences(study, config, Workload.of_config(config)):
-        raise ValueError(
+        raise BadInput(
             f"landscape must train runs again, and study {study.study_name!r} was given its model, data or trainer as Python"
             " objects: call studies.landscape.survey(study, config) with its configuration from Python"
         )
@@ -164,13 +166,13 @@ def choose_runs(judged: Judged, batch_size: int | None = None) -> pd.DataFrame:
     sizes = sorted({int(size) for size in runs["batch_size"]})
     if batch_size is not None and batch_size not in sizes:
         known = ", ".join(map(str, sizes)) or "it has none"
-        raise ValueError(f"landscape must be of a batch size of the study ({known}), got {batch_size}")
+        raise BadInput(f"landscape must be of a batch size of the study ({known}), got {batch_size}")
     if batch_size is not None:
         runs = runs[runs["batch_size"] == batch_size]
     groups = [group for _, group in runs.groupby(["batch_size", "seed"], sort=True) if (group["verdict"] == GOOD).any()]
     if not groups:
         where = "" if batch_size is None else f" at batch size {batch_size}"
-        raise ValueError(f"landscape must have a good run to stand on, the study has none{where} among {len(runs)} finished")
+        raise BadInput(f"landscape must have a good run to stand on, the study has none{where} among {len(runs)} finished")
     runs = max(groups, key=lambda group: group["verdict"].nunique())
     good = runs[runs["verdict"] == GOOD]
     recommended = judged.recommendations.set_index("batch_size")["learning_rate"].get(runs["batch_size"].iloc[0])
@@ -184,8 +186,8 @@ def choose_runs(judged: Judged, batch_size: int | None = None) -> pd.DataFrame:
 
 def _differences(study: optuna.Study, config: StudyConfig, workload: Workload) -> list[str]:
     """In what a configuration is not that of the study; seeds may have grown."""
-    stored, given = study.user_attrs.get(CONFIGURATION, {}), configuration(config, workload)
-    return sorted(key for key in {*stored, *given} if key != "seeds" and stored.get(key) != given.get(key))
+    found = differences(study.user_attrs.get(CONFIGURATION, {}), configuration(config, workload))
+    return list(dict.fromkeys(name.partition(".")[0] for name, _ in found if name != GROWS))
 
 
 def _first(batches: Sequence[Any]) -> Sequence[Any]:
@@ -198,14 +200,15 @@ def _examples(batches: Sequence[Any]) -> int:
     return sum(map(n_examples, batches))
 
 
-def _seconds(seconds: float) -> str:
-    return f"{max(seconds, 1):,.0f}"
-
-
 def _begin(workload: Workload, run: Row, callbacks: Sequence[pl.Callback]) -> None:
     """Start a run for callbacks that end it."""
-    built = workload.build(learning_rate=run["learning_rate"], batch_size=int(run["batch_size"]), seed=int(run["seed"]))
-    fit(workload, built, seed=int(run["seed"]), callbacks=callbacks, epochs=workload.epochs, replaced=ASIDE)
+    planned = _planned(run)
+    built = workload.build(**planned._asdict())
+    fit(workload, built, seed=planned.seed, callbacks=callbacks, epochs=workload.epochs, replaced=ASIDE)
+
+
+def _planned(run: Row) -> Planned:
+    return Planned(float(run["learning_rate"]), int(run["batch_size"]), int(run["seed"]))
 
 
 def _for_a_while(make: Callable[[], Any]) -> Iterator[Any]:
@@ -251,11 +254,10 @@ class _Pace(pl.Callback):
 
 def _walk(workload: Workload, run: Row, steps: Sequence[int], epochs: int, folder: Path) -> PathKeeper:
     """Train a run again and keep its weights at ``steps``."""
-    batch_size = int(run["batch_size"])
-    recorder = recorder_of(workload, batch_size, steps)
+    planned = _planned(run)
+    recorder = recorder_of(workload, planned.batch_size, steps)
     walk = PathKeeper(recorder.record)
-    of_run: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs, "folder": folder, "callbacks": [walk]}
-    train_recorded(workload, recorder, float(run["learning_rate"]), int(run["seed"]), **of_run)
+    train_recorded(workload, recorder, planned, epochs=epochs, folder=folder, callbacks=[walk])
     return walk
 
 
@@ -270,7 +272,8 @@ def _paths(runs: pd.DataFrame, walks: Mapping[int, PathKeeper]) -> tuple[Plane, 
         near = (table["height"] <= highest) & (table["distance"] <= REACH * distance.max())
         table["inside"] = near | (trial == good)
     inside = [p for trial, walk in walks.items() for p, near in zip(walk.points, tables[trial]["inside"], strict=True) if near]
-    plane = fit_plane(inside, end)
+    with as_bad_input():
+        plane = fit_plane(inside, end)
     parts = []
     for run in runs.to_dict("records"):
         walk, table = walks[run["trial"]], tables[run["trial"]]

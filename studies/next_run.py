@@ -1,7 +1,5 @@
 """The command that runs a study with some options changed, to paste into a terminal."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import math

@@ -1,32 +1,33 @@
 """Open a study, plan what it is missing and have it trained; start again and only what is missing is trained."""
 
-from __future__ import annotations
-
 import contextlib
-import json
 import logging
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import optuna
 import pandas as pd
-from optuna.exceptions import ExperimentalWarning
 from optuna.pruners import NopPruner
-from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
+from optuna.samplers import RandomSampler
+from optuna.study import StudyDirection
 from optuna.trial import TrialState
 
 from reports.judging.self_check import rates_to_check
+from studies import trials
 from studies.config import StudyConfig
-from studies.driver import Driver, OnRun, close_orphans
-from studies.next_run import OPTIONS, given_options
-from studies.storage.checksums import verified_trials, write_configuration
+from studies.driver import Driver, OnRun
+from studies.errors import BadInput
+from studies.identity import configuration, differences, is_same
+from studies.next_run import given_options
+from studies.plan import Planned, missing
+from studies.samplers import sampler_of
+from studies.storage.checksums import verified_trials
 from studies.storage.database_url import sqlite_path, storage_url
 from studies.storage.door import entered
 from studies.storage.lock import locked
-from studies.storage.opening import open_storage, self_check_name
-from studies.tables import CONFIGURATION, REMARKS
+from studies.storage.opening import open_storage
+from studies.storage.stored import CONFIGURATION, OPTIONS, OWN_LEARNING_RATE, REMARKS, self_check_name
 from studies.training.fixed import look_at
 from studies.training.preflight import preflight
 from studies.training.ray_actors import Actors
@@ -34,7 +35,7 @@ from studies.training.workload import Workload
 
 logger = logging.getLogger(__name__)
 
-Cell = tuple[float, int, int]  # learning rate, batch size, seed
+DONE = (TrialState.COMPLETE,)
 
 
 def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnRun | None = None) -> optuna.Study:
@@ -61,19 +62,22 @@ def train_study(config: StudyConfig, *, out: str | Path | None = None, on_run: O
     assert config.name is not None
     workload, url = Workload.of_config(config), storage_url(config.storage)
     remarks = preflight(
-        workload, learning_rates=config.learning_rate, batch_sizes=_batch_sizes(config), seed=config.seed_values[0]
+        workload, learning_rates=config.learning_rate, batch_sizes=config.batch_sizes, seed=config.seed_values[0]
     )
     for remark in remarks:
         logger.warning("%s", remark)
     with _actors(config, url, config.name, config.n_runs) as actors:
-        study = _open_study(url, config.name, configuration(config, workload))
-        study.sampler = _sampler(config.sampler, len(study.get_trials(deepcopy=False)))
-        study.set_user_attr(OPTIONS, given_options(config))
-        study.set_user_attr(REMARKS, remarks)
+        study, sampler = _open_study(url, config.name, configuration(config, workload)), sampler_of(config.sampler)
+        study.sampler = sampler.make(config.sampler, len(study.get_trials(deepcopy=False)))
+        trials.set_attribute(study, OPTIONS, given_options(config))
+        trials.set_attribute(study, REMARKS, remarks)
         if not workload.is_ours:  # the default of a model of ours is nobody's choice
-            study.set_user_attr("own_learning_rate", look_at(workload, max(_batch_sizes(config))).own)
-        plan = _missing(study, config)
-        Driver(study, config, workload, plan, config.n_runs, runs_folder(config, out), on_run or _silent, actors).run()
+            trials.set_attribute(study, OWN_LEARNING_RATE, look_at(workload, max(config.batch_sizes)).own)
+        complete, plan = study.get_trials(deepcopy=False, states=DONE), sampler.plan(config)
+        chosen = [] if plan else range(len(complete), config.n_runs)
+        work = missing(plan, complete), [config.seed_values[index % config.seeds] for index in chosen]
+        told = on_run or (lambda *_: None)
+        Driver(study, config, workload, *work, config.n_runs, runs_folder(config, out), told, actors).run()
     return study
 
 
@@ -94,7 +98,7 @@ def run_self_check(
         out, on_run: as in ``run_study``.
 
     Returns:
-        A study of its own beside the other, whose results it leaves as they are: see ``storage.self_check_name``.
+        A study of its own beside the other, whose results it leaves as they are: see ``self_check_name``.
     """
     workload = Workload.of_config(config)
     assert config.name is not None
@@ -102,7 +106,7 @@ def run_self_check(
     first = config.seed_values[-1] + 1
     fresh = range(first, first + seeds)
     plan = [
-        (rate, int(use["batch_size"]), seed)
+        Planned(rate, int(use["batch_size"]), seed)
         for seed in fresh
         for _, use in recommendations.iterrows()
         for rate in rates_to_check(use)
@@ -111,8 +115,8 @@ def run_self_check(
     with locked(url, name), _actors(config, url, name, len(plan)) as actors:
         study = _open_study(url, name, wanted)
         study.sampler = RandomSampler(seed=0)  # every parameter is fixed by the plan
-        left, folder = _not_done(study, plan), runs_folder(config, out)
-        Driver(study, config, workload, left, len(plan), folder, on_run or _silent, actors).run()
+        left, folder = missing(plan, study.get_trials(deepcopy=False, states=DONE)), runs_folder(config, out)
+        Driver(study, config, workload, left, [], len(plan), folder, on_run or (lambda *_: None), actors).run()
     return study
 
 
@@ -128,91 +132,29 @@ def _actors(config: StudyConfig, url: str, name: str, n_runs: int) -> Iterator[A
         yield actors
 
 
-def _silent(*_: Any) -> None:
-    """Nobody is told."""
-
-
-def configuration(config: StudyConfig, workload: Workload) -> dict[str, Any]:
-    """What makes two studies the same study, as plain JSON: all of it decides what is trained."""
-    keys = ("learning_rate", "points", "batch_size", "seeds", "epochs", "sampler", "trials")
-    settings = {key: getattr(config, key) for key in keys}
-    if config.fuse != "auto":
-        settings["fuse"] = config.fuse
-    if config.seed_values[0]:
-        settings["seed_everything"] = config.seed_values[0]
-    return json.loads(json.dumps(workload.as_dict() | settings))  # type: ignore[no-any-return]
-
-
-def _batch_sizes(config: StudyConfig) -> tuple[int, ...]:
-    assert isinstance(config.batch_size, tuple)
-    return config.batch_size
-
-
 def _open_study(url: str, name: str, wanted: dict[str, Any]) -> optuna.Study:
     """Open or make a study of these settings and close what a killed process left behind; only its seeds may have grown."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = open_storage(url)
     known = {summary.study_name for summary in storage.get_all_studies()}
-    direction: Literal["maximize", "minimize"] = "maximize" if wanted.get("mode") == "max" else "minimize"
+    direction = StudyDirection.MAXIMIZE if wanted.get("mode") == "max" else StudyDirection.MINIMIZE
     if name not in known:
-        study = optuna.create_study(study_name=name, storage=storage, pruner=NopPruner(), direction=direction)
-        write_configuration(study, wanted)
+        study = trials.create_study(storage, name, [direction])
+        trials.write_configuration(study, wanted)
         return study
     study = optuna.load_study(study_name=name, storage=storage, pruner=NopPruner())
-    nothing = not verified_trials(study) and not study.user_attrs and study.direction.name == direction.upper()
+    nothing = not verified_trials(study) and not study.user_attrs and study.direction == direction
     stored = study.user_attrs.get(CONFIGURATION, wanted if nothing else None)  # killed before its configuration was written
     if stored is None:
-        raise ValueError(f"name must be new or a study of this project, {name!r} was made by something else")
-    grown = stored | {"seeds": wanted["seeds"]} if wanted["seeds"] > stored["seeds"] else stored
-    if grown != wanted:
-        differences = _differences(stored, wanted)
-        raise ValueError(f"study {name!r} exists with other settings ({differences}): give another name")
-    write_configuration(study, wanted)
-    close_orphans(study, "the process ended before the run did")
+        raise BadInput(f"name must be new or a study of this project, {name!r} was made by something else")
+    if not is_same(stored, wanted):
+        told = "; ".join(" ".join(difference) for difference in differences(stored, wanted))
+        raise BadInput(f"study {name!r} exists with other settings ({told}): give another name")
+    trials.write_configuration(study, wanted)
+    trials.close_orphans(study, "the process ended before the run did")
     return study
-
-
-def _differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> str:
-    """What was and what is now, key by key; "" when equal."""
-    found = []
-    for key in sorted({*stored, *wanted}):
-        was, now = stored.get(key), wanted.get(key)
-        if isinstance(was, Mapping) and isinstance(now, Mapping):
-            found.append(_differences(was, now, f"{prefix}{key}."))
-        elif was != now:
-            found.append(f"{prefix}{key} was {was!r}, now {now!r}")
-    return "; ".join(filter(None, found))
-
-
-def _sampler(name: str, n_trials: int) -> BaseSampler:
-    """The sampler, seeded by how far the study is: a fixed seed would repeat its draws after a restart."""
-    if name == "tpe":
-        return TPESampler(seed=n_trials)
-    if name == "qmc":  # one fixed sequence; Optuna keeps the place in it in the storage
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", ExperimentalWarning)
-            return QMCSampler(seed=0, independent_sampler=RandomSampler(seed=n_trials), warn_independent_sampling=False)
-    return RandomSampler(seed=n_trials)
 
 
 def runs_folder(config: StudyConfig, out: str | Path | None) -> Path:
     """Where each run has a folder for what the user's callbacks and loggers write."""
     return Path(out or f"outputs/{config.name}") / "runs"
-
-
-def _missing(study: optuna.Study, config: StudyConfig) -> list[dict[str, Any]]:
-    """The plan less what is complete, as parameters to fix; the free samplers fix the seed alone."""
-    if config.sampler != "grid":
-        complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        return [{"seed": config.seed_values[index % config.seeds]} for index in range(len(complete), config.n_runs)]
-    return _not_done(
-        study,
-        [(rate, size, seed) for seed in config.seed_values for size in _batch_sizes(config) for rate in config.learning_rates],
-    )
-
-
-def _not_done(study: optuna.Study, plan: list[Cell]) -> list[dict[str, Any]]:
-    names = ("learning_rate", "batch_size", "seed")
-    complete = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-    done = {tuple(trial.params[name] for name in names) for trial in complete}
-    return [dict(zip(names, cell, strict=True)) for cell in plan if cell not in done]

@@ -17,8 +17,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from reports.judging.verdicts import final_height
+from reports.judging.final_height import final_height
+from studies import Run, Workload
+from studies.plan import Planned
 from studies.training import trainers
+from studies.training.fusing import train_fused
 
 sys.path.append(str(Path(__file__).parent / "endurance"))
 from hostile_texts.texts import HOSTILE as HOSTILE
@@ -113,3 +116,13 @@ def browser() -> Iterator[Any]:
         chromium = playwright.chromium.launch(executable_path=path, args=QUIET_CHROMIUM.split())
         yield chromium
         chromium.close()
+
+
+def planned(members: Sequence[tuple[float, int]], batch_size: int) -> list[Planned]:
+    """Members of a batch size, by learning rate and seed."""
+    return [Planned(rate, batch_size, seed) for rate, seed in members]
+
+
+def together(workload: Workload, members: Sequence[tuple[float, int]], *, batch_size: int, epochs: int) -> list[Run]:
+    """What ``studies.train`` does, in one fit."""
+    return train_fused(workload, planned(members, batch_size), epochs=epochs)

@@ -151,11 +151,7 @@ def test_cells_that_start_a_formula_are_told(tmp_path: Path, cells: str, n_fault
 
 def test_pictures_and_archives_that_are_broken_are_told(tmp_path: Path) -> None:
     svg = '<svg xmlns="http://www.w3.org/2000/svg">{}</svg>'
-    for inside, expected in [
-        ("<g/>", []),
-        ("<a/>", ["picture with a foreign element"]),
-        ("<g>", ["picture that is broken"]),
-    ]:
+    for inside, expected in [("<g/>", []), ("<a/>", ["picture with a foreign element"]), ("<g>", ["picture that is broken"])]:
         (tmp_path / "map.svg").write_text(svg.format(inside))
         assert kinds(files.FAULTS[".svg"](tmp_path / "map.svg")) == expected
     with zipfile.ZipFile(tmp_path / "study.zip", "w") as archive:

@@ -16,14 +16,13 @@ from functools import partial
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import REFERENCE_TRAIN, reference_tables, tables
+from conftest import REFERENCE_TRAIN, reference_tables, tables, together
 from hypothesis import assume, given, seed, settings
 from hypothesis import strategies as st
 
 from lightning_modules import Diabetes
 from reports.judging.next_range import next_ranges
 from reports.judging.verdicts import classify, classify_both, classify_cells
-from studies.training.fusing import train_fused
 from studies.training.runs import Run, train
 from studies.training.workload import Workload
 
@@ -148,7 +147,7 @@ def trained_walks(hill: Hill, *, fused: bool) -> Tables:
         {"class_path": "ParabolaData", "init_args": {"n_examples": STEPS_PER_EPOCH}},
         {"limit_val_batches": 0},  # there is nothing to validate on
     )
-    trained = train_fused if fused else train
+    trained = together if fused else train
     runs = trained(workload, [(rate, 0) for rate in hill.learning_rates], batch_size=1, epochs=hill.epochs)
     assert all(run.curves["height"][0] == list(range(run.steps + 1)) for run in runs)
     return tables_of_runs(runs)

@@ -137,6 +137,11 @@ def test_the_first_name_that_holds_something_is_the_learning_rate() -> None:
         ([0.1, 0.001], 0.1, [0.2, 0.001], 0.1, False),  # the head follows, the backbone is fixed
         ([0.001, 0.1], 0.1, [0.001, 0.2], 0.1, False),
         ([0.04], 0.2, [0.16], 0.2, False),  # not in proportion: its square
+        ([0.1], 0.1, [0.12], 0.1, False),  # grows too little, as below a floor
+        ([0.1], 0.1, [0.28], 0.1, False),  # and too much
+        ([0.1, 0.1], 0.1, [0.2, 0.19], 0.1, False),  # one of two, a little
+        ([0.1], 0.1, [0.20001], 0.1, False),
+        ([0.1], 0.1, [0.20000001], 0.1, True),  # but for rounding
     ],
 )
 def test_proportions_are_read_off_two_values_of_the_attribute(
@@ -331,8 +336,9 @@ def layers(*ratios: float) -> Callable[[Any], Any]:
         (lambda module: SGD(module.groups(0.02, 0.01)), [0.5, 0.25]),  # ignores the attribute: the first group has the rate
         (lambda module: SGD(module.groups(0.0, 0.02, 0.01)), [0, 0.5, 0.25]),
         (lambda module: SGD(module.groups(module.lr**2)), [0.05]),
+        (lambda module: SGD(module.groups(module.lr, 0.02 + module.lr / 2)), [0.5, 0.35]),  # the second grows by 1.71
     ],
-    ids=["layers", "frozen layer", "fixed backbone", "fixed head", "ignored", "ignored, first group 0", "square"],
+    ids=["layers", "frozen layer", "fixed backbone", "fixed head", "ignored", "ignored, first group 0", "square", "offset"],
 )
 def test_groups_keep_their_proportions_of_the_untouched_module(make: Callable[[Any], Any], expected: Sequence[float]) -> None:
     shares = proportions(Fitted, make)

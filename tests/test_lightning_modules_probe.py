@@ -169,11 +169,7 @@ def test_batches_chosen_by_the_user_and_collated_by_the_user_are_served_as_they_
 
 @pytest.mark.parametrize(
     "batch",
-    [
-        {"x": torch.zeros(5, 2), "mask": torch.ones(3, 3)},
-        (torch.zeros(5), object()),
-        [torch.zeros(5), {"y": torch.zeros(4)}],
-    ],
+    [{"x": torch.zeros(5, 2), "mask": torch.ones(3, 3)}, (torch.zeros(5), object()), [torch.zeros(5), {"y": torch.zeros(4)}]],
     ids=["a tensor of the batch", "an object", "of another length"],
 )
 def test_a_batch_whose_examples_cannot_be_told_apart_is_not_split(batch: Any) -> None:
@@ -478,8 +474,7 @@ class Bank(Net):
 
 
 @pytest.mark.parametrize(
-    ("kind", "carried"),
-    [(Recurrent, {"state"}), (InBuffer, {"state"}), (Queue, {"queue", "place"}), (Bank, {"bank"})],
+    ("kind", "carried"), [(Recurrent, {"state"}), (InBuffer, {"state"}), (Queue, {"queue", "place"}), (Bank, {"bank"})]
 )
 def test_state_that_is_carried_on_starts_the_same_at_each_measurement_and_is_put_back(
     kind: type[Net], carried: set[str]

@@ -20,7 +20,8 @@ from torch.utils.data import DataLoader, IterableDataset, TensorDataset
 
 from lightning_modules import ConvNet, Digits, ImageClassifier, Recorder
 from lightning_modules.height import mean_loss
-from lightning_modules.recorder import MAX_POINTS, all_finite, metric_name, probe_steps
+from lightning_modules.record import MAX_POINTS, metric_name, probe_steps
+from lightning_modules.recorder import all_finite
 
 pytestmark = pytest.mark.filterwarnings("ignore:.*does not have many workers")  # where there are more than two CPUs
 

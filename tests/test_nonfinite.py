@@ -11,9 +11,8 @@ from types import ModuleType
 from typing import Any
 
 import pytest
-from conftest import QUIET
+from conftest import QUIET, together
 
-from studies.training.fusing import train_fused
 from studies.training.runs import train
 from studies.training.workload import Workload
 
@@ -37,7 +36,7 @@ CASES = nonfinite.cases(7)
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.name}, {'fused' if case.fused else 'alone'}")
 def test_first_step_that_is_not_finite_is_exact_and_ends_the_run_within_one_step(case: Any) -> None:
     workload = Workload.of(case.model, nonfinite.Digits, QUIET)
-    trained = train_fused if case.fused else train
+    trained = together if case.fused else train
     lucky, broken = trained(workload, [(0.1, 0), (0.1, 1)], batch_size=nonfinite.BATCH_SIZE, epochs=nonfinite.EPOCHS)
     assert lucky.nonfinite_at is None and lucky.steps == nonfinite.LAST and math.isfinite(lucky.value)
     assert broken.nonfinite_at == case.expected

@@ -18,7 +18,6 @@ from reports.judging.verdicts import classify, classify_cells
 from reports.pages.folder import write_report
 from reports.pages.page_data import page_data
 from reports.pages.spreadsheet import read_csv
-from reports.pages.study import answers
 from studies.commands.terminal import print_answer
 
 INF = math.inf
@@ -189,7 +188,7 @@ def test_all_without_a_verdict_recommend_nothing_and_say_why(capsys: pytest.Capt
     judged = none()
     assert judged.cells.empty and judged.recommendations.empty and judged.edges.empty
     sentence = "Batch size 8: nothing is recommended: no run follows the learning rate that was asked, so none is judged."
-    assert answers(judged) == [(sentence, "", False)]
+    assert [(answer.sentence, answer.aside, answer.is_good) for answer in judged.answers] == [(sentence, "", False)]
     [check] = judged.trust
     assert (check.name, check.passed, check.changes) == ("learning rate", False, None)
     assert check.sentence.startswith(
@@ -205,7 +204,8 @@ def test_all_without_a_verdict_recommend_nothing_and_say_why(capsys: pytest.Capt
 
 def test_some_without_a_verdict_are_told_beside_the_answer() -> None:
     judged = some()
-    [(small, note, good), (large, _, nothing)] = answers(judged)
+    [one, other] = judged.answers
+    small, note, good, large, nothing = one.sentence, one.aside, one.is_good, other.sentence, other.is_good
     assert small.startswith("Batch size 8: use ") and good and not nothing
     assert note.startswith("3 of 15 runs do not follow the learning rate and are not judged")
     assert large.startswith("Batch size 64: nothing is recommended: ")

@@ -93,7 +93,8 @@ def test_only_the_card_of_the_map_has_a_colour_and_it_is_white() -> None:
 def test_what_users_named_is_escaped() -> None:
     evil = "<script>alert(1)</script>"
     judged = study(8)
-    judged = judged._replace(overall=evil, own=evil, ranges=judged.ranges.assign(note=evil), trust=[Check(evil, False, evil)])
+    answers = [answer._replace(note=evil) for answer in judged.answers]
+    judged = judged._replace(overall=evil, own=evil, answers=answers, trust=[Check(evil, False, evil)])
     text = judged._repr_html_()
     assert "<script" not in text and text.count(html.escape(evil)) == 5
     Page(text)

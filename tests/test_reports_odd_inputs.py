@@ -11,7 +11,6 @@ from conftest import tables
 
 from reports.judging.judged import judge
 from reports.pages.folder import write_report
-from reports.pages.study import answers
 
 NAN, INF = math.nan, math.inf
 DOWN, FLAT = [2.0, 0.1, 0.0, 0.0, 0.0], [2.0, 1.95, 1.9, 1.9, 1.9]
@@ -19,17 +18,9 @@ Cells = dict[tuple[int, float], list[list[float]]]
 
 # name: cells, their verdicts by learning rate, what the first answer must say
 CASES: dict[str, tuple[Cells, list[str], str]] = {
-    "NaN in a curve": (
-        {(8, 0.1): [DOWN], (8, 1.0): [[2.0, 1.0, NAN, NAN, NAN]]},
-        ["good", "divergent"],
-        "use 0.1",
-    ),
+    "NaN in a curve": ({(8, 0.1): [DOWN], (8, 1.0): [[2.0, 1.0, NAN, NAN, NAN]]}, ["good", "divergent"], "use 0.1"),
     "inf in a curve": ({(8, 0.1): [DOWN], (8, 1.0): [[2.0, INF, INF, INF, INF]]}, ["good", "divergent"], "use 0.1"),
-    "NaN from the start": (
-        {(8, 0.1): [DOWN], (8, 1.0): [[NAN, NAN, NAN]]},
-        ["good", "divergent"],
-        "use 0.1",
-    ),
+    "NaN from the start": ({(8, 0.1): [DOWN], (8, 1.0): [[NAN, NAN, NAN]]}, ["good", "divergent"], "use 0.1"),
     "negative losses": (
         {(8, 0.01): [[-1.0, -1.1, -1.2, -1.2]], (8, 0.1): [[-1.0, -5.0, -5.0, -5.0]], (8, 1.0): [[-1.0, 0.0, 4.0, 4.0]]},
         ["too low", "good", "divergent"],
@@ -48,11 +39,7 @@ CASES: dict[str, tuple[Cells, list[str], str]] = {
     "constant losses": ({(8, 0.1): [[2.0] * 4], (8, 1.0): [[2.0] * 4]}, ["too low", "too low"], "no learning rate is good"),
     "one learning rate": ({(8, 0.1): [DOWN] * 3}, ["good"], "good from below 0.1 (the lowest tried)"),
     "one learning rate that diverges": ({(8, 0.1): [[2.0, INF]] * 3}, ["divergent"], "no learning rate is good"),
-    "one seed": (
-        {(8, 0.01): [FLAT], (8, 0.1): [DOWN], (8, 1.0): [[2.0, INF]]},
-        ["too low", "good", "divergent"],
-        "use 0.1",
-    ),
+    "one seed": ({(8, 0.01): [FLAT], (8, 0.1): [DOWN], (8, 1.0): [[2.0, INF]]}, ["too low", "good", "divergent"], "use 0.1"),
     "one run": ({(8, 0.1): [DOWN]}, ["good"], "use 0.1"),
     "all divergent": (
         {(8, 0.1): [[2.0, INF]] * 3, (8, 1.0): [[2.0, INF]] * 3},
@@ -89,7 +76,7 @@ def test_odd_study_is_judged_and_its_report_written(case: str, tmp_path: Path) -
     judged = judge(*tables(cells))
     assert judged.cells.sort_values(["batch_size", "learning_rate"])["verdict"].tolist() == verdicts
     assert judged.runs["verdict"].notna().all() and judged.runs["reason"].str.len().gt(10).all()
-    assert words in answers(judged)[0][0]
+    assert words in judged.answers[0].sentence
     assert len(judged.edges) == 3 * len({size for size, _ in cells})
     write_report(judged, tmp_path, title="odd", configuration={})
     assert not re.search(r"\bnan\b", (tmp_path / "report.md").read_text())
@@ -103,5 +90,5 @@ def test_nothing_good_names_the_remedy() -> None:
     }
     for case, remedy in remedies.items():
         judged = judge(*tables(CASES[case][0]))
-        assert remedy in answers(judged)[0][1]
+        assert remedy in judged.answers[0].aside
         assert any(not check.passed and check.changes for check in judged.trust)

@@ -18,7 +18,7 @@ from reports.figures.pictures import draw_picture
 from reports.judging.judged import Judged, judge
 from reports.judging.verdicts import Thresholds
 from reports.pages.page_data import page_data
-from reports.pages.study import TRACEBACK_LINES, answers, render_html, render_markdown
+from reports.pages.study import TRACEBACK_LINES, render_html, render_markdown
 from reports.style import VERDICTS
 
 DOWN = [2.0, 0.0, 0.0, 0.0]
@@ -84,7 +84,8 @@ class Reader(HTMLParser):
 
 def test_the_answer_is_one_sentence_a_batch_size_at_the_top() -> None:
     judged = judge(*four_verdicts())
-    [(sentence, note, good)] = answers(judged)
+    [answer] = judged.answers
+    sentence, note, good = answer.sentence, answer.aside, answer.is_good
     assert sentence.startswith("Batch size 32: use 0.1 (") and "; good from 0.032 [" in sentence and note == "" and good
     for page in (Reader(html(judged)).text, markdown(judged).replace("**", "")):
         assert page.index(sentence.partition("[")[0]) < page.index("What the words mean")
@@ -92,7 +93,8 @@ def test_the_answer_is_one_sentence_a_batch_size_at_the_top() -> None:
 
 def test_an_edge_that_was_not_met_says_on_which_side_it_is() -> None:
     judged = judge(*tables({(64, 0.1): [DOWN] * 3, (64, 0.2): [DOWN] * 3}))
-    [(sentence, _, _)] = answers(judged)
+    [answer] = judged.answers
+    sentence = answer.sentence
     assert "good from below 0.1 (the lowest tried) to above 0.2 (the highest tried)" in sentence
     assert sentence.endswith("divergence begins above 0.2 (the highest tried).")
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 from conftest import reference_tables, tables
 
-from reports.judging.edges import fit_edges
+from reports.judging.edges import Edge, fit_edges
 from reports.judging.judged import judge
-from reports.judging.recommendation import COSTS, DISTANCE, RECOMMENDATIONS, SURE, good_share, judge_own
+from reports.judging.recommendation import COSTS, RECOMMENDATIONS, good_share, judge_own, recommend, recommend_overall
 from reports.judging.verdicts import Thresholds, classify
 
 DOWN, SLOW, FLAT, GONE = [2.0, 0.0, 0.0, 0.0, 0.0], [2.0, 1.0, 0.4, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9, 1.9], [2.0, 9.0, math.inf]
@@ -38,8 +40,8 @@ def test_recommended_is_inside_its_interval_far_from_divergence_and_sure() -> No
     row = recommended(hill())
     rates = sorted(rate for _, rate in hill())
     assert row["low"] <= row["learning_rate"] <= row["high"] and row["learning_rate"] in rates[3:10]
-    assert row["divergence_factor"] >= DISTANCE and row["good_share"] >= SURE and row["interval_share"] == 0.9
-    assert rates[3] <= row["low"] and row["high"] <= rates[9] / DISTANCE * 1.5
+    assert row["divergence_factor"] >= 2 and row["good_share"] >= 0.95 and row["interval_share"] == 0.9
+    assert rates[3] <= row["low"] and row["high"] <= rates[9] / 2 * 1.5
     assert row["reason"].startswith(f"expected to be good on {math.floor(100 * row['good_share'])} % of new seeds")
 
 
@@ -124,12 +126,93 @@ def test_unknown_mode_is_refused(cells: Cells) -> None:
 def test_validation_loss_never_buys_an_unsafe_learning_rate() -> None:
     rates = sorted(rate for _, rate in hill())
     row = recommended(hill(), val_loss=dict.fromkeys(rates, 1.0) | {rates[9]: 0.01})
-    assert row["learning_rate"] <= rates[9] / DISTANCE
+    assert row["learning_rate"] <= rates[9] / 2
+
+
+def edges_of(
+    rates: Sequence[float], shares: Sequence[float], *, divergent: tuple[float, float] = (1e3, 1e5)
+) -> dict[str, Edge]:
+    """Edges by which learning rates are good on these shares of new seeds, rising, then falling, straight lines between them.
+
+    divergent: one seed in twenty diverges below the one, nineteen below the other, half below their geometric middle.
+    """
+    rising = np.maximum.accumulate(shares)
+    return {
+        "too low to good": Edge(np.log10(rates), rising),
+        "good to too high": Edge(np.log10(rates), rising - shares),
+        "too high to divergent": Edge(np.log10(divergent), np.array([0.05, 0.95])),
+    }
+
+
+def by_hand(
+    shares: dict[float, float],
+    *,
+    divergent: tuple[float, float] = (1e3, 1e5),
+    val_loss: dict[float, list[float]] | None = None,
+    tried: Sequence[float] = (),
+) -> dict[str, Any]:
+    """What is recommended where learning rates are good on these shares of new seeds.
+
+    val_loss: of their seeds, all 1 by default. tried: further learning rates, which are not good.
+    """
+    rates, losses = list(shares), val_loss or dict.fromkeys(shares, [1.0])
+    edges = edges_of(rates, list(shares.values()), divergent=divergent)
+    each = [(rate, "good") for rate in rates] + [(rate, "too low") for rate in tried]
+    cells = pd.DataFrame(each, columns=["learning_rate", "verdict"]).assign(
+        batch_size=8, time_to_bottom_epochs=1.0, time_to_bottom_seconds=1.0
+    )
+    values = [(rate, loss) for rate, seeds in losses.items() for loss in seeds]
+    runs = pd.DataFrame(values, columns=["learning_rate", "val_loss"]).assign(batch_size=8, verdict="good")
+    return dict(recommend(runs, cells, {8: edges}).iloc[0].to_dict())
+
+
+@pytest.mark.parametrize(("excess", "use"), [(0.055, 1.0), (0.060, 0.1)])
+def test_equals_are_within_one_standard_error_of_the_best_and_the_surest_of_them_is_taken(excess: float, use: float) -> None:
+    """The best one's seeds have a standard deviation of 0.1, so a standard error of 0.0577; with n in place of n - 1 0.047."""
+    losses = {0.1: [0.4, 0.5, 0.6], 1.0: [0.5 + excess] * 3}
+    assert by_hand({0.1: 0.96, 1.0: 0.99}, val_loss=losses)["learning_rate"] == use
+
+
+@pytest.mark.parametrize(("share", "use"), [(0.952, 0.1), (0.948, 1.0)])
+def test_learning_rate_that_is_good_on_95_of_100_new_seeds_is_sure_enough_to_be_chosen_by_its_loss(
+    share: float, use: float
+) -> None:
+    losses = {0.1: [0.1], 1.0: [0.9]}
+    assert by_hand({0.1: share, 1.0: 0.99}, val_loss=losses)["learning_rate"] == use
+
+
+@pytest.mark.parametrize(("share", "level"), [(0.91, 0.9), (0.89, 0.5)])
+def test_interval_is_of_nine_new_seeds_in_ten_where_the_learning_rate_itself_is(share: float, level: float) -> None:
+    assert by_hand({0.1: 0.0, 1.0: share, 10.0: 0.0})["interval_share"] == level
+
+
+def test_distance_is_a_factor_2_from_the_low_end_of_where_divergence_may_begin() -> None:
+    """The low end is 4, so the best is 1.9 and the interval ends at 2; the middle is 40 and would allow all that are tried."""
+    losses = {rate: [1 / rate] for rate in (0.1, 1.9, 2.1, 15.0)}
+    row = by_hand({rate: 0.99 for rate in losses}, divergent=(4.0, 400.0), val_loss=losses)
+    assert row["learning_rate"] == 1.9
+    assert row["high"] == pytest.approx(2.0) and row["divergence_factor"] == pytest.approx(4.0 / 1.9)
+
+
+def test_too_near_to_divergence_the_lowest_sure_learning_rate_is_taken() -> None:
+    """However good the loss of the highest and however sure the one in the middle; 0.05 is lower, yet not sure."""
+    shares, losses = {0.05: 0.9, 0.1: 0.96, 0.2: 0.99, 0.3: 0.96}, {0.05: [0.4], 0.1: [0.9], 0.2: [0.5], 0.3: [0.1]}
+    row = by_hand(shares, divergent=(0.15, 15.0), val_loss=losses)
+    assert row["learning_rate"] == 0.1 and row["divergence_factor"] == pytest.approx(1.5)
+    assert row["reason"].endswith("the good range is too near to divergence to stay a factor 2 below it")
+
+
+@pytest.mark.parametrize("divergent", [(0.15, 15.0), (1e3, 1e5)], ids=["too near to divergence", "far from it"])
+@pytest.mark.parametrize("use", [0.123449, 0.123451], ids=["rounded down", "rounded up"])
+def test_interval_holds_the_recommended_learning_rate_to_the_last_digit(use: float, divergent: tuple[float, float]) -> None:
+    """Its ends are rounded to four digits, outwards and inwards, and the next learning rates on both sides are not good."""
+    row = by_hand({use / 1.001: 0.0, use: 0.99, use * 1.001: 0.0}, divergent=divergent, tried=[0.01, 1.0])
+    assert row["low"] <= row["learning_rate"] == use <= row["high"] < 0.124
 
 
 def test_good_range_next_to_divergence_says_that_it_cannot_keep_its_distance() -> None:
     row = recommended(hill(good=3, step=1.3, seeds=9))
-    assert row["divergence_factor"] < DISTANCE
+    assert row["divergence_factor"] < 2
     assert "too near to divergence" in row["reason"] or "too narrow" in row["reason"]
 
 
@@ -184,6 +267,19 @@ def test_one_learning_rate_serves_all_batch_sizes_where_the_intervals_overlap() 
     apart = judge(*tables(hill(8) | hill(16, start=1.0))).overall
     assert apart.startswith("No learning rate is inside the interval of every batch size: use each size's own.")
     assert judge(*tables(hill(8))).overall == ""
+
+
+def test_one_learning_rate_for_all_is_the_one_that_does_best_at_the_batch_size_where_it_does_worst() -> None:
+    """0.1 is good on 80 % of new seeds at both; 1 on 99 and 70 %, better at its best and on average; 10 is in no interval."""
+    rates = [0.1, 1.0, 10.0]
+    edges = {8: edges_of(rates, [0.8, 0.99, 0.99]), 64: edges_of(rates, [0.8, 0.7, 0.99])}
+    cells = pd.concat(pd.DataFrame({"batch_size": size, "learning_rate": rates}) for size in edges)
+    each = {"learning_rate": 1.0, "time_to_bottom_seconds": [2.0, 1.0]}
+    recommendations = pd.DataFrame({"batch_size": [8, 64], "low": [0.05, 0.1], "high": [1.0, 9.0], **each})
+    told = recommend_overall(recommendations, cells, edges)
+    assert told.startswith(
+        "For every batch size: 0.1 (0.1 to 1 serves them all). Soonest at the bottom by the clock: batch size 64"
+    )
 
 
 def test_price_of_a_wrong_learning_rate_is_told_in_epochs_and_seconds() -> None:

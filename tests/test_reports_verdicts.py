@@ -11,7 +11,8 @@ from conftest import four_verdicts, reference_tables, tables
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from reports.judging.verdicts import Thresholds, classify, classify_cells, final_height, split_curves, time_to_bottom
+from reports.judging.final_height import final_height
+from reports.judging.verdicts import Thresholds, classify, classify_cells, split_curves, time_to_bottom
 
 INF = math.inf
 
@@ -34,6 +35,14 @@ def test_reasons_carry_the_numbers() -> None:
         "did not reach the bottom in 10 epochs: 50.0 % of the way to the floor at the end",
         "turned non-finite at step 3",
     ]
+
+
+@pytest.mark.parametrize(("end", "share"), [(0.2001, "89.9"), (0.2019, "89.9"), (0.2, "90.0"), (1.8, "10.0")])
+def test_a_share_of_the_way_is_rounded_down_so_that_a_miss_never_reads_as_90_percent(end: float, share: str) -> None:
+    """By a stricter tau, so that 90 % is a miss too and told."""
+    cells = tables({(1, 0.1): [[2.0, *[end] * 10]], (1, 1.0): [[2.0, *[0.0] * 10]]})
+    reason = classify(*cells, Thresholds(tau=0.05))["reason"][0]
+    assert reason == f"did not reach the bottom in 10 epochs: {share} % of the way to the floor at the end"
 
 
 @pytest.mark.parametrize("named", [False, True], ids=["numbers", "names"])
@@ -63,6 +72,19 @@ def test_time_to_bottom_is_interpolated() -> None:
     assert time_to_bottom(np.array([0.0, 1.0]), np.array([0.0, 0.5]), level=0.9) == INF
 
 
+def test_time_to_bottom_after_a_height_that_is_not_finite_is_that_of_the_next_measurement() -> None:
+    assert time_to_bottom(np.array([0.0, 1.0, 2.0]), np.array([0.0, -INF, 1.0]), level=0.9) == 2.0
+
+
+def test_time_to_bottom_of_a_cell_is_told_in_steps_and_seconds_of_its_epochs() -> None:
+    """80 steps and 2 seconds for 10 epochs, at the bottom after 0.9 of one; 6 seconds at the other batch size."""
+    runs, curves = tables({(1, 0.1): [[2.0, *[0.0] * 10]], (64, 0.1): [[2.0, *[0.0] * 10]]})
+    cells = classify_cells(runs.assign(seconds=[2.0, 6.0]), curves)
+    assert cells["time_to_bottom_epochs"].tolist() == pytest.approx([0.9, 0.9])
+    assert cells["time_to_bottom_steps"].tolist() == pytest.approx([7.2, 7.2])
+    assert cells["time_to_bottom_seconds"].tolist() == pytest.approx([0.18, 0.54])
+
+
 def test_final_height_is_the_median_of_the_last_tenth_and_at_least_three() -> None:
     assert final_height(np.arange(5.0), np.array([9.0, 8.0, 1.0, 5.0, 2.0])) == 2.0
     assert final_height(np.arange(101.0), np.arange(101.0)) == 95.0
@@ -75,6 +97,26 @@ def test_slow_run_at_the_bottom_is_too_low_beyond_rho_times_the_fastest() -> Non
     cells = tables({(1, 0.1): [slow], (1, 1.0): [fast]})
     assert verdicts(*cells) == ["too low", "good"]
     assert verdicts(*cells, Thresholds(rho=5)) == ["good", "good"]
+
+
+@pytest.mark.parametrize(("height", "verdict"), [(0.6, "good"), (0.8, "too low")])
+def test_good_run_needs_at_most_three_times_the_fastest(height: float, verdict: str) -> None:
+    """The fastest is at the bottom after 0.9 epochs, so good are 2.7: from these heights at 2 epochs it takes 2.67 or 2.75."""
+    slow, fast = [2.0, 1.2, height, *[0.0] * 8], [2.0, *[0.0] * 10]
+    assert verdicts(*tables({(1, 0.1): [slow], (1, 1.0): [fast]})) == [verdict, "good"]
+
+
+@pytest.mark.parametrize(("end", "verdict"), [(0.199, "good"), (0.201, "too low")])
+def test_bottom_is_the_last_tenth_of_the_way(end: float, verdict: str) -> None:
+    assert verdicts(*tables({(1, 0.1): [[2.0, *[end] * 10]], (1, 1.0): [[2.0, *[0.0] * 10]]})) == [verdict, "good"]
+
+
+def test_fastest_must_stay_at_the_bottom() -> None:
+    """Were the one that is there first and leaves again the fastest, the other would be six times too slow."""
+    stays, leaves = [2.0, 1.7, 1.4, 1.1, 0.8, 0.5, *[0.0] * 5], [2.0, *[0.0] * 5, *[0.5] * 5]
+    runs, curves = tables({(1, 0.1): [stays], (1, 1.0): [leaves]})
+    assert verdicts(runs, curves) == ["good", "too high"]
+    assert classify(runs, curves)["reason"][0].startswith("the fastest: ")
 
 
 def test_run_that_leaves_the_bottom_did_not_stay() -> None:
@@ -138,9 +180,7 @@ def test_run_that_was_ended_early_makes_no_floor_and_says_who_ended_it() -> None
 
 
 @pytest.mark.parametrize(
-    "whole",
-    [[], [[2.0, INF]], [[2.0, 3.0, 3.0, 3.0]]],
-    ids=["none", "non-finite ones", "one that went up"],
+    "whole", [[], [[2.0, INF]], [[2.0, 3.0, 3.0, 3.0]]], ids=["none", "non-finite ones", "one that went up"]
 )
 def test_where_no_whole_run_went_down_all_make_the_floor(whole: list[list[float]]) -> None:
     stopped = {(1, 0.1): [[2.0, 0.5, 0.5, 0.5]], (1, 1.0): [[2.0, 0.0, 0.0, 0.0]]}
@@ -173,6 +213,17 @@ def test_run_ended_early_by_its_explosion_ends_at_its_last_height() -> None:
     assert final_height(epochs, hovering, ended_early=True) == 0.8
     assert final_height(epochs, np.array([2.0, 3.0, 3.0, 4.0, 5.0, 9.0]), ended_early=True) == 9.0
     assert final_height(epochs, np.array([2.0, 3.0, 3.0, 4.0, 5.0, INF]), ended_early=True) == INF
+
+
+@pytest.mark.parametrize(
+    ("gone", "seeds", "verdict"), [(1, 2, "too low"), (2, 4, "too low"), (2, 3, "divergent"), (3, 4, "divergent")]
+)
+def test_divergent_is_a_cell_of_which_most_seeds_turned_non_finite_and_half_are_not_most(
+    gone: int, seeds: int, verdict: str
+) -> None:
+    down = [2.0, 0.0, 0.0, 0.0]
+    cell = [[2.0, INF]] * gone + [down] * (seeds - gone)
+    assert verdicts(*tables({(1, 0.1): [*cell], (1, 1.0): [down] * seeds})) == [verdict, "good"]
 
 
 def test_spike_that_recovers_is_not_divergent() -> None:

@@ -396,7 +396,7 @@ def test_error_of_ours_after_training_keeps_its_traceback(
         raise kind("ours")
 
     monkeypatch.chdir(launched)
-    monkeypatch.setattr(f"studies.tables.{place}", broken)
+    monkeypatch.setattr(f"studies.answers.{place}", broken)
     monkeypatch.setattr(studies, place, broken)
     for name, arguments in (("launch_study", SMALL), ("write_report", [])):
         assert call(name, *arguments) == FAILED
@@ -431,7 +431,7 @@ def test_full_disk_is_one_sentence_that_names_the_place(
         raise error
 
     monkeypatch.chdir(launched)
-    monkeypatch.setattr("studies.tables.write_report", full)
+    monkeypatch.setattr("reports.pages.folder.write_report", full)
     assert call("launch_study", *SMALL) == FAILED
     kept = "what finished is kept, and the same command goes on from there"
     assert capsys.readouterr().err.endswith(f"\nlaunch_study: [Errno 28] {sentence} {kept}\n")
@@ -440,15 +440,15 @@ def test_full_disk_is_one_sentence_that_names_the_place(
 def test_study_whose_runs_did_not_all_finish_says_so_in_its_exit_code_and_its_command_tries_them_again(
     place: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from studies.training.runs import train
+    from studies.training.runs import train_alone
 
-    def broken(workload: Any, members: Any, **how: Any) -> Any:
-        if members[0][0] == 10:
+    def broken(workload: Any, planned: Any, **how: Any) -> Any:
+        if planned.learning_rate == 10:
             raise RuntimeError("of the module")
-        return train(workload, members, **how)
+        return train_alone(workload, planned, **how)
 
     with monkeypatch.context() as patch:
-        patch.setattr("studies.training.workers.train", broken)
+        patch.setattr("studies.training.work.train_alone", broken)
         assert call("launch_study", *SMALL, "--fuse", "never", "--workers", "1") == FAILED
     said = capsys.readouterr().err
     assert said.endswith("1 of 3 runs did not finish: the report says why, and the same command tries them again\n")
@@ -461,7 +461,7 @@ def test_module_that_fails_alike_is_one_sentence(
     def broken(*_: object, **__: object) -> None:
         raise RuntimeError("of the module")
 
-    monkeypatch.setattr("studies.training.workers.train", broken)
+    monkeypatch.setattr("studies.training.work.train_alone", broken)
     assert call("launch_study", *SMALL, "--fuse", "never") == FAILED
     printed, said = capsys.readouterr()
     assert said.endswith("3 runs in a row failed alike, so the study stopped: RuntimeError: of the module\n")

@@ -33,14 +33,15 @@ from reports.pages.spreadsheet import read_csv
 from studies import StudyConfig, curves_table, judge_study, load_study, run_study, runs_table
 from studies.admin import archive as archives
 from studies.admin.archive import open_archive
+from studies.answers import fresh_tables
 from studies.commands import admin
 from studies.commands.command_line import BAD_INPUT, IN_USE, INTERRUPTED, run
 from studies.search import run_self_check
-from studies.storage.checksums import write_configuration
 from studies.storage.database_url import storage_url
 from studies.storage.opening import open_storage
+from studies.storage.stored import CONFIGURATION
 from studies.storage.writable import check_storage
-from studies.tables import CONFIGURATION, fresh_tables
+from studies.trials import write_configuration
 
 ROOT = Path(__file__).parents[1]
 HOLD = """import sys
@@ -364,10 +365,7 @@ def test_archive_of_another_format_checksum_or_set_of_members_is_refused(given: 
         (lambda: packed(path, whole, format="photos"), "archive must be a file that export wrote, .* something else"),
         (lambda: packed(path, whole | {"runs.csv": b"trial\n"}, fix=False), "is damaged: the checksum of runs.csv is not"),
         (lambda: packed(path, whole | {"../../x": b""}, fix=False), r"is damaged: it holds \['../../x', "),
-        (
-            lambda: packed(path, {name: whole[name] for name in ("format.json", "runs.csv")}),
-            "not what its .* must list",
-        ),
+        (lambda: packed(path, {name: whole[name] for name in ("format.json", "runs.csv")}), "not what its .* must list"),
     ]:
         with pytest.raises(ValueError, match=sentence), open_archive(archive()):
             pass

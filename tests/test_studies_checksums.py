@@ -21,10 +21,12 @@ from lightning_modules import Parabola
 from studies import StudyConfig, curves_table, judge_study, load_study, run_study, runs_table
 from studies.dashboard.cards_and_notes import mirror
 from studies.search import run_self_check
-from studies.storage.checksums import CONFIGURATION, failure, verified_trials, write_configuration
+from studies.storage.checksums import verified_trials
 from studies.storage.database_url import storage_url
 from studies.storage.opening import open_storage
+from studies.storage.stored import CONFIGURATION, attributes_of_failure
 from studies.training.fusing import Fusing
+from studies.trials import write_configuration
 
 SCRIPT = Path(__file__).parent / "endurance" / "corruptions.py"
 
@@ -53,7 +55,7 @@ def stored(tmp_path_factory: pytest.TempPathFactory) -> StudyConfig:
     config = small(tmp_path_factory.mktemp("checksums"))
     study = run_study(config)
     trial = study.ask(study.trials[0].distributions)
-    for name, value in failure(trial.params, {"error": "ValueError: broken", "traceback": "in model.py"}).items():
+    for name, value in attributes_of_failure(trial.params, {"error": "ValueError: broken", "traceback": "in model.py"}).items():
         trial.set_user_attr(name, value)
     study.tell(trial, state=TrialState.FAIL)
     run_self_check(config, judge_study(study).recommendations, seeds=1)
@@ -93,10 +95,7 @@ DAMAGE = {
         "UPDATE trial_user_attributes SET value_json = replace(value_json, '1', '2') WHERE trial_id = 1 AND key = 'curves'",
         NO_MATCH,
     ),
-    "height": (
-        "UPDATE trial_user_attributes SET value_json = '0.001' WHERE trial_id = 1 AND key = 'final_height'",
-        NO_MATCH,
-    ),
+    "height": ("UPDATE trial_user_attributes SET value_json = '0.001' WHERE trial_id = 1 AND key = 'final_height'", NO_MATCH),
     "failed": ("UPDATE trials SET state = 'FAIL' WHERE trial_id = 1", OF_RUN.format("0", "failed and does not say why")),
     "running": ("UPDATE trials SET state = 'RUNNING' WHERE trial_id = 1", OF_RUN.format("0", "cannot be RUNNING")),
     "waiting": ("UPDATE trials SET state = 'WAITING' WHERE trial_id = 1", OF_RUN.format("0", "cannot be WAITING")),

@@ -270,10 +270,7 @@ def test_mapping_that_is_an_argument_is_left_to_the_class_that_takes_it(folder: 
             HYDRA,
             "config must name classes by class_path, with their arguments under init_args, got hydra's _target_ at model in",
         ),
-        (
-            HYDRA,
-            "in 'config.yaml'; what is _partial_ can only be made in Python, with a factory: StudyConfig(model=",
-        ),
+        (HYDRA, "in 'config.yaml'; what is _partial_ can only be made in Python, with a factory: StudyConfig(model="),
         (
             HYDRA,
             "functools.partial(Lit, net=..., optimizer=...)); OmegaConf's '${n}' at data.n is not filled in: write the value",

@@ -23,7 +23,7 @@ from studies.commands import report
 from studies.commands.command_line import BAD_INPUT, run
 from studies.commands.compare import NOT_GOOD, choose_studies, label_studies, main
 from studies.storage.opening import open_storage
-from studies.tables import facts_of
+from studies.storage.stored import attributes_of
 
 ROOT = Path(__file__).parents[1]
 SLOW = [2.0, 1.9, 1.8, 1.7, 1.6, 1.5]
@@ -61,7 +61,7 @@ def store(path: Path, name: str, curves: dict[float, Sequence[float]], *, size: 
             curves={"height": (found["step"].tolist(), found["value"].tolist())},
         )
         params = {key: row[key] for key in SPACE}
-        study.add_trial(create_trial(params=params, distributions=SPACE, value=facts.value, user_attrs=facts_of(facts)))
+        study.add_trial(create_trial(params=params, distributions=SPACE, value=facts.value, user_attrs=attributes_of(facts)))
 
 
 @pytest.fixture(scope="module")

@@ -43,7 +43,8 @@ from studies.dashboard.copied import COPY, Copied, fill
 from studies.dashboard.local_server import listen, refuse_strangers
 from studies.dashboard.snapshot import Snapshot
 from studies.storage.opening import open_storage, open_to_read
-from studies.tables import facts_of, runs_and_curves
+from studies.storage.stored import attributes_of
+from studies.tables import runs_and_curves
 
 ROOT = Path(__file__).parents[1]
 DOWN = {0.01: [2.0, 1.95, 1.9, 1.85, 1.8, 1.75], 0.1: [2.0, 0.1, 0.0, 0.0, 0.0, 0.0]}  # too low, good
@@ -73,7 +74,7 @@ def add_runs(study: optuna.Study, curves: dict[float, Sequence[float]], *, batch
             curves={"height": (path["step"].tolist(), path["value"].tolist())},
         )
         params = {"learning_rate": row["learning_rate"], "batch_size": batch_size, "seed": seed}
-        trial = create_trial(params=params, distributions=SPACE, value=run.value, user_attrs=facts_of(run))
+        trial = create_trial(params=params, distributions=SPACE, value=run.value, user_attrs=attributes_of(run))
         study.add_trial(trial)
 
 

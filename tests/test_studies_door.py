@@ -24,6 +24,7 @@ from studies.commands.command_line import FAILED, fail_at_work, run
 from studies.commands.config_file import MOST_BYTES, read_options
 from studies.commands.launch import main, parse_args
 from studies.commands.yaml_loader import load_yaml
+from studies.errors import BadInput
 from studies.storage.door import UNSAFE, entered
 from studies.storage.opening import open_storage
 
@@ -289,7 +290,7 @@ def test_mistake_in_our_sql_keeps_its_traceback(tmp_path: Path, capsys: pytest.C
 
 def test_long_and_odd_input_is_shown_as_one_short_line(capsys: pytest.CaptureFixture[str]) -> None:
     def refuse() -> int:
-        raise ValueError(f"name must be short, got \x1b[31m\u202e\ud800 {'x' * 10_000}")
+        raise BadInput(f"name must be short, got \x1b[31m\u202e\ud800 {'x' * 10_000}")
 
     assert run(refuse, "launch") == 2
     said = capsys.readouterr().err

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
+from conftest import planned
 from test_studies_preflight import Blobs, Gan, Net
 from test_studies_workload import Both, Logging
 from test_zoo import ZOO
@@ -131,7 +132,7 @@ def assert_same(alone: Run, fused: Run, steps: int = 30) -> None:
 def test_fused_members_are_what_they_are_alone(name: str) -> None:
     workload, batch_size, rates = FUSED[name]
     members = [(rate, seed) for seed in (0, 1) for rate in rates]
-    fused = train_fused(workload, members, batch_size=batch_size, epochs=3)
+    fused = train_fused(workload, planned(members, batch_size), epochs=3)
     for one, other in zip(train(workload, members, batch_size=batch_size, epochs=3), fused, strict=True):
         assert_same(one, other)
 
@@ -140,9 +141,9 @@ def test_fused_members_are_what_they_are_alone(name: str) -> None:
 def test_member_that_diverges_leaves_its_neighbours_as_they_are_to_the_bit(seeds: tuple[int, ...]) -> None:
     workload = FUSED["MLP"][0]
     members = [(0.1, seeds[0]), (1e30, seeds[1]), (0.3, seeds[2])]
-    with_it = train_fused(workload, members, batch_size=64, epochs=2)
+    with_it = train_fused(workload, planned(members, 64), epochs=2)
     assert with_it[1].nonfinite_at is not None and with_it[1].final_height == math.inf and not with_it[1].metrics
-    without = train_fused(workload, [members[0], members[2]], batch_size=64, epochs=2)
+    without = train_fused(workload, planned([members[0], members[2]], 64), epochs=2)
     assert [with_it[0].curves, with_it[2].curves] == [without[0].curves, without[1].curves]
 
 
@@ -150,9 +151,9 @@ def test_member_that_diverges_leaves_its_neighbours_as_they_are_to_the_bit(seeds
 def test_last_member_that_is_left_goes_on_as_it_would_in_any_company_to_the_bit(name: str) -> None:
     workload, batch_size, rates = FUSED[name]
     members = [(rates[0], 0), (1e30, 0)]
-    survivor, _ = train_fused(workload, members, batch_size=batch_size, epochs=2)
-    (alone,) = train_fused(workload, members[:1], batch_size=batch_size, epochs=2)
-    *_, of_many = train_fused(workload, [(rates[1], 1)] * 16 + members[:1], batch_size=batch_size, epochs=2)
+    survivor, _ = train_fused(workload, planned(members, batch_size), epochs=2)
+    (alone,) = train_fused(workload, planned(members[:1], batch_size), epochs=2)
+    *_, of_many = train_fused(workload, planned([(rates[1], 1)] * 16 + members[:1], batch_size), epochs=2)
     assert survivor.curves == alone.curves == of_many.curves
 
 
@@ -162,7 +163,7 @@ def test_huge_weights_are_not_mistaken_for_infinite_ones() -> None:
             super().__init__()
             self.spare = nn.Parameter(torch.full((4,), 3e38))  # finite each, their sum is not
 
-    runs = train_fused(Workload.of(Huge, Blobs), [(0.1, 0), (0.2, 0)], batch_size=8, epochs=1)
+    runs = train_fused(Workload.of(Huge, Blobs), planned([(0.1, 0), (0.2, 0)], 8), epochs=1)
     assert [run.nonfinite_at for run in runs] == [None, None]
 
 
@@ -170,11 +171,11 @@ def test_no_more_members_than_fit_into_memory(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr("studies.training.fusing.GAIN", math.inf)
     monkeypatch.setattr("studies.training.fusing._n_that_fit", lambda *_: 2)
     fusing, members = Fusing(FUSED["MLP"][0], epochs=1), [(0.1, 0), (0.2, 0), (0.3, 0)]
-    fusing.decide(members, batch_size=64)
+    fusing.decide(planned(members, 64))
     assert fusing.at_once(64) == 2
     monkeypatch.setattr("studies.training.fusing._n_that_fit", lambda *_: 1)
     fusing = Fusing(FUSED["MLP"][0], epochs=1)
-    fusing.decide(members, batch_size=64)
+    fusing.decide(planned(members, 64))
     assert fusing.decided["64"] == {"members": 1, "why": "alone: there is no memory for more at once"}
 
 
@@ -187,7 +188,7 @@ def test_fit_takes_no_longer_than_may_be_lost() -> None:
 
 
 def test_fit_ends_when_no_member_is_left() -> None:
-    runs = train_fused(FUSED["MLP"][0], [(1e30, 0), (1e35, 0)], batch_size=64, epochs=50)
+    runs = train_fused(FUSED["MLP"][0], planned([(1e30, 0), (1e35, 0)], 64), epochs=50)
     assert all(run.nonfinite_at is not None and run.steps < 21 for run in runs)
 
 
@@ -195,15 +196,15 @@ def test_fit_ends_when_no_member_is_left() -> None:
 def test_result_of_a_member_does_not_depend_on_its_company_to_the_bit(name: str) -> None:
     workload, batch_size, rates = FUSED[name]
     member, others = (rates[0], 1), [(rate, seed) for seed in (0, 1) for rate in rates]
-    *_, of_many = train_fused(workload, [*others, member], batch_size=batch_size, epochs=2)
-    (alone,) = train_fused(workload, [member], batch_size=batch_size, epochs=2)
+    *_, of_many = train_fused(workload, planned([*others, member], batch_size), epochs=2)
+    (alone,) = train_fused(workload, planned([member], batch_size), epochs=2)
     assert alone.curves == of_many.curves
 
 
 def test_what_was_decided_once_holds() -> None:
     decided = {"64": {"members": 2, "why": "measured before"}}
     fusing = Fusing(FUSED["MLP"][0], epochs=1, decided=decided)
-    fusing.decide([(0.1, 0), (0.2, 0)], batch_size=64)
+    fusing.decide(planned([(0.1, 0), (0.2, 0)], 64))
     assert fusing.decided == decided and fusing.at_once(64) == 2 and fusing.at_once(16) == 1
 
 
@@ -276,27 +277,27 @@ def test_module_that_cannot_be_fused_is_trained_alone_and_the_reason_is_kept(
 def test_batch_size_of_few_steps_is_not_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     fusing = Fusing(FUSED["MLP"][0], epochs=5)
-    fusing.decide([(0.1, 0), (0.2, 0)], batch_size=1_347)
+    fusing.decide(planned([(0.1, 0), (0.2, 0)], 1_347))
     assert fusing.decided["1347"] == {"members": 1, "why": "alone: too few steps to measure which is faster"}
 
 
 def test_module_of_the_other_package_is_trained_alone() -> None:
     member = ZOO["other package"]
     fusing = Fusing(Workload.of_config(member.config(Path("unused"))), epochs=1)
-    fusing.decide([(rate, 0) for rate in member.rates()], batch_size=member.batch_size)
+    fusing.decide(planned([(rate, 0) for rate in member.rates()], member.batch_size))
     assert [how["why"] for how in fusing.decided.values()] == ["alone: it is a module of lightning.pytorch"]
 
 
 def test_module_whose_losses_differ_when_fused_is_trained_alone() -> None:
     fusing, members = Fusing(Workload.of(KnowsItsRate, Blobs), epochs=3), [(1.0, 0), (0.1, 0), (0.01, 0)]
-    fusing.decide(members, batch_size=8)
+    fusing.decide(planned(members, 8))
     assert fusing.decided == {"8": {"members": 1, "why": "alone: fused, its first losses differ"}}
 
 
 def test_module_whose_data_are_drawn_anew_for_each_seed_is_trained_alone() -> None:
     member = ZOO["boring"]
     fusing = Fusing(Workload.of_config(member.config(Path("unused"))), epochs=1)
-    fusing.decide([(rate, seed) for seed in (0, 1) for rate in member.rates()], batch_size=member.batch_size)
+    fusing.decide(planned([(rate, seed) for seed in (0, 1) for rate in member.rates()], member.batch_size))
     assert [how["why"] for how in fusing.decided.values()] == ["alone: fused, its first losses differ"]
 
 
@@ -371,4 +372,4 @@ def study_rates(values: dict[str, Any]) -> tuple[float, ...]:
 
 def test_reason_of_a_module_is_an_error_where_members_must_be_fused() -> None:
     with pytest.raises(NotFusable, match="it defines on_train_epoch_end"):
-        train_fused(Workload.of(Hooked, Both), [(0.1, 0), (0.2, 0)], batch_size=8, epochs=1)
+        train_fused(Workload.of(Hooked, Both), planned([(0.1, 0), (0.2, 0)], 8), epochs=1)

@@ -13,7 +13,7 @@ from studies import StudyConfig, StudyInUse, judge_study, load_study, report_stu
 from studies.search import run_self_check
 from studies.storage.database_url import storage_url
 from studies.storage.lock import locked
-from studies.storage.opening import self_check_name
+from studies.storage.stored import self_check_name
 
 
 @pytest.fixture(scope="module")

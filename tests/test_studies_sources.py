@@ -287,10 +287,7 @@ def test_value_that_an_argument_does_not_take_comes_with_its_class_and_type(
 
 PLACE = r"in __init__ \(\S*test_studies_sources.py:\d+\)"
 RAISED: list[tuple[str, str]] = [
-    (
-        "--model @Validates",
-        f"model Validates could not be made: ValueError {PLACE}: {' '.join(VALIDATION.split())}$",
-    ),
+    ("--model @Validates", f"model Validates could not be made: ValueError {PLACE}: {' '.join(VALIDATION.split())}$"),
     ("--model @Wordless", f"model Wordless could not be made: NotImplementedError {PLACE}$"),
     ("--model @Asserts", f"model Asserts could not be made: AssertionError {PLACE}$"),
     ("--model @Leaves", f"model Leaves could not be made: SystemExit {PLACE}: 3$"),

@@ -150,7 +150,8 @@ def test_study_is_judged_by_the_metric_its_configuration_monitors() -> None:
 
 def test_halves_of_characters_in_an_exception_are_written_as_escapes() -> None:
     study = optuna.create_study()
-    trial = study.ask({"learning_rate": FloatDistribution(0.1, 0.2), "batch_size": IntDistribution(8, 8)})
+    space = {"batch_size": IntDistribution(8, 8), "seed": IntDistribution(0, 0)}
+    trial = study.ask({"learning_rate": FloatDistribution(0.1, 0.2), **space})
     trial.set_user_attr("error", "no file caf\udce9.csv")
     study.tell(trial, state=TrialState.FAIL)
     assert runs_table(study)["error"].tolist() == ["no file caf\\udce9.csv"]

@@ -23,7 +23,9 @@ from test_studies_preflight import Blobs, Net
 from test_studies_search import module, small, states
 
 from studies import FailedAlike, StudyConfig, load_study, run_study, runs_table
-from studies.training.workers import Failure, Here, Job, Processes, work
+from studies.plan import Planned
+from studies.training.work import Failure, Job, work
+from studies.training.workers import Here, Processes
 from studies.training.workload import Workload
 
 ROOT = Path(__file__).parents[1]
@@ -125,7 +127,7 @@ def test_what_a_dead_worker_trained_is_trained_again(tmp_path: Path, monkeypatch
 
 def test_worker_that_died_is_replaced_and_the_others_go_on(tmp_path: Path) -> None:
     place = Processes(cloudpickle.dumps(StudyConfig(workers=2)), 2, 1)
-    job = Job(((0.1, 0),), 256, 1, False, tmp_path)
+    job = Job((Planned(0.1, 256, 0),), 1, False, tmp_path)
     try:
         first, second = place.submit(job), place.submit(replace(job, epochs=1_000_000))
         first.result(timeout=60)
@@ -239,8 +241,8 @@ def test_what_a_job_raises_comes_back_in_words(tmp_path: Path, monkeypatch: pyte
     def broken(*_: Any, **__: Any) -> None:
         raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 1 bytes")
 
-    monkeypatch.setattr("studies.training.workers.train", broken)
-    failure = work(lambda: Workload.of(Net, Blobs), Job(((0.1, 0),), 8, 1, False, tmp_path))
+    monkeypatch.setattr("studies.training.work.train_alone", broken)
+    failure = work(lambda: Workload.of(Net, Blobs), Job((Planned(0.1, 8, 0),), 1, False, tmp_path))
     assert isinstance(failure, Failure) and failure.out_of_memory
     assert failure.error.startswith("RuntimeError: DefaultCPUAllocator") and "Traceback" in failure.traceback
 

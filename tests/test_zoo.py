@@ -33,7 +33,7 @@ POINTS = 6
 
 pytestmark = [
     # Lightning says so of a datamodule that also serves modules without validation.
-    pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`:UserWarning"),
+    pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`:UserWarning")
 ]
 
 
@@ -152,8 +152,7 @@ ZOO = {
     "gan": Member(given(zoo.GAN, zoo.DigitsData, monitor="d_loss"), 1e-4, 10, 16, 4, "LLLLGG", of_rate(zoo.GAN, digits)),
     "fine-tuned": Member(given(zoo.FineTuned, zoo.DigitsData), 1e-4, 10, 16, 6, "LLLLGD", of_rate(zoo.FineTuned, digits)),
     "layer rates": Member(
-        given(zoo.LayerRates, zoo.DigitsData),
-        *(1e-4, 10, 16, 6, "LLLLGD", with_optimizer(zoo.LayerRates, layer_rates, digits)),
+        given(zoo.LayerRates, zoo.DigitsData), *(1e-4, 10, 16, 6, "LLLLGD", with_optimizer(zoo.LayerRates, layer_rates, digits))
     ),
     # A network that died sits at chance level, a little above or below its untrained height.
     "cosine": Member(

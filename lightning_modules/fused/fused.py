@@ -30,7 +30,8 @@ from lightning_modules.fused.together import Together
 from lightning_modules.height import Probe
 from lightning_modules.learning_rate import LearningRate
 from lightning_modules.loaders import n_examples
-from lightning_modules.recorder import Record, all_finite
+from lightning_modules.record import Record
+from lightning_modules.recorder import all_finite
 from lightning_modules.run_state import as_at_end
 from lightning_modules.undisturbed import Still, same_random_numbers
 

@@ -1,7 +1,5 @@
 """Dropout for many members at once: each drops what it would drop alone."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import Any
 

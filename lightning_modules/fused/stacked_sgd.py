@@ -1,7 +1,5 @@
 """``torch.optim.SGD`` for many members at once, each at a learning rate and on a schedule of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping, Sequence
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Batches for the seeds of one fit side by side, each in the order it has in a fit of its own."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What charts of one study and of several are drawn with: maps, times to the bottom, marks by verdict, log axes."""
 
-from __future__ import annotations
-
 import html
 import math
 from collections.abc import Iterable, Mapping

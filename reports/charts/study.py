@@ -1,7 +1,5 @@
 """Judged tables in, charts for a browser out: plain JSON that plotly.js draws, so that points can be pointed at."""
 
-from __future__ import annotations
-
 from itertools import cycle
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a comparison says in sentences: which learning rate to keep or change, and what differs beyond the seeds' spread."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -51,7 +49,7 @@ def _what_to_use(comparison: Comparison, study: str, names: Mapping[str, str]) -
     return [f"From {names[baseline]} to {names[study]}{_only(sizes)}: {'; '.join(parts)}."] if parts else []
 
 
-def _advise(before: float, row: pd.Series[Any], *, moved: bool) -> str:
+def _advise(before: float, row: "pd.Series[Any]", *, moved: bool) -> str:
     """What to do with the learning rate recommended in the baseline.
 
     row: of ``Comparison.summary``, the other study's; moved: whether an edge moved beyond the seeds' spread, without which a

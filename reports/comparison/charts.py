@@ -1,7 +1,5 @@
 """Judged studies in, charts for a browser out that lay them over each other, a few for each batch size."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -64,7 +62,8 @@ def _curves(judged: Mapping[str, Judged], size: int, *, own: bool, as_progress: 
     if not found:
         return None
     names, looks, data = short_names(judged), _looks(judged), []
-    axis, low, top = _progress_axis() if as_progress else _height_axis(judged, found)
+    of_progress = {"title": {"text": "progress"}, "range": list(PROGRESS)}
+    axis, low, top = (of_progress, *PROGRESS) if as_progress else _height_axis(judged, found)
     for name, (epochs, values) in found.items():
         lowest, middle, highest = (take(values, axis=0).clip(low, top) for take in (np.nanmin, np.nanmedian, np.nanmax))
         rate = recommended(judged[name], size) if own else first
@@ -85,10 +84,6 @@ def _height_axis(judged: Mapping[str, Judged], found: Mapping[str, Any]) -> tupl
         edges = {"range": [math.log10(scale.bottom), math.log10(scale.top)]}
         return log_axis("height (loss)", [scale.low, scale.start]) | edges, scale.bottom, scale.top
     return {"title": {"text": "height (loss)"}, "range": [scale.bottom, scale.top]}, scale.bottom, scale.top
-
-
-def _progress_axis() -> tuple[dict[str, Any], float, float]:
-    return {"title": {"text": "progress"}, "range": list(PROGRESS)}, *PROGRESS
 
 
 def _looks(judged: Mapping[str, Judged]) -> dict[str, dict[str, Any]]:

@@ -1,7 +1,5 @@
 """How studies go down at a learning rate: the heights of every seed of a cell on common epochs, for pictures and charts."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 

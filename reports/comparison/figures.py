@@ -3,8 +3,6 @@
 Verdicts keep their colours and shapes (``reports.style``); a study is a row, or a line in a colour of none of the verdicts.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -48,11 +46,7 @@ COLOURS, DASHES = ("#000000", "#8C5A9E", "#8A8A8A", "#6B4A2B"), ("-", "--", "-."
 
 def draw_figures(judged: Mapping[str, Judged], *, as_progress: bool = False) -> dict[str, Figure]:
     """The figures that compare studies, by the names in ``FIGURES``; as_progress: as in ``plot_curves``."""
-    return {
-        "maps": plot_maps(judged),
-        "times": plot_times(judged),
-        "curves": plot_curves(judged, as_progress=as_progress),
-    }
+    return {"maps": plot_maps(judged), "times": plot_times(judged), "curves": plot_curves(judged, as_progress=as_progress)}
 
 
 def plot_maps(judged: Mapping[str, Judged]) -> Figure:

@@ -1,7 +1,5 @@
 """A comparison of studies as a folder: one page to open, the same in Markdown, tables as CSV, figures as PNG and SVG."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 

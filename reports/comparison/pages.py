@@ -1,7 +1,5 @@
 """A comparison in, one page out: HTML that opens offline, or Markdown with pictures beside it."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Tests of what differs between two studies: each seed judged as a study of its own, then the seeds of both compared."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -95,7 +93,7 @@ def compare_seeds(
     return rows
 
 
-def _edge_row(places: Sequence[pd.Series[Any]], gaps: Sequence[Sequence[Gap]], few: str) -> dict[str, Any]:
+def _edge_row(places: Sequence["pd.Series[Any]"], gaps: Sequence[Sequence[Gap]], few: str) -> dict[str, Any]:
     """From an edge's rows of ``find_edges`` and its gaps; the ratio is the least it can be with an edge out of range."""
     baseline, value = (float(place["learning_rate"]) for place in places)
     row: dict[str, Any] = {"baseline": baseline, "value": value, "ratio": value / baseline, "note": few}

@@ -1,7 +1,5 @@
 """Whether two studies differ by more than their seeds do: p values for edges, known to a gap only, and for numbers."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 

@@ -1,7 +1,5 @@
 """Several studies side by side, the first the baseline: what was set, what came out, what exceeds the seeds' spread."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -10,6 +8,7 @@ import numpy as np
 import pandas as pd
 
 from reports.comparison.seed_tests import ENDS, adjust, compare_seeds, find_metrics, measure_seeds
+from reports.errors import BadInput
 from reports.judging.edges import fit_edges
 from reports.judging.judged import Judged
 from reports.judging.judgements import score_sensitivity
@@ -71,14 +70,14 @@ def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[s
     thresholds.
     """
     if len(judged) < 2:
-        raise ValueError(f"judged must hold at least two studies, got {len(judged)}")
+        raise BadInput(f"judged must hold at least two studies, got {len(judged)}")
     for name, study in judged.items():
         if study.cells.empty:
             needed = "run with a verdict" if (study.runs["state"] == FINISHED).any() else "finished run"
-            raise ValueError(f"study {name!r} must have a {needed}, it has none")
+            raise BadInput(f"study {name!r} must have a {needed}, it has none")
     thresholds = {study.thresholds for study in judged.values()}
     if len(thresholds) > 1:
-        raise ValueError(f"studies must be judged by the same thresholds, got {len(thresholds)} different ones")
+        raise BadInput(f"studies must be judged by the same thresholds, got {len(thresholds)} different ones")
     given, names, (baseline, *others) = configurations or {}, short_names(judged), judged
     first = judged[baseline]
     metrics = find_metrics(first, [str(configuration.get("monitor") or "") for configuration in given.values()])
@@ -136,7 +135,7 @@ def find_not_good(comparison: Comparison) -> list[str]:
     for name in others:
         shared = tables[baseline].index.intersection(tables[name].index)
         if shared.empty:
-            raise ValueError(f"studies must have a batch size in common, {baseline!r} and {name!r} have none")
+            raise BadInput(f"studies must have a batch size in common, {baseline!r} and {name!r} have none")
         for size in shared:
             rate, verdict = tables[baseline]["learning_rate"][size], tables[name]["baseline_verdict"][size]
             if verdict == GOOD:

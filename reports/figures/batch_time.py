@@ -1,7 +1,5 @@
 """What batches of a size cost by the clock."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What a step sees of the hill: minibatch losses around the height."""
 
-from __future__ import annotations
-
 from typing import Any
 
 import pandas as pd

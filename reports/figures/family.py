@@ -3,8 +3,6 @@
 A new one is a file with a ``CAPTION`` and a ``draw``, and an entry here.
 """
 
-from __future__ import annotations
-
 from typing import Protocol
 
 from matplotlib.figure import Figure

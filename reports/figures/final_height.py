@@ -1,7 +1,5 @@
 """Where runs end, over their learning rate."""
 
-from __future__ import annotations
-
 import math
 
 import pandas as pd

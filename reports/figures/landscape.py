@@ -1,12 +1,10 @@
 """The walk on the hill: the path of a run of each verdict on a map of the loss and in profile, as stills and as a film."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from io import BytesIO
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 import numpy.typing as npt
@@ -73,7 +71,7 @@ class Landscape:
         }
 
     @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Landscape:
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
         """The landscape that ``to_json`` wrote."""
         grid = {name: np.array(values[name], dtype=float) for name in ("x", "y", "heights")}
         grid["heights"][np.isnan(grid["heights"])] = math.inf
@@ -116,7 +114,7 @@ class Landscape:
         off = np.abs(self.ground(inside["x"], inside["y"]) - inside["height"]) / self.way_down
         return float(np.nanmedian(off))
 
-    def judged_as(self, runs: pd.DataFrame) -> Landscape:
+    def judged_as(self, runs: pd.DataFrame) -> Self:
         """The same with the verdicts that ``runs``, as ``classify`` returns them, give the trials now."""
         verdicts = self.paths["trial"].map(runs.set_index("trial")["verdict"]).fillna(self.paths["verdict"])
         return replace(self, paths=self.paths.assign(verdict=verdicts))
@@ -174,7 +172,7 @@ def animate_landscape(landscape: Landscape) -> bytes:
     return buffer.getvalue()
 
 
-def _strip(landscape: Landscape, *, animated: bool = False) -> tuple[Figure, list[_Walker]]:
+def _strip(landscape: Landscape, *, animated: bool = False) -> tuple[Figure, list[Any]]:
     """The hill and the profile of each run, and who walks there."""
     runs = landscape.paths.drop_duplicates("trial")
     runs = runs.iloc[np.lexsort([runs["learning_rate"], runs["verdict"].map(VERDICTS.index)])]

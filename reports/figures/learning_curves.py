@@ -1,7 +1,5 @@
 """The runs on their way down."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 

@@ -1,7 +1,5 @@
 """What validation says at the end of training."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 
@@ -91,7 +89,7 @@ def find_metrics(cells: pd.DataFrame) -> list[str]:
     return sorted(named, key=lambda name: name != "val_loss")[:3]
 
 
-def _limit(ax: Axes, values: pd.Series[float], verdicts: pd.Series[str]) -> tuple[float, float]:
+def _limit(ax: Axes, values: "pd.Series[float]", verdicts: "pd.Series[str]") -> tuple[float, float]:
     """Scale the y axis to all that did not diverge, with some room, and return its ends."""
     kept = values[verdicts != DIVERGENT].dropna()
     kept = kept if len(kept) else values.dropna() if values.notna().any() else pd.Series([0.0, 1.0])
@@ -107,7 +105,7 @@ def _limit(ax: Axes, values: pd.Series[float], verdicts: pd.Series[str]) -> tupl
     return low, high
 
 
-def _extreme(rates: pd.Series[float], values: pd.Series[float], *, highest: bool) -> str:
+def _extreme(rates: "pd.Series[float]", values: "pd.Series[float]", *, highest: bool) -> str:
     if values.isna().all():
         return "none is finite"
     best = values.idxmax() if highest else values.idxmin()

@@ -1,7 +1,5 @@
 """What figures of one study and of several are drawn with: marks by verdict, edges, recommended learning rates, log axes."""
 
-from __future__ import annotations
-
 import math
 from typing import Any, NamedTuple
 
@@ -22,7 +20,7 @@ RECOMMENDED = "recommended, its interval"
 RING: dict[str, Any] = {"marker": "o", "mfc": "none", "mec": "black", "mew": 1.8}
 
 
-def mark_verdicts(ax: Axes, x: pd.Series[Any], y: pd.Series[Any], verdicts: pd.Series[Any], *, area: float = 50) -> list[Any]:
+def mark_verdicts(ax: Axes, x: Any, y: Any, verdicts: "pd.Series[str]", *, area: float = 50) -> list[Any]:
     """Marks by verdict, area in square points; returns one legend entry a verdict."""
     look: dict[str, Any] = {"edgecolor": "white", "linewidth": 0.5, "clip_on": False, "zorder": 3}
     marks = {verdict: verdicts == verdict for verdict in STYLES}
@@ -110,7 +108,7 @@ class HeightScale(NamedTuple):
     logarithmic: bool
 
 
-def height_scale(heights: Any, starts: pd.Series[float]) -> HeightScale:
+def height_scale(heights: Any, starts: "pd.Series[float]") -> HeightScale:
     """The scale that shows the heights of runs on their way down; those that left the valley are above it."""
     finite, starts = np.asarray(heights, dtype=float)[np.isfinite(heights)], starts[np.isfinite(starts)]
     start = float(starts.max() if len(starts) else finite.max(initial=1.0))
@@ -121,7 +119,7 @@ def height_scale(heights: Any, starts: pd.Series[float]) -> HeightScale:
     return HeightScale(low, start, low - 0.05 * room, start + 0.2 * room, logarithmic=False)
 
 
-def height_axis(ax: Axes, heights: Any, starts: pd.Series[float]) -> float:
+def height_axis(ax: Axes, heights: Any, starts: "pd.Series[float]") -> float:
     """Scale the axis to the heights and return its upper edge; dots: the median of the untrained ones."""
     scale = height_scale(heights, starts)
     if scale.logarithmic:

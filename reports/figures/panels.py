@@ -1,7 +1,5 @@
 """Where a figure's panels lie, one for each batch size, and what they share: scales, title and legend."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import Any
 
@@ -18,7 +16,7 @@ Panels = dict[int, Axes]
 
 
 def make_panels(
-    sizes: pd.Series[Any],
+    sizes: "pd.Series[Any]",
     title: str,
     ylabels: Sequence[str],
     *,
@@ -102,7 +100,7 @@ def legend_below(ax: Axes, handles: Sequence[Any]) -> None:
     ax.legend(handles=handles, **below, **LEGEND, ncols=3 if len(handles) > 4 else 4)
 
 
-def count_verdicts(verdicts: pd.Series[Any], what: str) -> str:
+def count_verdicts(verdicts: "pd.Series[Any]", what: str) -> str:
     """How many are good and how many divergent, in words."""
     n, counts = len(verdicts), verdicts.value_counts()
     return f"{counts.get(GOOD, 0)} good, {counts.get(DIVERGENT, 0)} divergent of {n} {what}{'s' * (n > 1)}"

@@ -1,7 +1,5 @@
 """Figures as PNG and SVG files."""
 
-from __future__ import annotations
-
 import re
 import warnings
 from collections.abc import Iterable, Mapping

@@ -1,7 +1,5 @@
 """How long each learning rate takes to the bottom."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes

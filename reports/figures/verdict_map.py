@@ -1,7 +1,5 @@
 """The map: every learning rate and batch size with its verdict, the edges, and what to use."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes

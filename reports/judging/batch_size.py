@@ -1,25 +1,13 @@
 """What the batch size does: how bumpy the hill looks to each step, how long an epoch takes, and how long the way down."""
 
-from __future__ import annotations
-
 import math
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-BATCH_SIZES = (
-    "batch_size",
-    "learning_rate",
-    "bumpiness",
-    "expected_bumpiness",
-    "steps_per_epoch",
-    "runs_together",
-    "seconds_per_epoch",
-    "time_to_bottom_epochs",
-    "time_to_bottom_steps",
-    "time_to_bottom_seconds",
-)
+BATCH_SIZES = "batch_size learning_rate bumpiness expected_bumpiness steps_per_epoch runs_together seconds_per_epoch".split()
+BATCH_SIZES += "time_to_bottom_epochs time_to_bottom_steps time_to_bottom_seconds".split()
 FEWEST = 5  # points that a spread is worth telling of
 TO_DEVIATION = 1.4826  # a normal distribution's standard deviation over its median distance from the median
 
@@ -40,7 +28,7 @@ def batch_sizes(runs: pd.DataFrame, cells: pd.DataFrame, curves: pd.DataFrame, r
     the random numbers of dropout and augmentation included. It is read over the whole run, from the same steps as the height.
     """
     if cells.empty:
-        return pd.DataFrame(columns=list(BATCH_SIZES))
+        return pd.DataFrame(columns=BATCH_SIZES)
     most = cells.sort_values("progress", ascending=False, kind="stable").drop_duplicates("batch_size")
     use = most.set_index("batch_size")["learning_rate"].astype(float).sort_index()
     use.update(recommendations.set_index("batch_size")["learning_rate"].astype(float))
@@ -57,7 +45,7 @@ def batch_sizes(runs: pd.DataFrame, cells: pd.DataFrame, curves: pd.DataFrame, r
     table = per_seed.groupby(at, as_index=False).median().merge(cells, on=at)
     known = table.dropna(subset=["bumpiness"])[["bumpiness", "batch_size"]].to_numpy(float)
     bumps, size = known[0] if len(known) else (math.nan, 1.0)
-    return table.assign(expected_bumpiness=bumps * np.sqrt(size / table["batch_size"].astype(float)))[list(BATCH_SIZES)]
+    return table.assign(expected_bumpiness=bumps * np.sqrt(size / table["batch_size"].astype(float)))[BATCH_SIZES]
 
 
 def tell_unlike(table: pd.DataFrame) -> str:
@@ -71,7 +59,7 @@ def tell_unlike(table: pd.DataFrame) -> str:
     return ", ".join(f"{f'{n:g} together' if n > 1 else 'alone'} at batch size {size}" for size, n in together.items())
 
 
-def minibatch_points(curves: pd.DataFrame, trials: pd.Series[Any]) -> pd.DataFrame:
+def minibatch_points(curves: pd.DataFrame, trials: "pd.Series[Any]") -> pd.DataFrame:
     """Height and minibatch loss of these trials where both are known and finite.
 
     Columns: ``trial``, ``step``, ``epoch``, ``height``, ``minibatch_loss``, in order of trial and step.
@@ -84,7 +72,7 @@ def minibatch_points(curves: pd.DataFrame, trials: pd.Series[Any]) -> pd.DataFra
     return both.sort_values(at, ignore_index=True)
 
 
-def measure_bumpiness(points: pd.DataFrame) -> pd.Series[float]:
+def measure_bumpiness(points: pd.DataFrame) -> "pd.Series[float]":
     """Bumpiness of each trial, from its ``minibatch_points``; trials with fewer than five of them are left out."""
     return pd.Series(
         {

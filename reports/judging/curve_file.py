@@ -1,7 +1,5 @@
 """The curve of one run from a CSV file, as Lightning, TensorBoard, Weights & Biases, Keras, fastai, YOLO and others write."""
 
-from __future__ import annotations
-
 import codecs
 import csv
 import re
@@ -11,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+
+from reports.errors import BadInput
 
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs"}
 NEVER = "\x1f"  # a separator that no file has, so that a line is one cell
@@ -52,21 +52,21 @@ def read_curve(path: str | Path, loss_column: str | None = None) -> pd.DataFrame
     """
     path = Path(path)
     if path.is_dir() or not path.exists():
-        raise ValueError(f"run must be a CSV file, got {'a folder' if path.is_dir() else 'no file'} at '{path}'")
+        raise BadInput(f"run must be a CSV file, got {'a folder' if path.is_dir() else 'no file'} at '{path}'")
     content = path.read_bytes()  # once, it may be a pipe
     try:
         table, separator = _read_table(content, COMPRESSIONS.get(path.suffix.lower()))
     except Exception as error:  # what pandas raises depends on where the file breaks
-        raise ValueError(f"run must be a CSV file with a line of column names, got '{path}': {error}") from error
+        raise BadInput(f"run must be a CSV file with a line of column names, got '{path}': {error}") from error
     names = [name.strip() for name in table.iloc[0]]
     if all(name == "" or _is_number(name) for name in names):
-        raise ValueError(f"run must start with a line of column names, got {', '.join(names)}")
+        raise BadInput(f"run must start with a line of column names, got {', '.join(names)}")
     counters = _counters(names)
     loss = _loss_column(names, counters, given=loss_column, separator=separator)
     cells = table.loc[1:, [*counters, loss]].reset_index(drop=True).apply(lambda column: column.str.strip())
     logged = cells[~cells[loss].str.casefold().isin(NOT_LOGGED)]
     if logged.empty:
-        raise ValueError(f"column {names[loss]!r} must hold at least one number, got none in {len(cells)} rows")
+        raise BadInput(f"column {names[loss]!r} must hold at least one number, got none in {len(cells)} rows")
     step = min(counters, key=lambda at: ((logged[at] == "").any(), logged[at].nunique() == 1), default=None)
     used = [loss] if step is None else [step, loss]
     comma = None if separator == "," else next((cell for cell in logged[used].to_numpy().flat if "," in cell), None)
@@ -81,7 +81,7 @@ def _read_table(content: bytes, compression: str | None) -> tuple[pd.DataFrame, 
     """All cells as text, the names as the first row, and the separator."""
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
     if b"\0" in content and not (utf16 or compression):
-        raise ValueError("there are zero bytes in it, as in no text")
+        raise BadInput("there are zero bytes in it, as in no text")
 
     def read(**options: Any) -> pd.DataFrame:
         return pd.read_csv(
@@ -128,10 +128,10 @@ def _loss_column(names: Sequence[str], counters: Sequence[int], *, given: str | 
     if given is None:
         why = f"{meant} may be it" if found else "no column is called loss"
         told = f"; the file is read as separated by {SEPARATORS[separator]}"
-        raise ValueError(f"loss_column must be given: {why}, the columns are {listed}{told}")
+        raise BadInput(f"loss_column must be given: {why}, the columns are {listed}{told}")
     if found:
-        raise ValueError(f"loss_column must mean one column, got {given!r}, which fits {meant}")
-    raise ValueError(f"loss_column must be one of {listed}; got {given!r}")
+        raise BadInput(f"loss_column must mean one column, got {given!r}, which fits {meant}")
+    raise BadInput(f"loss_column must be one of {listed}; got {given!r}")
 
 
 def _chosen(names: Sequence[str], others: Iterable[int]) -> list[int]:
@@ -164,7 +164,7 @@ def _numbers(cells: pd.Series, name: str, comma: str | None) -> list[float]:
     for cell in cells:
         if not _is_number(cell.translate(swap)):
             rule = f" with a decimal comma, as in {comma!r}, and no mark between thousands" if comma else ""
-            raise ValueError(f"column {name!r} must hold numbers{rule}, got {cell!r}")
+            raise BadInput(f"column {name!r} must hold numbers{rule}, got {cell!r}")
     return [float(cell.translate(swap)) for cell in cells]
 
 
@@ -175,7 +175,7 @@ def _require_one_run(steps: pd.Series, counters: pd.DataFrame, name: str) -> Non
     """
     must = f"column {name!r} must count through one run, got"
     if len(steps) > 1 and steps.nunique() == 1:
-        raise ValueError(f"{must} {steps[0]:g} beside all {len(steps)} losses")
+        raise BadInput(f"{must} {steps[0]:g} beside all {len(steps)} losses")
     falls = steps.diff() < 0
     again = falls & (steps == steps[0])
     for column in counters:
@@ -185,4 +185,4 @@ def _require_one_run(steps: pd.Series, counters: pd.DataFrame, name: str) -> Non
     if again.any():
         at = int(again.idxmax())
         why = "it counts within an epoch, or the file holds several runs"
-        raise ValueError(f"{must} {steps[at]:g} after {steps[at - 1]:g}: {why}")
+        raise BadInput(f"{must} {steps[at]:g} after {steps[at - 1]:g}: {why}")

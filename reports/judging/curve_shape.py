@@ -1,7 +1,5 @@
 """The few numbers that say what shape one loss curve has; robust to minibatch noise, and alike for a shifted or scaled loss."""
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -9,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import theilslopes
 
-from reports.judging.verdicts import final_height
+from reports.judging.final_height import final_height
 
 N_FIRST = 5  # losses whose median is the first loss of a long curve: one minibatch may be a lucky one
 LONG = 200  # losses, as minibatch losses are; in a shorter curve five are too large a part of the way down

@@ -7,8 +7,6 @@ spread, so that two seeds that agree by luck do not give an interval of width ze
 of the edge of one more seed, by sums over a grid. A finer grid narrows the gaps; more seeds settle the spread.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """Whether runs stepped with the learning rates that were asked for: where they did not, a verdict would be of another one."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from typing import Any
 

@@ -1,12 +1,11 @@
 """Everything a study taught, from its two tables: the one way from runs and curves to what pages and terminals show."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import pandas as pd
 
+from reports.judging.answer import Answer, answer_all
 from reports.judging.batch_size import batch_sizes, tell_unlike
 from reports.judging.edges import find_edges, fit_edges
 from reports.judging.judgements import judge_curves
@@ -25,7 +24,7 @@ class Judged(NamedTuple):
     ``find_edges``; recommendations: ``recommend``; costs: ``price_errors``; batch_sizes: ``batch_sizes``;
     judgements: ``judge_curves``; self_check: ``judge_self_check``, empty without one; overall: ``recommend_overall``,
     own: ``judge_own``, a sentence each; trust: ``check_trust``; thresholds: how strictly it was judged; remarks: what is to be
-    known of how the module was studied, sentences.
+    known of how the module was studied, sentences; answers: ``Answer``, one a batch size.
     """
 
     runs: pd.DataFrame
@@ -43,6 +42,7 @@ class Judged(NamedTuple):
     trust: list[Check]
     thresholds: Thresholds
     remarks: list[str]
+    answers: list[Answer]
 
     def __repr__(self) -> str:
         from reports.pages.notebook import to_text  # pictures and pages, which tables do without
@@ -90,11 +90,12 @@ def judge(
         trust.append(summarize_self_check(self_check))
     comparable = curves if height_is_loss else curves[curves["metric"] != "minibatch_loss"]
     sizes = batch_sizes(judged, cells, comparable, recommendations)
+    ranges = good_ranges(cells, nexts=nexts, runs=judged)
     return Judged(
         runs=judged,
         curves=curves,
         cells=cells,
-        ranges=good_ranges(cells, nexts=nexts, runs=judged),
+        ranges=ranges,
         edges=edges,
         recommendations=recommendations,
         costs=price_errors(cells, fitted, recommendations),
@@ -106,6 +107,7 @@ def judge(
         trust=trust,
         thresholds=thresholds,
         remarks=[*remarks, *_changing(judged)],
+        answers=answer_all(ranges, edges, recommendations),
     )
 
 

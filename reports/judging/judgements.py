@@ -1,7 +1,5 @@
 """What a run did beside its verdict: catapult, oscillation, death, slowness, overfitting, validation gone wrong."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass

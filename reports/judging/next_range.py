@@ -1,7 +1,5 @@
 """Where to look next when no learning rate of a batch size is good: a range, from the heights that were recorded."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import NamedTuple

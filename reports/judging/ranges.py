@@ -1,7 +1,5 @@
 """What the cells that were tried say about each batch size: the fastest, the good range, where divergence begins."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -12,15 +10,7 @@ from reports.judging.next_range import NextRange
 from reports.judging.verdicts import FINISHED
 from reports.style import DIVERGENT, GOOD, format_number
 
-RANGES = (
-    "batch_size",
-    "fastest",
-    "time_to_bottom_epochs",
-    "good_low",
-    "good_high",
-    "divergent_from",
-    "note",
-)
+RANGES = "batch_size fastest time_to_bottom_epochs good_low good_high divergent_from note".split()
 
 
 def good_ranges(
@@ -43,7 +33,7 @@ def good_ranges(
     for size in sorted({*groups, *notes}):
         row = _range(int(size), groups[size], (nexts or {}).get(int(size))) if size in groups else _empty(int(size))
         rows.append(row | {"note": "; ".join(filter(None, (notes.get(size, ""), row["note"])))})
-    return pd.DataFrame(rows, columns=list(RANGES))
+    return pd.DataFrame(rows, columns=RANGES)
 
 
 def _unjudged(runs: pd.DataFrame) -> dict[int, str]:

@@ -1,7 +1,5 @@
 """One learning rate to use, for each batch size and overall, with an interval, the reason, and the price of being wrong."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping
 from typing import Any
@@ -17,18 +15,8 @@ SURE = 0.95  # share of new seeds a recommended learning rate is expected to be 
 FACTORS = (0.1, 0.5, 1.0, 2.0, 10.0)  # how wrong somebody may be
 TO_GOOD, TO_TOO_HIGH, TO_DIVERGENT = EDGES
 
-RECOMMENDATIONS = (
-    "batch_size",
-    "learning_rate",
-    "low",
-    "high",
-    "good_share",
-    "interval_share",
-    "divergence_factor",
-    "time_to_bottom_epochs",
-    "time_to_bottom_seconds",
-    "reason",
-)
+RECOMMENDATIONS = "batch_size learning_rate low high good_share interval_share divergence_factor".split()
+RECOMMENDATIONS += "time_to_bottom_epochs time_to_bottom_seconds reason".split()
 COSTS = ("batch_size", "factor", "learning_rate", "verdict", "epochs", "seconds", "ratio")
 
 
@@ -69,17 +57,17 @@ def recommend(
         if len(good):
             values = _values(runs[(runs["batch_size"] == size) & runs["verdict"].notna()], monitor)
             rows.append(_recommend(int(size), group, values, edges[int(size)], monitor=monitor, mode=mode))
-    return pd.DataFrame(rows, columns=list(RECOMMENDATIONS))
+    return pd.DataFrame(rows, columns=RECOMMENDATIONS)
 
 
-def _values(runs: pd.DataFrame, monitor: str) -> pd.Series[float]:
+def _values(runs: pd.DataFrame, monitor: str) -> "pd.Series[float]":
     """The monitored metric of each run that has one, by learning rate."""
     values = pd.to_numeric(runs[monitor], errors="coerce") if monitor in runs else pd.Series(math.nan, index=runs.index)
     return values.astype(float).set_axis(runs["learning_rate"]).dropna()
 
 
 def _recommend(
-    size: int, cells: pd.DataFrame, values: pd.Series[float], edges: Mapping[str, Edge], *, monitor: str, mode: str
+    size: int, cells: pd.DataFrame, values: "pd.Series[float]", edges: Mapping[str, Edge], *, monitor: str, mode: str
 ) -> dict[str, Any]:
     good, starts = cells[cells["verdict"] == GOOD], _low_end(edges[TO_DIVERGENT])
     shares = good["learning_rate"].map(lambda rate: good_share(edges, rate))
@@ -130,7 +118,7 @@ def _tell_distance(factor: float) -> str:
     return f"{above} divergence may begin: none below that place is as sure to be good"
 
 
-def _equals(inside: pd.DataFrame, values: pd.Series[float], *, monitor: str, mode: str) -> tuple[pd.DataFrame, str]:
+def _equals(inside: pd.DataFrame, values: "pd.Series[float]", *, monitor: str, mode: str) -> tuple[pd.DataFrame, str]:
     """The cells whose monitored metric is within one standard error of the best, and how to say so."""
     sign, best = {"min": (1, "lowest"), "max": (-1, "highest")}[mode]
     losses = (sign * values).where(np.isfinite(values), math.inf)

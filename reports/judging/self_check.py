@@ -1,7 +1,5 @@
 """Whether the promise held: the recommended learning rates and the ends of their intervals on seeds the study never saw."""
 
-from __future__ import annotations
-
 import numpy as np
 import pandas as pd
 from scipy.stats import binom

@@ -4,8 +4,6 @@ The verdicts compare learning rates; here there is only one, so nothing is calle
 compares the curve with itself: adding a constant to the loss or scaling it changes no finding.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 
@@ -13,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reports.errors import BadInput
 from reports.judging.curve_file import read_curve as read_curve
 from reports.judging.curve_shape import N_TREND, CurveShape, Floats, measure
 from reports.judging.verdicts import Thresholds
@@ -138,11 +137,11 @@ def _step(step: float) -> str:
 def _points(curve: pd.DataFrame) -> tuple[Floats, Floats]:
     """Steps in order and their losses."""
     if not {"step", "loss"} <= set(curve.columns):
-        raise ValueError(f"curve must have the columns step and loss, got {', '.join(map(str, curve.columns)) or 'none'}")
+        raise BadInput(f"curve must have the columns step and loss, got {', '.join(map(str, curve.columns)) or 'none'}")
     if curve.empty:
-        raise ValueError("curve must have at least one row, got none")
+        raise BadInput("curve must have at least one row, got none")
     steps, losses = curve["step"].to_numpy(float), curve["loss"].to_numpy(float)
     if not np.isfinite(steps).all():
-        raise ValueError(f"step must be finite, got {steps[~np.isfinite(steps)][0]}")
+        raise BadInput(f"step must be finite, got {steps[~np.isfinite(steps)][0]}")
     order = np.argsort(steps, kind="stable")
     return steps[order], losses[order]

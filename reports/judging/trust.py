@@ -1,7 +1,5 @@
 """What speaks for a study and what against it: one line a check, passed or failed, and what to run next."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple

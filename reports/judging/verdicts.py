@@ -7,8 +7,6 @@ its final height is there too. A *cell* is all seeds of one (batch size, learnin
 the bottom and stays with the smallest time; if none does, the one with the most final progress; none where no cell made any.
 """
 
-from __future__ import annotations
-
 import math
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
+from reports.errors import BadInput
 from reports.judging.followed import find_unfollowed
 from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number
 
@@ -24,7 +23,6 @@ FINISHED = "COMPLETE"
 # Ways to the floor, above the start: steps too small walk down and steps a little too large hover about the valley, so who
 # ends as far above the start as ten valleys are deep has left it, whichever learning rate made the most progress.
 FAR_ABOVE = 10.0
-RISE = 0.1  # of the way from the first to the lowest height: who is as far above its lowest is no longer at its bottom
 Floats = npt.NDArray[np.float64]
 
 
@@ -43,26 +41,11 @@ class Thresholds:
 
     def __post_init__(self) -> None:
         if not 0 < self.tau < 1:
-            raise ValueError(f"tau must be above 0 and below 1, got {self.tau}")
+            raise BadInput(f"tau must be above 0 and below 1, got {self.tau}")
         if not 1 <= self.rho < math.inf:
-            raise ValueError(f"rho must be at least 1 and finite, got {self.rho}")
+            raise BadInput(f"rho must be at least 1 and finite, got {self.rho}")
         if self.target_loss is not None and not math.isfinite(self.target_loss):
-            raise ValueError(f"target_loss must be finite, got {self.target_loss}")
-
-
-def final_height(epochs: Floats, heights: Floats, *, ended_early: bool = False) -> float:
-    """Median of the heights in the last tenth of a run, at least three of them; inf when the run turned non-finite.
-
-    epochs, heights: shape (n_points,), in order of time; the point at epoch 0 counts only when there are no three others.
-    ended_early: whether somebody ended the run before its budget. One that was ended by its own explosion, above its lowest
-    height and above that median, ends at its last height: in a short run most of the last three are from before it.
-    """
-    if not np.isfinite(heights).all():
-        return math.inf
-    first = min(int(np.searchsorted(epochs, 0.9 * epochs[-1])), max(len(heights) - 3, 0))
-    median, lowest, last = float(np.median(heights[first:])), float(heights.min()), float(heights[-1])
-    exploded = last - lowest > RISE * (float(heights[0]) - lowest) and last > median
-    return last if ended_early and exploded else median
+            raise BadInput(f"target_loss must be finite, got {self.target_loss}")
 
 
 def time_to_bottom(epochs: Floats, progress: Floats, *, level: float) -> float:
@@ -175,7 +158,7 @@ def _floor(group: pd.DataFrame, thresholds: Thresholds) -> float:
     return float(counted.groupby("learning_rate")["final_height"].median().min())
 
 
-def ended_early(runs: pd.DataFrame) -> pd.Series[bool]:
+def ended_early(runs: pd.DataFrame) -> "pd.Series[bool]":
     """Which runs somebody ended before their budget."""
     return runs["ended_early"].notna() if "ended_early" in runs else pd.Series(False, index=runs.index)
 
@@ -228,7 +211,7 @@ def _cells_of(measured: pd.DataFrame) -> pd.DataFrame:
     return cells.reset_index().assign(verdict=None, reason=None)
 
 
-def _median(values: pd.Series[Any]) -> float:
+def _median(values: "pd.Series[Any]") -> float:
     """Median with inf counted as a very large and -inf as a very small value; missing values are left out."""
     kept = np.sort(values.dropna().to_numpy(float))
     if not len(kept):
@@ -246,11 +229,7 @@ def _fastest(cells: pd.DataFrame, thresholds: Thresholds) -> dict[str, Any]:
         return {"learning_rate": math.inf, "time_to_bottom": math.inf, "reached": False}
     stays = cells[(cells["progress"] >= 1 - thresholds.tau) & np.isfinite(cells["time_to_bottom_epochs"])]
     row = stays.loc[stays["time_to_bottom_epochs"].idxmin()] if len(stays) else cells.loc[cells["progress"].idxmax()]
-    return {
-        "learning_rate": row["learning_rate"],
-        "time_to_bottom": row["time_to_bottom_epochs"],
-        "reached": len(stays) > 0,
-    }
+    return {"learning_rate": row["learning_rate"], "time_to_bottom": row["time_to_bottom_epochs"], "reached": len(stays) > 0}
 
 
 def _verdict(row: dict[str, Any], fastest: dict[str, Any], thresholds: Thresholds) -> tuple[str, str]:

@@ -1,7 +1,5 @@
 """The report of a study as a folder: one page to open, the same in Markdown, the tables as CSV, the figures as PNG and SVG."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any

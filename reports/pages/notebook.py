@@ -1,25 +1,23 @@
 """A judged study as a notebook or a console shows it: the answer, a row a batch size, how far to trust it, the map."""
 
-from __future__ import annotations
-
 import base64
 
 import pandas as pd
 
 from reports.figures import FIGURES, plot_map
 from reports.figures.pictures import draw_picture
-from reports.judging.edges import COVERAGE, EDGES
+from reports.judging.answer import Answer
+from reports.judging.edges import EDGES
 from reports.judging.judged import Judged
 from reports.judging.verdicts import FINISHED
-from reports.pages.study import answers
 from reports.pages.templating import environment
-from reports.style import STYLES, describe_edge, format_number
+from reports.style import STYLES, format_number
 
 
 def to_text(judged: Judged) -> str:
     """A few lines: runs of each verdict, the answer for each batch size, the trust checks, remarks, names of the tables."""
     counts = ", ".join(f"{n} {verdict}" for verdict, n in _counts(judged).items())
-    found = [sentence + (f" Note: {note}." if note else "") for sentence, note, _ in answers(judged)]
+    found = [answer.sentence + (f" Note: {answer.aside}." if answer.aside else "") for answer in judged.answers]
     tables = ", ".join(name for name, value in judged._asdict().items() if isinstance(value, pd.DataFrame))
     n_runs = len(judged.runs)
     lines = [
@@ -44,8 +42,8 @@ def to_html(judged: Judged) -> str:
             n_runs=len(judged.runs),
             counts=[(STYLES[verdict].sign if verdict in STYLES else "", n, verdict) for verdict, n in _counts(judged).items()],
             headings=["batch size", "use", "good on new seeds", *EDGES],
-            rows=_rows(judged),
-            notes=[f"Batch size {row.batch_size}: {row.note}." for row in judged.ranges.itertuples() if row.note],
+            rows=[_row(answer) for answer in judged.answers],
+            notes=[f"Batch size {answer.batch_size}: {answer.note}." for answer in judged.answers if answer.note],
             sentences=list(filter(None, (judged.overall, judged.own))),
             checks=judged.trust,
             remarks=judged.remarks,
@@ -63,17 +61,11 @@ def _counts(judged: Judged) -> dict[str, int]:
     return {name: int(counts[name]) for name in (*STYLES, "without a verdict", "did not finish") if name in counts}
 
 
-def _rows(judged: Judged) -> list[list[str]]:
-    """What to use, where that is good, and the three edges of each batch size."""
-    uses, rows = judged.recommendations.set_index("batch_size").to_dict("index"), []
-    for size in judged.ranges["batch_size"]:
-        edges = judged.edges[judged.edges["batch_size"] == size].to_dict("records")
-        use = ["none", ""]
-        if size in uses:
-            rate, low, high = (format_number(uses[size][name]) for name in ("learning_rate", "low", "high"))
-            use = [rate, f"{low} to {high}" + (" (on half)" if uses[size]["interval_share"] < COVERAGE else "")]
-        rows.append([str(size), *use, *([describe_edge(row, short=True) for row in edges] or ["-"] * len(EDGES))])
-    return rows
+def _row(answer: Answer) -> list[str]:
+    """What to use, where that is good, and the three edges of a batch size."""
+    half = " (on half)" if answer.on_half else ""
+    use = [format_number(answer.use), answer.interval + half] if answer.is_good else ["none", ""]
+    return [str(answer.batch_size), *use, *answer.edges_in_short]
 
 
 def _trust(judged: Judged) -> str:

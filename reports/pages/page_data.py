@@ -1,9 +1,7 @@
 """What the page's script shows of a judged study, packed into one text: charts, the table of runs, their curves."""
 
-from __future__ import annotations
-
 import math
-from collections.abc import Mapping
+import re
 from typing import Any
 
 import numpy as np
@@ -60,7 +58,7 @@ def page_data(judged: Judged) -> dict[str, Any]:
         "epochs": epochs,
         "curves": curves,
         "curves_height": CURVES_HEIGHT,
-        "names": {name: plain_text(name_metric(name).replace("_", " ")) for name in _metrics(curves)},
+        "names": {name: plain_text(name_metric(name).replace("_", " ")) for name in sorted(set().union(*curves.values()))},
         "judgements": sentences,
         "styles": {
             name: {"colour": style.colour, "dash": DASHES[style.dash], "sign": style.sign} for name, style in STYLES.items()
@@ -85,19 +83,11 @@ def _curves(judged: Judged) -> tuple[list[list[float | None]], dict[int, dict[st
     rows = judged.curves[judged.curves["trial"].isin(trials)]
     epochs: dict[tuple[float | None, ...], int] = {}
     curves: dict[int, dict[str, list[Any]]] = {}
-    for metric in [name for name in rows["metric"].unique() if _is_shown(name)]:
+    for metric in filter(re.compile("height$|minibatch_loss$|val_").match, rows["metric"].unique()):
         for trial, (times, values) in split_curves(rows, metric).items():
             at = epochs.setdefault(tuple(_rounded(time) for time in times), len(epochs))
             curves.setdefault(trial, {})[metric] = [at, [_rounded(value) for value in values]]
     return [list(times) for times in epochs], curves
-
-
-def _is_shown(metric: str) -> bool:
-    return metric in ("height", "minibatch_loss") or metric.startswith("val_")
-
-
-def _metrics(curves: Mapping[int, Mapping[str, Any]]) -> list[str]:
-    return sorted({name for each in curves.values() for name in each})
 
 
 def _rounded(value: float) -> float | None:

@@ -1,7 +1,5 @@
 """What brings a page to life: our scripts and plotly.js inside it, what they show, and a policy that allows no others."""
 
-from __future__ import annotations
-
 import base64
 import gzip
 import json
@@ -45,7 +43,7 @@ def pack(text: str) -> str:
 
 def to_json(value: Mapping[str, Any]) -> str:
     """JSON without spaces; raises ValueError for a number that JSON has no word for."""
-    return json.dumps(value, separators=(",", ":"), allow_nan=False, default=_number)
+    return json.dumps(value, separators=(",", ":"), allow_nan=False, default=lambda number: number.item())  # NumPy's
 
 
 class _Library(NamedTuple):
@@ -62,7 +60,3 @@ def _plotly() -> _Library:
 def _hash(script: str) -> str:
     """A script's name in a Content-Security-Policy."""
     return f"'sha256-{base64.b64encode(sha256(script.encode()).digest()).decode()}'"
-
-
-def _number(value: Any) -> Any:
-    return value.item()  # NumPy's numbers

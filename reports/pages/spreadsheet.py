@@ -1,7 +1,5 @@
 """Tables as CSV in which a spreadsheet finds no formula, and back."""
 
-from __future__ import annotations
-
 import csv
 import re
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Judged tables in, one page out: HTML that opens offline, or Markdown with pictures beside it."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -9,11 +7,9 @@ from typing import Any
 import pandas as pd
 
 from reports.figures import FIGURES
-from reports.judging.edges import COVERAGE, EDGES
 from reports.judging.followed import NO_VERDICT
 from reports.judging.judged import Judged
 from reports.judging.judgements import score_sensitivity
-from reports.judging.recommendation import TO_DIVERGENT
 from reports.judging.verdicts import FINISHED
 from reports.pages.page_data import CURVES_HEIGHT, page_data
 from reports.pages.page_scripts import page_scripts, reserved_pixels
@@ -32,68 +28,31 @@ def no_command(changes: Mapping[str, Any]) -> str:
     return ""
 
 
-def render_html(
-    judged: Judged,
-    pictures: Mapping[str, bytes],
-    *,
-    title: str,
-    configuration: Mapping[str, object],
-    command: Command = no_command,
-    walk: str = "",
-) -> str:
+def render_html(judged: Judged, pictures: Mapping[str, bytes], **about: Any) -> str:
     """The page as one HTML file that asks for nothing from outside; pictures: PNG files by the names in ``FIGURES``.
 
-    walk: what the picture ``landscape`` shows, where there is one.
+    about: ``title`` and ``configuration``; ``command``, of type Command, where there is one; ``walk``, what the picture
+    ``landscape`` shows, where there is one.
 
     Its scripts, ours and plotly.js, are inside and the only ones its Content-Security-Policy allows; it is whole without them.
     """
     sources = {name: picture_source(picture) for name, picture in pictures.items()}
-    context = _context(judged, title=title, configuration=configuration, command=command, walk=walk)
     data = page_data(judged)
     charts = reserved_pixels(data["charts"]) | {f"curves/{size}": CURVES_HEIGHT for size in judged.cells["batch_size"].unique()}
-    context |= page_scripts(data, "charts.js", "curves.js", "runs.js") | {"pictures": sources, "charts": charts, "drawn": DRAWN}
-    return environment().get_template("report.html.jinja").render(**context)
+    context = _context(judged, **about) | {"pictures": sources, "charts": charts, "drawn": DRAWN}
+    scripts = page_scripts(data, "charts.js", "curves.js", "runs.js")
+    return environment().get_template("report.html.jinja").render(**context, **scripts)
 
 
-def render_markdown(
-    judged: Judged,
-    pictures: Mapping[str, str],
-    *,
-    title: str,
-    configuration: Mapping[str, object],
-    command: Command = no_command,
-    walk: str = "",
-) -> str:
-    """The page as Markdown; pictures: relative paths by the names in ``FIGURES``."""
-    context = _context(judged, title=title, configuration=configuration, command=command, walk=walk)
+def render_markdown(judged: Judged, pictures: Mapping[str, str], **about: Any) -> str:
+    """The page as Markdown; pictures: relative paths by the names in ``FIGURES``; about: as in ``render_html``."""
     template = environment(finalize=markdown_text).get_template("report.md.jinja")
-    return template.render(**context, pictures=pictures)
+    return template.render(**_context(judged, **about), pictures=pictures)
 
 
-def answers(judged: Judged) -> list[tuple[str, str, bool]]:
-    """For each batch size a sentence to act on, what to know about it ("" if nothing), and whether anything is good."""
-    found = []
-    uses = judged.recommendations.set_index("batch_size").to_dict("index")
-    for row in judged.ranges.to_dict("records"):
-        size = row["batch_size"]
-        if size not in judged.edges["batch_size"].values:  # no run of it has a verdict
-            found.append((f"Batch size {size}: {row['note']}.", "", False))
-            continue
-        edges = judged.edges[judged.edges["batch_size"] == size].set_index("edge").to_dict("index")
-        good_from, good_to, diverges = (describe_edge(edges[name]) for name in EDGES)
-        at = "at " if edges[TO_DIVERGENT]["learning_rate"] > 0 else ""
-        ends = f"divergence begins {at}{diverges}"
-        if size in uses:
-            use, low, high = (format_number(uses[size][key]) for key in ("learning_rate", "low", "high"))
-            half = ", where it is good on half of new seeds only" if uses[size]["interval_share"] < COVERAGE else ""
-            ends = f"use {use} ({low} to {high}{half}); good from {good_from} to {good_to}; {ends}"
-        else:
-            ends = f"no learning rate is good; {ends}"
-        found.append((f"Batch size {size}: {ends}.", row["note"], size in uses))
-    return found
-
-
-def _context(judged: Judged, *, title: str, configuration: Mapping[str, object], command: Command, walk: str) -> dict[str, Any]:
+def _context(
+    judged: Judged, *, title: str, configuration: Mapping[str, object], command: Command = no_command, walk: str = ""
+) -> dict[str, Any]:
     runs, cells, thresholds = judged.runs, judged.cells, judged.thresholds
     without = runs["verdict"].isna()
     crashed, unjudged = runs[without & (runs["state"] != FINISHED)], runs[without & (runs["state"] == FINISHED)]
@@ -106,7 +65,7 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
         "captions": FIGURES | ({"landscape": f"{walk} The same as a film: figures/landscape.gif."} if walk else {}),
         "thresholds": {name: format_number(getattr(thresholds, name)) for name in ("tau", "rho")},
         "target_loss": None if thresholds.target_loss is None else format_number(thresholds.target_loss),
-        "answers": answers(judged),
+        "answers": judged.answers,
         "overall": " ".join(filter(None, (judged.overall, judged.own))),
         "brackets": BRACKETS,
         "trust": [
@@ -149,33 +108,29 @@ def _context(judged: Judged, *, title: str, configuration: Mapping[str, object],
 
 
 def _sizes(judged: Judged) -> list[dict[str, Any]]:
-    """What the page says of each batch size, in a section of its own."""
+    """What the page says of each batch size that has a verdict, in a section of its own."""
     uses = judged.recommendations.set_index("batch_size").to_dict("index")
-    groups, costs = judged.edges.groupby("batch_size"), judged.costs[judged.costs["factor"] != 1]
+    costs = judged.costs[judged.costs["factor"] != 1]
     found = []
-    for size, rows in groups:
-        use = None
-        if size in uses:
-            row = uses[size]
+    for answer in judged.answers:
+        use, rows = None, answer.edges.values()
+        if answer.is_good:
+            row = uses[answer.batch_size]
             use = {
-                "learning_rate": format_number(row["learning_rate"]),
-                "interval": f"{format_number(row['low'])} to {format_number(row['high'])},"
-                f" good on {100 * row['interval_share']:.0f} % of new seeds",
+                "learning_rate": format_number(answer.use),
+                "interval": f"{answer.interval}, good on {100 * answer.share:.0f} % of new seeds",
                 "reason": row["reason"],
                 "epochs": format_number(row["time_to_bottom_epochs"]),
                 "seconds": format_seconds(row["time_to_bottom_seconds"]),
             }
-        found.append(
-            {
-                "batch_size": size,
-                "use": use,
-                "edges": [
-                    [row["edge"], describe_edge(row), *([row["note"]] if rows["note"].any() else [])]
-                    for row in rows.to_dict("records")
-                ],
-                "costs": [_cost(row) for row in costs[costs["batch_size"] == size].to_dict("records")],
-            }
-        )
+        noted = any(row["note"] for row in rows)
+        size = {
+            "batch_size": answer.batch_size,
+            "use": use,
+            "edges": [[row["edge"], describe_edge(row), *([row["note"]] if noted else [])] for row in rows],
+            "costs": [_cost(row) for row in costs[costs["batch_size"] == answer.batch_size].to_dict("records")],
+        }
+        found += [size] if rows else []
     return found
 
 

@@ -1,7 +1,5 @@
 """How pages are made: jinja2 with all text escaped, Markdown in which text means itself, pictures inside the page."""
 
-from __future__ import annotations
-
 import base64
 import json
 import re

@@ -1,7 +1,5 @@
 """A file that is whole or not there, whatever dies while it is written."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import os

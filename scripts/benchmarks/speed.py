@@ -89,15 +89,16 @@ def rows_of_work(name: str, table: pd.DataFrame, *, limit: float) -> list[str]:
 def time_members(n: int, work: Work, root: str) -> str:
     """Cells of the table of members: training steps of n of them in one fit by this process."""
     from studies import Workload
+    from studies.plan import Planned
     from studies.training.fixed import look_at
     from studies.training.fusing import time_alone, time_fused
     from studies.training.memory import keep_freed_memory
 
     keep_freed_memory()
     workload = Workload.of(**specs(work, root))
-    fixed, members = look_at(workload, work.batch_size), [(0.01 + 0.0001 * k, 0) for k in range(n)]
+    fixed, members = look_at(workload, work.batch_size), [Planned(0.01 + 0.0001 * k, work.batch_size, 0) for k in range(n)]
     if n == 1:
-        seconds, _ = time_alone(workload, members[0], work.batch_size, STEPS, fixed)
+        seconds, _ = time_alone(workload, members[0], STEPS, fixed)
     else:
-        seconds, _ = time_fused(workload, members, work.batch_size, STEPS, fixed)
+        seconds, _ = time_fused(workload, members, STEPS, fixed)
     return f"{n} | {1000 * seconds / n:.3f} | {peak_memory():.0f}"

@@ -21,7 +21,7 @@ def store_synthetic(n: int, folder: Path, *, name: str = "") -> None:
     from optuna.trial import create_trial
 
     from studies.storage.opening import open_storage
-    from studies.tables import facts_of
+    from studies.storage.stored import attributes_of
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = open_storage(f"sqlite:///{folder / f'{n}.db'}")
@@ -39,7 +39,7 @@ def store_synthetic(n: int, folder: Path, *, name: str = "") -> None:
                 params=params,
                 distributions=dict(space),
                 value=run.value,
-                user_attrs=facts_of(run),
+                user_attrs=attributes_of(run),
                 system_attrs={"fixed_params": params, "made": verdict},
             )
         )

@@ -39,7 +39,7 @@ def plain_loop(work: Work, root: str, members: Sequence[tuple[float, int]], *, h
     import torch
     from torch.nn.functional import cross_entropy
 
-    from lightning_modules.recorder import probe_steps
+    from lightning_modules.record import probe_steps
 
     data = make_data(work, root)
     data.batch_size = data.n_train

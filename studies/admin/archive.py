@@ -11,13 +11,10 @@ runs.csv, curves.csv       the tables of ``studies.tables``
 =========================  ======================================================================================
 """
 
-from __future__ import annotations
-
 import json
 import re
-import sys
 import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -28,18 +25,18 @@ from zipfile import ZIP_DEFLATED, ZIP_STORED, BadZipFile, ZipFile
 
 import optuna
 from optuna.distributions import distribution_to_json, json_to_distribution
-from optuna.storages import InMemoryStorage, RDBStorage
-from optuna.storages._rdb.models import StudyModel
+from optuna.storages import RDBStorage
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
-from sqlalchemy import update
 
 from reports.pages.spreadsheet import to_csv
 from reports.pages.written_file import write_file
-from studies.next_run import OPTIONS
-from studies.storage.checksums import verified_trials, write_configuration
-from studies.storage.opening import self_check_name
-from studies.tables import CONFIGURATION, curves_table, runs_table
+from studies import trials
+from studies.errors import BadInput
+from studies.storage.beside import study_beside, system_attributes
+from studies.storage.checksums import verified_trials
+from studies.storage.stored import CONFIGURATION, OPTIONS, self_check_name
+from studies.tables import curves_table, runs_table
 
 FORMAT, VERSION = "learning-rate study", 1
 ABOUT, STUDY = "format.json", "configuration.json"
@@ -72,48 +69,40 @@ def export_study(study: optuna.Study, path: Path) -> None:
 
 
 def _members(study: optuna.Study) -> Iterator[tuple[str, Iterable[bytes]]]:
-    trials = verified_trials(study)  # once: all members show the same moment
-    about, checks = {"name": study.study_name, **_attributes(study, trials), "self_check": None}, None
-    if self_check_name(study.study_name) in {known.study_name for known in study._storage.get_all_studies()}:
-        check = optuna.load_study(study_name=self_check_name(study.study_name), storage=study._storage)
+    found = verified_trials(study)  # once: all members show the same moment
+    about, checks = {"name": study.study_name, **_attributes(study, found), "self_check": None}, None
+    if check := study_beside(study, self_check_name(study.study_name)):
         checks = verified_trials(check)
         about["self_check"] = _attributes(check, checks)
     yield STUDY, [json.dumps(about, indent=2).encode()]
-    yield TRIALS, map(_as_line, trials)
+    yield TRIALS, map(_as_line, found)
     if checks is not None:
         yield CHECK_TRIALS, map(_as_line, checks)
     if CONFIGURATION in study.user_attrs:
-        moment = _in_memory(trials)
+        moment = optuna.create_study()  # in memory
+        moment.add_trials(found)
         yield RUNS, [to_csv(runs_table(moment))]
         yield CURVES, [to_csv(curves_table(moment))]
 
 
-def _attributes(study: optuna.Study, trials: Iterable[FrozenTrial]) -> dict[str, Any]:
+def _attributes(study: optuna.Study, found: Iterable[FrozenTrial]) -> dict[str, Any]:
     """What a study holds beside its trials; ids of trials, which belong to a storage, become numbers."""
-    numbers = {trial._trial_id: trial.number for trial in trials}
+    numbers = {trial._trial_id: trial.number for trial in found}
     return {
         "directions": [direction.name for direction in study.directions],
         "user_attrs": study.user_attrs,
-        "system_attrs": _renamed(study._storage.get_study_system_attrs(study._study_id), numbers),
+        "system_attrs": _renamed(system_attributes(study), numbers),
     }
 
 
-def _renamed(attributes: Mapping[str, Any], trials: Mapping[int, int]) -> dict[str, Any]:
-    """The attributes with each trial called by what ``trials`` calls it; those of trials that are not there are left out."""
+def _renamed(attributes: Mapping[str, Any], names: Mapping[int, int]) -> dict[str, Any]:
+    """The attributes with each trial called by what ``names`` calls it; those of trials that are not there are left out."""
     found = {name: TRIAL_ID.search(name) for name in attributes}
     return {
-        name if at is None else f"{name[: at.start()]}{trials[int(at[0])]}{name[at.end() :]}": attributes[name]
+        name if at is None else f"{name[: at.start()]}{names[int(at[0])]}{name[at.end() :]}": attributes[name]
         for name, at in found.items()
-        if at is None or int(at[0]) in trials
+        if at is None or int(at[0]) in names
     }
-
-
-def _in_memory(trials: Iterable[FrozenTrial]) -> optuna.Study:
-    storage = InMemoryStorage()
-    study = optuna.create_study(storage=storage)
-    for trial in trials:
-        storage.create_new_trial(study._study_id, template_trial=trial)
-    return study
 
 
 def _as_line(trial: FrozenTrial) -> bytes:
@@ -170,19 +159,19 @@ class Archive:
         listed = file.infolist()
         self._members = {member.filename: member for member in listed}
         if ABOUT not in self._members:
-            raise ValueError(f"archive must be a file that export wrote, {path!r} holds no {ABOUT}")
+            raise BadInput(f"archive must be a file that export wrote, {path!r} holds no {ABOUT}")
         size = sum(member.file_size for member in listed)
         if size > MOST_BYTES:
-            raise ValueError(f"archive must unpack to at most {MOST_BYTES} bytes, {path!r} says {size}")
+            raise BadInput(f"archive must unpack to at most {MOST_BYTES} bytes, {path!r} says {size}")
         digests = self._check_format()
         if len(listed) != len(digests) + 1 or set(self._members) != {ABOUT, *digests} or not {STUDY, TRIALS} <= set(digests):
-            raise ValueError(f"archive {path!r} is damaged: it holds {sorted(self._members)}, not what its {ABOUT} must list")
+            raise BadInput(f"archive {path!r} is damaged: it holds {sorted(self._members)}, not what its {ABOUT} must list")
         for name, wanted in digests.items():
             digest = sha256()
             for block in self._blocks(name):
                 digest.update(block)
             if digest.hexdigest() != wanted:
-                raise ValueError(f"archive {path!r} is damaged: the checksum of {name} is not the one it had")
+                raise BadInput(f"archive {path!r} is damaged: the checksum of {name} is not the one it had")
         self.about = self._json(STUDY)
         try:
             for part in filter(None, (self.about, self.about["self_check"])):
@@ -193,7 +182,7 @@ class Archive:
             if not isinstance(self.about["name"], str) or (CHECK_TRIALS in digests) != (self.about["self_check"] is not None):
                 raise ValueError("name or self_check")
         except NOT_OURS as error:
-            raise ValueError(f"archive {path!r} holds no study of format {VERSION}: {error!r} in {STUDY}") from error
+            raise BadInput(f"archive {path!r} holds no study of format {VERSION}: {error!r} in {STUDY}") from error
 
     def trials(self, member: str) -> Iterator[FrozenTrial]:
         """The trials of ``trials.jsonl`` or ``self_check_trials.jsonl``, one after the other."""
@@ -202,33 +191,33 @@ class Archive:
                 yield _as_trial(line, number)
             except NOT_OURS as error:
                 reason = " ".join(str(error).split())
-                raise ValueError(f"archive {self._path!r} holds no trial in line {number + 1} of {member}: {reason}") from error
+                raise BadInput(f"archive {self._path!r} holds no trial in line {number + 1} of {member}: {reason}") from error
 
     def _check_format(self) -> dict[str, str]:
         """The checksums of the other members, of a format that we read."""
         about = self._json(ABOUT)
         if not isinstance(about, dict) or about.get("format") != FORMAT:
-            raise ValueError(f"archive must be a file that export wrote, {self._path!r} says it is something else")
+            raise BadInput(f"archive must be a file that export wrote, {self._path!r} says it is something else")
         if about.get("version") != VERSION:
-            raise ValueError(f"archive must be of format {VERSION}, {self._path!r} is of format {about.get('version')!r}")
+            raise BadInput(f"archive must be of format {VERSION}, {self._path!r} is of format {about.get('version')!r}")
         digests = about.get("sha256")
         if not isinstance(digests, dict):
-            raise ValueError(f"archive {self._path!r} is damaged: its {ABOUT} has no checksums")
+            raise BadInput(f"archive {self._path!r} is damaged: its {ABOUT} has no checksums")
         return digests
 
     def _json(self, member: str) -> Any:
         if self._members[member].file_size > MOST_LINE:
-            raise ValueError(f"{member} of an archive must hold at most {MOST_LINE} bytes, {self._path!r} says more")
+            raise BadInput(f"{member} of an archive must hold at most {MOST_LINE} bytes, {self._path!r} says more")
         try:
             return json.loads(b"".join(self._blocks(member)))
         except (ValueError, RecursionError) as error:
-            raise ValueError(f"archive {self._path!r} is damaged: its {member} is no JSON ({error})") from error
+            raise BadInput(f"archive {self._path!r} is damaged: its {member} is no JSON ({error})") from error
 
     def _lines(self, member: str) -> Iterator[bytes]:
         with self._open(member) as file:
             while line := file.readline(MOST_LINE + 1):
                 if len(line) > MOST_LINE:
-                    raise ValueError(f"a line of {member} must hold at most {MOST_LINE} bytes, {self._path!r} has a longer one")
+                    raise BadInput(f"a line of {member} must hold at most {MOST_LINE} bytes, {self._path!r} has a longer one")
                 yield line
 
     def _blocks(self, member: str) -> Iterator[bytes]:
@@ -252,7 +241,7 @@ def readable(path: str) -> Iterator[None]:
     try:
         yield
     except DAMAGED as error:
-        raise ValueError(f"archive {path!r} is damaged, or no ZIP file that export wrote: {error}") from error
+        raise BadInput(f"archive {path!r} is damaged, or no ZIP file that export wrote: {error}") from error
 
 
 @contextmanager
@@ -263,7 +252,7 @@ def open_archive(path: str) -> Iterator[Archive]:
     """
     if not Path(path).is_file():
         found = "a folder" if Path(path).is_dir() else "no file"
-        raise ValueError(f"archive must be a file that export wrote, got {found} at {path!r}")
+        raise BadInput(f"archive must be a file that export wrote, got {found} at {path!r}")
     with readable(path):
         file = ZipFile(path)
     with file:
@@ -283,47 +272,28 @@ def import_study(archive: Archive, storage: RDBStorage, name: str, *, place: str
     known = {study.study_name for study in storage.get_all_studies()}
     taken = sorted(known & {name, self_check_name(name)})
     if taken:
-        raise ValueError(f"name must be new in {place!r}, there is a study {taken[0]!r}: give --name NEW")
-    remove(storage, [IMPORTING + each for each in (name, self_check_name(name))])  # of an import that was killed
+        raise BadInput(f"name must be new in {place!r}, there is a study {taken[0]!r}: give --name NEW")
+    trials.delete(storage, [IMPORTING + each for each in (name, self_check_name(name))])  # of an import that was killed
     try:
-        ids = {}
         for each, (about, member) in parts.items():
-            ids[each] = storage.create_new_study(directions(about), IMPORTING + each)
-            _fill(storage, ids[each], archive.trials(member), about, name=name, place=place)
-        sys.audit("lr_study.write", "name of an imported study")
-        with storage.engine.begin() as connection:  # Optuna cannot rename
-            for each, study_id in ids.items():
-                connection.execute(update(StudyModel).where(StudyModel.study_id == study_id).values(study_name=each))
+            study = trials.create_study(storage, IMPORTING + each, directions(about))
+            _fill(study, archive.trials(member), about, name=name, place=place)
+        trials.rename(storage, {IMPORTING + each: each for each in parts})
     except BaseException:
-        remove(storage, [IMPORTING + each for each in parts])
+        trials.delete(storage, [IMPORTING + each for each in parts])
         raise
 
 
-def _fill(
-    storage: RDBStorage, study_id: int, trials: Iterable[FrozenTrial], about: Mapping[str, Any], *, name: str, place: str
-) -> None:
+def _fill(study: optuna.Study, found: Iterable[FrozenTrial], about: Mapping[str, Any], *, name: str, place: str) -> None:
     """Put trials and attributes into a study that is empty; those that tell its name or place tell the new ones."""
-    ids = {}
-    for number, trial in enumerate(trials):
-        sys.audit("lr_study.write", "trial of an imported study")
-        ids[number] = storage.create_new_trial(study_id, template_trial=trial)
+    ids = {number: trials.copy_trial(study, trial) for number, trial in enumerate(found)}
     for key, value in about["user_attrs"].items():
-        here = {**value, "name": name, "storage": place} if key == OPTIONS else value
-        storage.set_study_user_attr(study_id, key, here)
+        trials.set_attribute(study, key, {**value, "name": name, "storage": place} if key == OPTIONS else value)
     for key, value in _renamed(about["system_attrs"], ids).items():
-        storage.set_study_system_attr(study_id, key, value)
+        trials.set_system_attribute(study, key, value)
     configuration = about["user_attrs"].get(CONFIGURATION, {})
     if configuration.get("self_check_of", name) != name:
-        study = optuna.Study(storage.get_study_name_from_id(study_id), storage)
-        write_configuration(study, configuration | {"self_check_of": name})
-
-
-def remove(storage: RDBStorage, names: Collection[str]) -> None:
-    """Delete the studies of these names that there are, each in one step."""
-    for study in storage.get_all_studies():
-        if study.study_name in names:
-            sys.audit("lr_study.write", "delete study")
-            storage.delete_study(study._study_id)
+        trials.write_configuration(study, configuration | {"self_check_of": name})
 
 
 def directions(about: Mapping[str, Any]) -> list[StudyDirection]:

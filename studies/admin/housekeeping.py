@@ -1,7 +1,5 @@
 """List, show, export, import and delete the studies of a storage: what ``lr-study admin`` does, once its options are known."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -15,16 +13,17 @@ from rich.table import Table
 from rich.text import Text
 
 from reports.pages.templating import flat_options
-from studies.admin.archive import IMPORTING, export_study, import_study, open_archive, remove
-from studies.admin.inventory import Runs, count_runs, plan_of, split_name
-from studies.commands.terminal import print_answer
+from studies.admin.archive import IMPORTING, export_study, import_study, open_archive
+from studies.admin.inventory import Runs, count_runs, plan_of
 from studies.config import StudyConfig, folder_name, nearest
-from studies.errors import StudyInUse
+from studies.errors import BadInput, StudyInUse
 from studies.storage.database_url import sqlite_path, without_password
-from studies.storage.lock import lock_files, locked, noted
-from studies.storage.opening import open_storage, open_to_read, self_check_name
+from studies.storage.holder import noted
+from studies.storage.lock import lock_files, locked
+from studies.storage.opening import open_storage, open_to_read
+from studies.storage.stored import CONFIGURATION, self_check_name, split_name
 from studies.storage.writable import check_storage, require_writable
-from studies.tables import CONFIGURATION, judge_study
+from studies.trials import delete
 
 COLUMNS = ("study", "runs", "learning\nrates", "batch\nsizes", "seeds", "last\nchange", "worked\non by")
 NOT_FINISHED = "an import that did not end: import again, or delete it"
@@ -63,6 +62,9 @@ def show_study(name: str, storage: str) -> None:
     print("configuration:")
     for option, value in flat_options(study.user_attrs[CONFIGURATION]):
         print(f"  {printable(option)}: {printable(value)}")
+    from studies.answers import judge_study  # statistics: a second, which the other commands do without
+    from studies.commands.terminal import print_answer
+
     judged = judge_study(study)
     if judged.cells.empty:
         print("no run has finished yet, so there is nothing to judge")
@@ -76,9 +78,9 @@ def export_to_file(name: str, storage: str, out: str | None, overwrite: bool) ->
     study = _find(opened, name, storage)
     path = Path(out) if out is not None else Path("outputs") / f"{folder_name(name)}.zip"
     if path.is_dir():
-        raise ValueError(f"out must be a file, {str(path)!r} is a folder")
+        raise BadInput(f"out must be a file, {str(path)!r} is a folder")
     if path.exists() and not overwrite:
-        raise ValueError(f"out must be a new file, {str(path)!r} exists: give another one, or --overwrite")
+        raise BadInput(f"out must be a new file, {str(path)!r} exists: give another one, or --overwrite")
     require_writable(path.parent, "out")
     export_study(study, path)
     print(f"archive: {path}")
@@ -99,7 +101,7 @@ def delete_study(name: str, storage: str, yes: bool) -> None:
     url, opened = _open(storage)
     _find(opened, name, storage)
     if not yes and not sys.stdin.isatty():
-        raise ValueError("delete must be confirmed, and there is no terminal to ask at: give --yes; nothing was deleted")
+        raise BadInput("delete must be confirmed, and there is no terminal to ask at: give --yes; nothing was deleted")
     names = (name, self_check_name(name))
     with _held(url, name):
         counts = count_runs(opened)
@@ -107,7 +109,7 @@ def delete_study(name: str, storage: str, yes: bool) -> None:
             print(f"to delete: the {what} of {printable(name)}, {counts.get(study._study_id, Runs()).total} in all")
         if not yes:
             _ask(name)
-        remove(open_storage(url), [*names, *(IMPORTING + each for each in names)])
+        delete(open_storage(url), [*names, *(IMPORTING + each for each in names)])
         if sqlite_path(url) is not None:
             for each in names:
                 lock_files(url, _lock_name(each))[0].unlink(missing_ok=True)
@@ -121,7 +123,7 @@ def _ask(name: str) -> None:
     except EOFError:
         typed = ""
     if typed != printable(name):
-        raise ValueError(f"the study's name must be typed to delete it, got {typed!r}; nothing was deleted")
+        raise BadInput(f"the study's name must be typed to delete it, got {typed!r}; nothing was deleted")
 
 
 def printable(text: str) -> str:
@@ -136,8 +138,7 @@ def _row(study: FrozenStudy, runs: Runs) -> Iterator[str]:
     if plan is not None:
         low, high = plan.learning_rate
         yield f"{low:g} to {high:g}\n{f'{plan.points} values' if plan.sampler == 'grid' else plan.sampler}"
-        assert isinstance(plan.batch_size, tuple)
-        yield ", ".join(map(str, plan.batch_size))
+        yield ", ".join(map(str, plan.batch_sizes))
         yield str(plan.seeds)
     elif study.study_name.startswith(IMPORTING):
         yield from (NOT_FINISHED, "", "")
@@ -157,7 +158,7 @@ def _find(opened: RDBStorage, name: str, storage: str) -> optuna.Study:
     names = [study.study_name for study in opened.get_all_studies()]
     if name not in names:
         known = nearest(name, names) if names else "; there are none"
-        raise ValueError(f"name must be a study in {without_password(storage)!r}, got {name!r}{known}")
+        raise BadInput(f"name must be a study in {without_password(storage)!r}, got {name!r}{known}")
     return optuna.load_study(study_name=name, storage=opened)
 
 

@@ -1,7 +1,5 @@
 """What studies a storage holds: how many runs each has, what it was set to try, when it last changed; reads no run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any, NamedTuple
@@ -12,8 +10,7 @@ from optuna.trial import TrialState
 from sqlalchemy import func, select
 
 from studies.config import StudyConfig
-from studies.storage.opening import SELF_CHECK
-from studies.tables import CONFIGURATION
+from studies.storage.stored import CONFIGURATION
 
 COUNTED = {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed", TrialState.RUNNING: "running"}
 
@@ -65,13 +62,3 @@ def plan_of(attributes: Mapping[str, Any]) -> StudyConfig | None:
         return None if "self_check_of" in facts else StudyConfig(**{key: facts[key] for key in keys})
     except (KeyError, TypeError, ValueError):
         return None
-
-
-def split_name(name: str) -> tuple[str, str]:
-    """The name of a study, and the ending that makes it the one of its self-check or "".
-
-    >>> split_name("digits.self-check"), split_name("digits")
-    (('digits', '.self-check'), ('digits', ''))
-    """
-    study = name.removesuffix(SELF_CHECK)
-    return study, name[len(study) :]

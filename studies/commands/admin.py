@@ -1,15 +1,12 @@
 """List, show, export, import and delete the studies of a storage."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from studies.commands.command_line import INTERRUPTED, fail_at_work, make_parser, parse
+from studies.commands.command_line import INTERRUPTED, add_storage, fail_at_work, make_parser, parse
 from studies.storage.database_url import without_password
 
-STORAGE = "outputs/studies.db"
 COMMANDS = {
     "list": "all studies: runs, what they try, last change, and who works on them",
     "show": "one study: its runs, its configuration and its answer",
@@ -26,8 +23,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
         parsers[command].add_argument("name", metavar="NAME", help="name of the study")
     parsers["import"].add_argument("archive", metavar="FILE.zip", help="what export wrote")
     for parser in parsers.values():
-        help_storage = f"SQLite file or database URL (default: {STORAGE})"
-        parser.add_argument("--storage", default=STORAGE, metavar="FILE", help=help_storage)
+        add_storage(parser, "studies are")
     parsers["export"].add_argument("--out", default=None, metavar="FILE.zip", help="where (default: outputs/NAME.zip)")
     parsers["export"].add_argument("--overwrite", action="store_true", help="replace a file that is there already")
     parsers["import"].add_argument("--name", default=None, metavar="NEW", help="what to call it (default: as it was)")
@@ -62,5 +58,5 @@ def main(argv: Sequence[str] | None = None) -> int:
         return INTERRUPTED
     except Exception as error:
         written, storage = str(options.get("out") or "outputs"), without_password(options["storage"])
-        return fail_at_work(error, folder=written, storage=storage, checked=isinstance(error, OSError))
+        return fail_at_work(error, folder=written, storage=storage)
     return 0

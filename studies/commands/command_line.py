@@ -1,7 +1,5 @@
 """What the scripts share of the command line: flags and files become options, bad input becomes one sentence."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import re
@@ -18,10 +16,11 @@ from yaml import YAMLError
 from studies.commands.config_file import CLASSES, merge, normalise, read_options, require_classes
 from studies.commands.yaml_loader import MOST_DEEP, load_yaml
 from studies.config import nearest
-from studies.errors import FailedAlike, StorageAway, StudyDamaged, StudyInUse
+from studies.errors import BadInput, FailedAlike, NotWritten, StorageAway, StudyInUse
 from studies.storage.database_url import without_password
 from studies.training.user_folder import add_current_folder
 
+STORAGE = "outputs/studies.db"
 NOT_OPTIONS = ("help", "print_config", "print_shtab", "subcommand")
 DOTTED = (*CLASSES, "trainer")
 PLAIN_YAML = "plain yaml"  # our loader, by the name that a parser knows it by
@@ -49,6 +48,12 @@ def make_parser(description: str | None = None, command: str = "") -> ArgumentPa
         formatter_class=HelpFormatter,
         parser_mode=PLAIN_YAML,
     )
+
+
+def add_storage(parser: ArgumentParser, what: str) -> None:
+    """The option that says where studies are; what: they are, or the one that is asked for."""
+    help = f"where {what}: SQLite file or database URL (default: {STORAGE})"
+    parser.add_argument("--storage", default=STORAGE, metavar="FILE", help=help)
 
 
 def add_thresholds(parser: ArgumentParser) -> None:
@@ -86,11 +91,11 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
             del options["config"]
             options |= {key: value for key, value in said.items() if key not in typed}
     except ArgumentError as error:
-        raise ValueError(_sentence(str(error), parser)) from error
+        raise BadInput(_sentence(str(error), parser)) from error
     for path, value in dotted:
         owner, *keys = path
         if owner not in options:
-            raise ValueError(f"--{'.'.join(path)} is not an option of this script")
+            raise BadInput(f"--{'.'.join(path)} is not an option of this script")
         if owner == "trainer":
             options[owner] = {**(options[owner] or {}), ".".join(keys): value}
         else:
@@ -100,17 +105,19 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
 
 
 def run(main: Callable[[], int], name: str) -> int:
-    """The exit code of ``main``; what a person did wrong is one line on stderr, not a traceback."""
+    """The exit code of ``main``; what has its sentence is one line on stderr, everything else keeps its traceback."""
     if logging.lastResort is not None:  # what writes to the terminal where nobody has chosen another place
         logging.lastResort.setFormatter(_PrintableFormatter())
     asked.clear()
     try:
         add_current_folder()
         return main()
-    except (ValueError, OSError) as error:
+    except (BadInput, UnicodeError) as error:  # text that cannot be written came with an option
         code, sentence = BAD_INPUT, " ".join(_explained(error).split())
-    except RuntimeError as error:
+    except (StudyInUse, FailedAlike, StorageAway, NotWritten) as error:
         code, sentence = IN_USE if isinstance(error, StudyInUse) else FAILED, str(error)
+    except OSError as error:  # such as of a folder that cannot be made
+        code, sentence = BAD_INPUT, str(error)
     said = without_password(sentence)
     print(f"{name}: {_printable(said if len(said) <= MOST_SAID else f'{said[:MOST_SAID]}...')}", file=sys.stderr)
     return code
@@ -137,29 +144,24 @@ class _PrintableFormatter(logging.Formatter):
         return _printable(super().format(record))
 
 
-def fail_at_work(error: Exception, *, folder: str, storage: str, checked: bool = True) -> int:
-    """The exit code of an error met at work, which is no mistake of the person's and keeps its traceback.
+def fail_at_work(error: Exception, *, folder: str, storage: str) -> int:
+    """The exit code of an error that was met at work, which keeps its traceback.
 
-    What has its sentence is raised instead: a study in use or damaged, a module that fails alike in run after run, a file or
-    database that could not be written, such as on a full disk.
+    What has its sentence is raised for ``run`` to tell, an error of a file or database as NotWritten.
 
     Args:
         error: what was raised.
         folder: where we write files, for an error that does not say.
         storage: the database, which its errors do not say.
-        checked: whether what a person gave had passed all checks; where not, the error is raised for ``run`` to tell.
     """
-    told = (StudyInUse, StudyDamaged, FailedAlike, StorageAway)
-    if isinstance(error, told) or (isinstance(error, ValueError) and not checked):
-        raise error  # a ValueError is the sentence of a check, such as that of a password
+    if isinstance(error, (BadInput, StudyInUse, FailedAlike, StorageAway)):
+        raise error
     full = _database_failure(error)
     if full is not None:
-        raise RuntimeError(f"storage {storage!r} could not be read or written: {full}; {GO_ON}") from error
-    if not checked:
-        raise error
+        raise NotWritten(f"storage {storage!r} could not be read or written: {full}; {GO_ON}") from error
     if isinstance(error, OSError):
         where = "" if error.filename else f" (in {folder} or {storage})"
-        raise RuntimeError(f"{error}{where}; {GO_ON}") from error
+        raise NotWritten(f"{error}{where}; {GO_ON}") from error
     print(_printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     return FAILED
 
@@ -193,16 +195,14 @@ def _split(argv: Sequence[str]) -> tuple[list[str], list[tuple[list[str], Any]]]
             plain.append("--" + ".".join([owner.replace("_", "-"), *keys]) + equals + given)
             continue
         if len(keys) > MOST_DEEP:
-            raise ValueError(f"--{owner} must be followed by at most {MOST_DEEP} names, got {len(keys)}")
+            raise BadInput(f"--{owner} must be followed by at most {MOST_DEEP} names, got {len(keys)}")
         text = given if equals else next(arguments, None)
         if text is None:
-            raise ValueError(f"{flag} must be followed by a value, got none")
+            raise BadInput(f"{flag} must be followed by a value, got none")
         try:
             value = load_yaml(text)  # as in the configuration file, where 1e-3 is a number
         except YAMLError as error:
-            raise ValueError(
-                f"{flag} must be followed by a YAML value such as 0.9 or [128,64], got {text!r}: {error}"
-            ) from error
+            raise BadInput(f"{flag} must be followed by a YAML value such as 0.9 or [128,64], got {text!r}: {error}") from error
         dotted.append(([owner.replace("-", "_"), *(key for key in keys if key != "init_args")], value))
     return plain, dotted
 
@@ -231,7 +231,7 @@ def _require_known(options: Mapping[Any, Any], parser: ArgumentParser) -> None:
     """Raise ValueError for an option of a file that the parser does not have; it would pass over one that holds nothing."""
     for key in options:
         if key not in _known(parser):
-            raise ValueError(_unknown(key, parser))
+            raise BadInput(_unknown(key, parser))
 
 
 def _unknown(key: Any, parser: ArgumentParser) -> str:

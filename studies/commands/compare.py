@@ -1,18 +1,16 @@
 """Compare stored studies, the first with each other one: what moved, and what exceeds the spread of the seeds."""
 
-from __future__ import annotations
-
 import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.commands.command_line import add_thresholds, fail_at_work, make_parser, parse
+from studies.commands.command_line import STORAGE, add_thresholds, fail_at_work, make_parser, parse
+from studies.errors import BadInput
 from studies.storage.database_url import without_password
 
 NOT_GOOD = 4  # exit code of --require-good; the others are in ``studies.commands.command_line``
-STORAGE = "outputs/studies.db"
 ENDINGS = (".db", ".sqlite", ".sqlite3")
 STUDIES = (
     "names of studies, the first is the one the others are compared with; a file or URL among them is the storage of those"
@@ -56,18 +54,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     from reports.comparison.answers import summarize
     from reports.comparison.folder import write_comparison
     from reports.comparison.tables import compare, find_not_good
-    from studies.tables import judge_study
+    from studies.answers import judge_study
 
     storages = ", ".join(dict.fromkeys(without_password(storage) for storage, _ in chosen))
-    checked = False
     try:
         judged = {label: judge_study(study, thresholds) for label, study in studies.items()}
         comparison = compare(judged, {label: _configuration(study.user_attrs) for label, study in studies.items()})
         failures = find_not_good(comparison) if options["require_good"] else []
-        checked = True  # that the studies are whole and can be compared: a ValueError was its sentence until here
         page = write_comparison(comparison, judged, folder)
     except Exception as error:
-        return fail_at_work(error, folder=str(folder), storage=storages, checked=checked)
+        return fail_at_work(error, folder=str(folder), storage=storages)
     notes = [f"note: {note}" for note in comparison.notes]
     print(*summarize(comparison), *notes, f"comparison: {page}", sep="\n")
     print("".join(f"require-good: {failure}\n" for failure in failures), end="", file=sys.stderr)
@@ -93,12 +89,12 @@ def choose_studies(words: Sequence[str]) -> list[tuple[str, str]]:
             chosen.append((storage, word))
             used = True
     if not used:
-        raise ValueError(f"a storage must be followed by names of its studies, {without_password(storage)!r} is not")
+        raise BadInput(f"a storage must be followed by names of its studies, {without_password(storage)!r} is not")
     if len(chosen) < 2:
-        raise ValueError(f"studies must be at least two to compare, got {', '.join(name for _, name in chosen)}")
+        raise BadInput(f"studies must be at least two to compare, got {', '.join(name for _, name in chosen)}")
     same = [study for k, study in enumerate(chosen) if _resolved(study) in map(_resolved, chosen[:k])]
     if same:
-        raise ValueError(f"studies must differ, {same[0][1]!r} in {without_password(same[0][0])!r} was given twice")
+        raise BadInput(f"studies must differ, {same[0][1]!r} in {without_password(same[0][0])!r} was given twice")
     return chosen
 
 
@@ -117,12 +113,12 @@ def label_studies(chosen: Sequence[tuple[str, str]], labels: Sequence[str] | Non
     """
     names = [name for _, name in chosen]
     if labels is not None and len(labels) != len(chosen):
-        raise ValueError(f"labels must be one a study, got {len(labels)} for {len(chosen)} studies")
+        raise BadInput(f"labels must be one a study, got {len(labels)} for {len(chosen)} studies")
     short = {place: Path(place.partition("?")[0]).stem for place, _ in chosen}  # of a URL the database
     found = list(labels or (name if names.count(name) == 1 else f"{name} ({short[place]})" for place, name in chosen))
     twice = [label for label in found if found.count(label) > 1]
     if twice:
-        raise ValueError(f"labels must tell the studies apart, got {twice[0]!r} twice: give --labels")
+        raise BadInput(f"labels must tell the studies apart, got {twice[0]!r} twice: give --labels")
     return found
 
 

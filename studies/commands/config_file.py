@@ -1,7 +1,5 @@
 """A configuration file as options: one of ours, or LightningCLI's ``config.yaml`` as it was saved."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -10,6 +8,7 @@ from typing import Any
 from yaml import YAMLError
 
 from studies.commands.yaml_loader import load_yaml
+from studies.errors import BadInput
 
 CLASSES = {  # options that name a class: where one without a dot is from, and how one may look
     "model": ("lightning_modules", "my_package.MyClass"),
@@ -38,27 +37,27 @@ def read_options(path: str) -> dict[str, Any]:
     try:
         if not file.is_file():  # reading a pipe or a device may never end
             found = "a folder" if file.is_dir() else "a pipe or device" if file.exists() else "no file"
-            raise ValueError(f"config must be a YAML file, got {found} at {path!r}")
+            raise BadInput(f"config must be a YAML file, got {found} at {path!r}")
         with file.open("rb") as opened:
             held = opened.read(MOST_BYTES + 1)
     except OSError as error:
-        raise ValueError(f"config must be a YAML file that can be read, got {path!r}: {error.strerror}") from error
+        raise BadInput(f"config must be a YAML file that can be read, got {path!r}: {error.strerror}") from error
     if len(held) > MOST_BYTES:
-        raise ValueError(f"config must be a YAML file of at most {MOST_BYTES // 10**6} MB, got more in {path!r}")
+        raise BadInput(f"config must be a YAML file of at most {MOST_BYTES // 10**6} MB, got more in {path!r}")
     try:
         values = load_yaml(held.decode())
     except (YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"config must be a YAML file, got {path!r}: {error}") from error
+        raise BadInput(f"config must be a YAML file, got {path!r}: {error}") from error
     values = {} if values is None else values
     if not isinstance(values, dict):
-        raise ValueError(f"config must hold a mapping of option to value, {path!r} holds a {type(values).__name__}")
+        raise BadInput(f"config must hold a mapping of option to value, {path!r} holds a {type(values).__name__}")
     if isinstance(values.get("fit"), dict):
         values = {key: value for key, value in values.items() if key not in SUBCOMMANDS} | values["fit"]
     _require_lightnings(values, path)
     said = normalise(values)
     for key, rule in REFUSED.items():
         if key in said:
-            raise ValueError(f"{key} {rule}; got {said[key]!r}")
+            raise BadInput(f"{key} {rule}; got {said[key]!r}")
     return said
 
 
@@ -93,9 +92,9 @@ def require_classes(options: Mapping[str, Any]) -> None:
     for key, (_, example) in CLASSES.items():
         value = options.get(key, example)
         if not isinstance(value, (str, Mapping)):
-            raise ValueError(f"{key} must be a class such as {example}, or class_path and init_args, got {value!r}")
+            raise BadInput(f"{key} must be a class such as {example}, or class_path and init_args, got {value!r}")
         if isinstance(value, Mapping) and _is_bare(value):
-            raise ValueError(
+            raise BadInput(
                 f"{key} must name its class: the file gives arguments alone ({', '.join(map(str, value))}), as LightningCLI "
                 f"does for a fixed class; add --{key.replace('_', '-')} {example}"
             )
@@ -112,12 +111,12 @@ def _require_lightnings(values: Mapping[str, Any], path: str) -> None:
     not_done = "is not filled in: write the value itself"
     for (*owner, key), _ in said:
         if key in HYDRA:
-            raise ValueError(
+            raise BadInput(
                 f"config must name classes by class_path, with their arguments under init_args, got hydra's {key} at"
                 f" {'.'.join(owner)} in {path!r}; {_factory(values)}{f'; {value} {not_done}' if value else ''}"
             )
     if value:
-        raise ValueError(f"config must hold plain values, got {value} in {path!r}, which {not_done}")
+        raise BadInput(f"config must hold plain values, got {value} in {path!r}, which {not_done}")
 
 
 def _factory(values: Mapping[str, Any]) -> str:
@@ -148,9 +147,9 @@ def _normal_class(key: str, value: Mapping[str, Any]) -> dict[str, Any]:
     spec = _without_nulls(value)
     for name in spec:
         if name not in CLASS_KEYS:
-            raise ValueError(f"{key} takes class_path and init_args, got {name!r}")
+            raise BadInput(f"{key} takes class_path and init_args, got {name!r}")
         if name != "class_path" and not isinstance(spec[name], Mapping):
-            raise ValueError(f"{key}.{name} must be a mapping of argument to value, got {spec[name]!r}")
+            raise BadInput(f"{key}.{name} must be a mapping of argument to value, got {spec[name]!r}")
     if "dict_kwargs" in spec:
         spec["init_args"] = {**spec.get("init_args", {}), **spec.pop("dict_kwargs")}
     return spec

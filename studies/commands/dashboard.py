@@ -1,7 +1,5 @@
 """Open Optuna Dashboard on the studies of a storage, on this machine only, with verdicts, charts and notes."""
 
-from __future__ import annotations
-
 import signal
 import tempfile
 import threading
@@ -11,7 +9,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from studies.commands.command_line import make_parser, parse
+from studies.commands.command_line import add_storage, make_parser, parse
+from studies.errors import BadInput
 
 WRITABLE = "serve the studies themselves, without verdicts: what is changed or deleted there is changed for good"
 
@@ -19,9 +18,7 @@ WRITABLE = "serve the studies themselves, without verdicts: what is changed or d
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The options."""
     parser = make_parser(__doc__, "dashboard")
-    parser.add_argument(
-        "--storage", default="outputs/studies.db", metavar="FILE", help="where the studies are (default: outputs/studies.db)"
-    )
+    add_storage(parser, "the studies are")
     parser.add_argument("--port", type=int, default=8080, metavar="N", help="port, 0 for any that is free (default: 8080)")
     parser.add_argument("--browser", choices=("yes", "no"), default="yes", help="open a browser window (default: yes)")
     parser.add_argument("--writable", action="store_true", help=WRITABLE)
@@ -32,7 +29,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Serve until Ctrl-C."""
     options = parse_args(argv)
     if not 0 <= options["port"] <= 65535:
-        raise ValueError(f"port must be between 0 and 65535, got {options['port']}")
+        raise BadInput(f"port must be between 0 and 65535, got {options['port']}")
     from studies.dashboard.local_server import listen, never_empty, refuse_strangers
     from studies.storage.writable import check_storage
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from studies.commands.command_line import FAILED, INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
+from studies.errors import BadInput
 
 if TYPE_CHECKING:
     from reports import Thresholds
@@ -31,12 +32,7 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--learning-rate-name", None, "NAME", "attribute that holds the learning rate (default: lr or learning_rate)"),
     ("--monitor", None, "NAME", "a metric the module logs, to decide by (default: the loss, and val_loss where it is logged)"),
     ("--mode", "min", "min|max", "max when more of --monitor is better (default: min)"),
-    (
-        "--fuse",
-        "auto",
-        "auto|never",
-        "auto trains members together where that is faster, never is the same to the bit each time",
-    ),
+    ("--fuse", "auto", "auto|never", "auto trains members together where that is faster, never repeats to the bit (auto)"),
     ("--seeds", 3, "N", "runs of each learning rate and batch size (default: 3)"),
     ("--seed-everything", None, "N", "first seed (default: 0)"),
     ("--epochs", None, "N", "passes over the training set in each run (default: 10)"),
@@ -86,7 +82,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = {name: options.pop(name) for name in ("tau", "rho", "target_loss")}
     out, fresh_seeds = options.pop("out"), options.pop("self_check")
     if not isinstance(out, str) or not out.strip() or "\0" in out:
-        raise ValueError(f"out must be a folder, got {out!r}")
+        raise BadInput(f"out must be a folder, got {out!r}")
     if fresh_seeds is not None:
         fresh_seeds = count("self_check", fresh_seeds)
     config = StudyConfig.from_mapping(options)
@@ -108,16 +104,9 @@ def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seed
     from studies.search import run_self_check, train_study
     from studies.storage.database_url import without_password
 
-    at_work = False
-
-    def show(*progress_so_far: Any) -> None:  # first called when the study was checked and is about to train
-        nonlocal at_work
-        at_work = True
-        progress(*progress_so_far)
-
     try:
         with Progress(thresholds) as progress:
-            study = train_study(config, out=folder, on_run=show)
+            study = train_study(config, out=folder, on_run=progress)
         judged = judge_study(study, thresholds)
         if fresh_seeds and len(judged.recommendations):
             with Progress(thresholds, against=judged.cells) as progress:
@@ -138,7 +127,7 @@ def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seed
         print(f"report of what was done, with the traceback: {page}")
         raise
     except Exception as error:
-        return fail_at_work(error, folder=str(folder), storage=without_password(config.storage), checked=at_work)
+        return fail_at_work(error, folder=str(folder), storage=without_password(config.storage))
     left = config.n_runs - int((judged.runs["state"] == "COMPLETE").sum())
     if left > 0:
         runs = f"{left} of {config.n_runs} runs did not finish"

@@ -1,7 +1,5 @@
 """The entry point ``lr-study``: finds the command and passes the other arguments on to it."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from collections.abc import Sequence

@@ -1,14 +1,13 @@
 """Write the report of a stored study, or explain the curve of one finished run of any origin; trains for --landscape alone."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from studies.commands.command_line import INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
+from studies.commands.command_line import INTERRUPTED, add_storage, add_thresholds, fail_at_work, make_parser, parse
+from studies.errors import BadInput
 
 AUTO = "auto"
 LANDSCAPE = (
@@ -20,9 +19,7 @@ LANDSCAPE = (
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The options."""
     parser = make_parser(__doc__, "report")
-    parser.add_argument(
-        "--storage", default="outputs/studies.db", metavar="FILE", help="where the study is (default: outputs/studies.db)"
-    )
+    add_storage(parser, "the study is")
     parser.add_argument("--name", default="digits", metavar="NAME", help="name of the study (default: digits)")
     parser.add_argument("--out", default="outputs", metavar="FOLDER", help="the report goes to FOLDER/NAME (default: outputs)")
     parser.add_argument("--run", default=None, metavar="FILE.csv", help="explain this curve of one run instead: step and loss")
@@ -40,13 +37,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     landscape = options["landscape"]
     if options["run"] is not None:
         if landscape is not None:
-            raise ValueError(f"landscape belongs to a study, not to --run FILE.csv, got {landscape!r}")
+            raise BadInput(f"landscape belongs to a study, not to --run FILE.csv, got {landscape!r}")
         from reports import explain_run, read_curve
 
         print(explain_run(read_curve(options["run"], options["loss_column"])))
         return 0
     if options["loss_column"] is not None:
-        raise ValueError(f"loss_column belongs to --run FILE.csv, got {options['loss_column']!r} alone")
+        raise BadInput(f"loss_column belongs to --run FILE.csv, got {options['loss_column']!r} alone")
     from reports import Thresholds
     from studies.config import count, folder_name
     from studies.storage.database_url import without_password
@@ -60,14 +57,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_writable(folder, "out")
 
     # figures: seconds, so only once the places are known
+    from studies.answers import judge_study, report_study
     from studies.commands.terminal import print_answer
-    from studies.tables import judge_study, report_study
 
-    at_work = landscape is None
-
-    def begin(cost: str) -> None:  # first called when the study was checked and is about to be trained again
-        nonlocal at_work
-        at_work = True
+    def tell(cost: str) -> None:
         print(cost, file=sys.stderr, flush=True)
 
     walk = ""
@@ -78,20 +71,18 @@ def main(argv: Sequence[str] | None = None) -> int:
             from studies.landscape import config_of, survey  # PyTorch: seconds
 
             config = replace(config_of(study), storage=options["storage"])
-            walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=begin))
+            walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
         page = report_study(study, folder, judged)
         print_answer(study.study_name, judged)
         if walk:
             print(f"landscape: {walk}")
         print(f"report: {page}")
     except KeyboardInterrupt:
-        kept = (
-            "the landscape is kept, the same command without --landscape writes"
-            if walk
-            else "the study is as it was, and so is"
-        )
+        kept = "the study is as it was, and so is"
+        if walk:
+            kept = "the landscape is kept, the same command without --landscape writes"
         print(f"interrupted: {kept} its report", file=sys.stderr)
         return INTERRUPTED
     except Exception as error:
-        return fail_at_work(error, folder=str(folder), storage=without_password(options["storage"]), checked=at_work)
+        return fail_at_work(error, folder=str(folder), storage=without_password(options["storage"]))
     return 0

@@ -1,9 +1,7 @@
 """What a person sees of a study in a terminal: progress while it runs, the answer at the end."""
 
-from __future__ import annotations
-
 import time
-from typing import Any
+from typing import Any, Self
 
 import optuna
 import pandas as pd
@@ -16,7 +14,7 @@ from rich.text import Text
 from reports.judging.edges import EDGES
 from reports.judging.judged import Judged
 from reports.judging.verdicts import FINISHED, Thresholds, classify
-from reports.style import VERDICTS, describe_edge, format_number, format_seconds
+from reports.style import VERDICTS, format_number, format_seconds
 from studies.tables import runs_and_curves
 
 JUDGING_SHARE = 0.02  # at most this share of the time goes into verdicts so far
@@ -48,7 +46,7 @@ class Progress:
         self._began = self._said = time.monotonic()
         self._start = 0
 
-    def __enter__(self) -> Progress:
+    def __enter__(self) -> Self:
         self._bar.start()
         return self
 
@@ -84,17 +82,13 @@ def print_answer(name: str, judged: Judged) -> None:
     table = Table(title=title, caption="below an edge: where it lies on another seed, nine times in ten")
     for heading in ("batch\nsize", "use\ngood on new seeds", *(edge.replace(" to ", "\nto ") for edge in EDGES)):
         table.add_column(heading, justify="right", no_wrap=True)
-    uses = judged.recommendations.set_index("batch_size").to_dict("index")
-    for size in judged.ranges["batch_size"]:
-        edges = judged.edges[judged.edges["batch_size"] == size].to_dict("records")
-        found = [describe_edge(row, short=True).rstrip("]").replace(" [", "\n") for row in edges] or ["-"] * len(EDGES)
-        use = "none"
-        if size in uses:
-            use = "{}\n{} to {}".format(*(format_number(uses[size][key]) for key in ("learning_rate", "low", "high")))
-        table.add_row(str(size), use, *found, end_section=True)
+    for answer in judged.answers:
+        use = f"{format_number(answer.use)}\n{answer.interval}" if answer.is_good else "none"
+        found = [edge.rstrip("]").replace(" [", "\n") for edge in answer.edges_in_short]
+        table.add_row(str(answer.batch_size), use, *found, end_section=True)
     console = Console()
     console.print(table)
-    notes = [f"batch size {row['batch_size']}: {row['note']}" for row in judged.ranges.to_dict("records") if row["note"]]
+    notes = [f"batch size {answer.batch_size}: {answer.note}" for answer in judged.answers if answer.note]
     failed = [f"not to be trusted yet, {check.name}: {check.sentence}" for check in judged.trust if not check.passed]
     passed = f"{len(judged.trust) - len(failed)} of {len(judged.trust)} checks passed"
     for line in filter(None, (judged.overall, judged.own, *notes, passed, *failed, *judged.remarks)):

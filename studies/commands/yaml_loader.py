@@ -1,9 +1,7 @@
 """YAML as far as it is safe and says one thing: no tags, no key twice, nothing that unfolds without end; 1e-3 is a number."""
 
-from __future__ import annotations
-
 import re
-from typing import Any
+from typing import Any, Self
 
 import yaml
 from yaml.constructor import ConstructorError
@@ -87,7 +85,7 @@ class _Collection:
     def __init__(self, anchor: str | None) -> None:
         self.anchor, self.values, self.depth = anchor, 1, 0
 
-    def put(self, inner: _Collection) -> None:
+    def put(self, inner: Self) -> None:
         self.values += inner.values
         self.depth = max(self.depth, inner.depth + 1)
 

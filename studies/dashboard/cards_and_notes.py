@@ -1,7 +1,5 @@
 """What Optuna Dashboard shows of a study: its note, three charts, a note a run, and short columns instead of our long JSON."""
 
-from __future__ import annotations
-
 import json
 import re
 import textwrap
@@ -18,12 +16,14 @@ from reports.charts.marks import Chart
 from reports.charts.study import edges_chart, map_chart, times_chart
 from reports.judging.followed import NO_VERDICT
 from reports.judging.judged import Judged
-from reports.pages.study import TRACEBACK_LINES, answers
+from reports.pages.study import TRACEBACK_LINES
 from reports.pages.templating import flat_options, markdown_text
 from reports.style import BRACKETS, STYLES
 from studies.admin.inventory import Runs, plan_of
-from studies.next_run import OPTIONS, launch_command
-from studies.tables import CONFIGURATION, HOW_TRAINED, LANDSCAPE
+from studies.next_run import launch_command
+from studies.storage.beside import system_attributes
+from studies.storage.stored import CONFIGURATION, HOW_TRAINED, LANDSCAPE, OPTIONS, OUR_NOTE
+from studies.trials import set_system_attribute
 
 CHARTS = {  # by their ids in the dashboard, which has no titles of its own for them
     "learning-rates": ("Every learning rate and batch size, with its verdict", map_chart),
@@ -54,7 +54,6 @@ CARD = {  # of the layout of a chart: a card is light or dark, 450 pixels high, 
 }
 OUR_JSON = (CONFIGURATION, OPTIONS, HOW_TRAINED, LANDSCAPE)  # attributes of a study that are long
 NOTE_VERSION = note_ver_key(None)
-OUR_NOTE = "learning_rates:note_version"  # study attribute: the version of the note that we wrote last
 READING = """## How to read this
 
 - **History**, the first page, has three charts of ours below Optuna's: the map of verdicts, the time to the bottom, the edges.
@@ -74,14 +73,13 @@ def mirror(study: optuna.Study, judged: Judged) -> None:
     """
     if not others_note(study):
         save_note(study, study_note(study, judged, MIRRORED))
-        version = study._storage.get_study_system_attrs(study._study_id)[NOTE_VERSION]
-        study._storage.set_study_system_attr(study._study_id, OUR_NOTE, version)
+        set_system_attribute(study, OUR_NOTE, system_attributes(study)[NOTE_VERSION])
     save_charts(study, judged)
 
 
 def others_note(study: optuna.Study) -> str:
     """The note of the study, unless it is the one that we wrote last and nobody has edited since."""
-    attributes = study._storage.get_study_system_attrs(study._study_id)
+    attributes = system_attributes(study)
     return "" if attributes.get(NOTE_VERSION) == attributes.get(OUR_NOTE) else get_note(study)
 
 
@@ -105,11 +103,10 @@ def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str
     count = Counter(judged.runs["state"])
     runs = Runs(complete=count["COMPLETE"], failed=count["FAIL"], running=count["RUNNING"])
     yield f"{'So far' if runs.running else 'Runs'}: {', '.join(runs.describe(plan_of(study.user_attrs)))}.\n"
-    for sentence, note, _ in answers(judged):
-        use, semicolon, edges = sentence.partition("; ")
-        yield f"- **{markdown_text(use)}**{semicolon}{markdown_text(edges)}" + (
-            f" Note: {markdown_text(note)}." if note else ""
-        )
+    for answer in judged.answers:
+        use, semicolon, edges = answer.sentence.partition("; ")
+        note = f" Note: {markdown_text(answer.aside)}." if answer.aside else ""
+        yield f"- **{markdown_text(use)}**{semicolon}{markdown_text(edges)}{note}"
     if judged.ranges.empty:
         yield "No run has finished yet, so there is nothing to judge."
     for sentence in filter(None, (judged.overall, judged.own)):
@@ -182,15 +179,12 @@ def trial_columns(runs: pd.DataFrame, judgements: pd.DataFrame | None = None) ->
 
 def study_columns(attributes: Mapping[str, Any], judged: Judged | None = None) -> dict[str, str]:
     """The learning rate to use at each batch size, then the configuration, an option each, instead of our JSON; others stay."""
-    found = [] if judged is None else [sentence.partition("; ")[0].partition(": ") for sentence, _, _ in answers(judged)]
+    found = [] if judged is None else [(f"Batch size {each.batch_size}", each.advice) for each in judged.answers]
     kept = {name: value for name, value in attributes.items() if name not in OUR_JSON}
     trained = {f"trained, batch size {size}": how["why"] for size, how in attributes.get(HOW_TRAINED, {}).items()}
     so_far = "" if judged is None or "RUNNING" not in judged.runs["state"].values else ", so far"
     return (
-        {f"{size}{so_far}": use for size, _, use in found}
-        | kept
-        | dict(flat_options(attributes.get(CONFIGURATION, {})))
-        | trained
+        {f"{size}{so_far}": use for size, use in found} | kept | dict(flat_options(attributes.get(CONFIGURATION, {}))) | trained
     )
 
 

@@ -1,7 +1,5 @@
 """A study as the copy of Optuna Dashboard shows it: read from its storage, judged, and put into a storage in memory."""
 
-from __future__ import annotations
-
 import copy
 import logging
 import math
@@ -26,10 +24,11 @@ from reports.figures.pictures import draw_picture
 from reports.judging.judged import Judged
 from reports.judging.verdicts import classify
 from reports.pages.templating import markdown_text
+from studies.answers import judge_study
 from studies.dashboard.cards_and_notes import others_note, save_charts, study_columns, study_note, trial_columns, trial_notes
-from studies.storage.checksums import ATTRIBUTES, CHECKSUM
-from studies.storage.opening import SELF_CHECK
-from studies.tables import CONFIGURATION, curves_table, judge_study, runs_table
+from studies.storage.beside import study_beside, system_attributes
+from studies.storage.stored import ATTRIBUTES, CHECKSUM, CONFIGURATION, SELF_CHECK
+from studies.tables import curves_table, runs_table
 
 logger = logging.getLogger(__name__)
 
@@ -111,7 +110,7 @@ def _written(listed: FrozenStudy, plain: Copied, note: str, judged: Judged | Non
     save_note(page, "\n\n---\n\n".join(filter(None, (others_note(page), note))))
     if judged is not None:
         save_charts(page, judged)
-    return dict(memory.get_study_system_attrs(page._study_id))
+    return system_attributes(page)
 
 
 def _note(text: str, trial_id: int | None) -> dict[str, Any]:
@@ -125,7 +124,10 @@ def _judge(study: optuna.Study) -> tuple[pd.DataFrame, Judged | None]:
     if name == study.study_name:
         judged = judge_study(study)
         return judged.runs, judged
-    cells = judge_study(optuna.load_study(study_name=name, storage=study._storage)).cells
+    checked = study_beside(study, name)
+    if checked is None:
+        raise ValueError(f"there is no study {name!r} that it checks")
+    cells = judge_study(checked).cells
     runs = runs_table(study)
     return classify(runs[runs["batch_size"].isin(cells["batch_size"])], curves_table(study), against=cells), None
 
@@ -153,7 +155,7 @@ def draw_artifacts(judged: Judged, landscape: Mapping[str, Any] | None, folder: 
         path.write_bytes(content)
         upload_artifact(study_or_trial=page, file_path=str(path), artifact_store=store)
         path.unlink()
-    return dict(memory.get_study_system_attrs(page._study_id))
+    return system_attributes(page)
 
 
 def fill(storage: InMemoryStorage, listed: FrozenStudy, shown: Copied) -> None:

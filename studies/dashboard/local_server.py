@@ -1,13 +1,13 @@
 """Serve a web page to this machine alone: on 127.0.0.1, and to no other site's pages."""
 
-from __future__ import annotations
-
 import errno
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from socketserver import ThreadingMixIn
 from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
+
+from studies.errors import BadInput
 
 logger = logging.getLogger(__name__)
 
@@ -47,7 +47,7 @@ def listen(port: int) -> LocalServer:
         if error.errno not in (errno.EADDRINUSE, errno.EACCES):
             raise
         why = "is in use" if error.errno == errno.EADDRINUSE else "is not for everybody"
-        raise ValueError(f"port must be one that is free, {port} {why}: --port 0 takes any free one") from error
+        raise BadInput(f"port must be one that is free, {port} {why}: --port 0 takes any free one") from error
 
 
 def refuse_strangers(app: App) -> App:

@@ -1,7 +1,5 @@
 """Optuna Dashboard on a copy in memory of the studies of a storage; the copy follows the storage and never writes to it."""
 
-from __future__ import annotations
-
 import json
 import logging
 import re
@@ -19,8 +17,7 @@ from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
 
 from studies.dashboard.cards_and_notes import CHARTS
 from studies.dashboard.copied import Copied, copy_study, draw_artifacts, fill, unread
-from studies.storage.opening import self_check_name
-from studies.tables import LANDSCAPE
+from studies.storage.stored import LANDSCAPE, self_check_name
 
 logger = logging.getLogger(__name__)
 

@@ -1,7 +1,5 @@
 """Hold a study in PostgreSQL, by a lock that lasts as long as a connection."""
 
-from __future__ import annotations
-
 import contextlib
 import time
 from collections.abc import Iterator
@@ -12,7 +10,7 @@ from sqlalchemy import Connection, NullPool, create_engine, text
 from sqlalchemy.exc import DBAPIError
 
 from studies.storage.database_url import not_opened
-from studies.storage.lock import in_use, this_process
+from studies.storage.holder import in_use, this_process
 
 # Notice within about a minute that the other side is gone without a word, instead of after hours; seconds, milliseconds.
 KEEPALIVES = {"keepalives_idle": 30, "keepalives_interval": 10, "keepalives_count": 3}
@@ -28,8 +26,6 @@ WHERE locktype = 'advisory' AND granted AND objsubid = 1 AND classid::bigint << 
 AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
 """
 PREFIX = "learning-rate study: "
-
-_held: list[AdvisoryLock] = []
 
 
 class AdvisoryLock:
@@ -94,6 +90,9 @@ class AdvisoryLock:
             self._connection.invalidate()  # says nothing to a server that may be gone
             self._connection.close()
             self._connection = None
+
+
+_held: list[AdvisoryLock] = []
 
 
 def renew_locks(url: str) -> None:

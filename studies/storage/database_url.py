@@ -1,9 +1,9 @@
 """What a storage is called: an SQLite file, or the URL of a database, which is shown without its password."""
 
-from __future__ import annotations
-
 import re
 from pathlib import Path
+
+from studies.errors import BadInput
 
 SQLITE = "sqlite:///"
 POSTGRES = "postgresql+psycopg://"  # psycopg 3; without a driver in its name SQLAlchemy 2.0 would look for psycopg2
@@ -12,15 +12,15 @@ POSTGRES = "postgresql+psycopg://"  # psycopg 3; without a driver in its name SQ
 def storage_url(storage: str) -> str:
     """The URL of a storage; a bare path means an SQLite file."""
     if not isinstance(storage, str) or not storage.strip() or "\0" in storage:
-        raise ValueError(f"storage must be an SQLite file or a URL such as postgresql://host/name, got {storage!r}")
+        raise BadInput(f"storage must be an SQLite file or a URL such as postgresql://host/name, got {storage!r}")
     if storage in ("sqlite://", SQLITE) or ":memory:" in storage:
-        raise ValueError(f"storage must be a file when it is SQLite, a database in memory would be lost, got {storage!r}")
+        raise BadInput(f"storage must be a file when it is SQLite, a database in memory would be lost, got {storage!r}")
     if storage.startswith(SQLITE):
         return storage
     if "://" not in storage:
         return SQLITE + storage
     if re.search(r"\s", storage) or storage.partition("?")[0].count("@") > 1:  # the rest would be read as the host
-        raise ValueError(
+        raise BadInput(
             f"storage must be a URL whose password has %40 for @ and %20 for a blank, got {without_password(storage)!r}"
         )
     return re.sub(r"^postgres(ql)?://", POSTGRES, storage)
@@ -57,6 +57,6 @@ def reason_of(error: BaseException) -> str:
     return " ".join(without_password(str(said)).split())
 
 
-def not_opened(url: str, error: BaseException) -> ValueError:
+def not_opened(url: str, error: BaseException) -> BadInput:
     """The refusal of a database that does not answer, or not as it should."""
-    return ValueError(f"storage {str(sqlite_path(url) or without_password(url))!r} could not be opened: {reason_of(error)}")
+    return BadInput(f"storage {str(sqlite_path(url) or without_password(url))!r} could not be opened: {reason_of(error)}")

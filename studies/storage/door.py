@@ -1,13 +1,12 @@
 """What is checked before a study is opened, at once and without PyTorch: environment, places, and who else works on it."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
 
 from studies.config import StudyConfig
+from studies.errors import BadInput
 from studies.storage.database_url import sqlite_path
 from studies.storage.lock import lock_files, locked
 from studies.storage.writable import check_storage, require_writable
@@ -23,7 +22,7 @@ def check_door(config: StudyConfig, out: str | Path | None) -> str:
     """
     said = os.environ.get(UNSAFE, "")
     if said.lower() in AS_TRUE:
-        raise ValueError(f"{UNSAFE} must not be set: PyTorch would run code that a checkpoint brings with it, got {said!r}")
+        raise BadInput(f"{UNSAFE} must not be set: PyTorch would run code that a checkpoint brings with it, got {said!r}")
     url = check_storage(config.storage)
     if out is not None:
         require_writable(Path(out), "out")

@@ -1,7 +1,5 @@
 """Ctrl-C and SIGTERM interrupt a study anywhere but in the midst of a write, which would be left to the database to undo."""
 
-from __future__ import annotations
-
 import signal
 import threading
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Open the storage of results: SQLite in write-ahead mode by default, PostgreSQL or any URL of Optuna's otherwise."""
 
-from __future__ import annotations
-
 import contextlib
 import glob
 import sqlite3
@@ -16,11 +14,12 @@ from optuna.storages import RDBStorage
 from sqlalchemy import event
 from sqlalchemy.exc import SQLAlchemyError
 
+from studies.errors import BadInput
 from studies.storage.database_url import POSTGRES, SQLITE, engine_url, not_opened, sqlite_path, without_password
 from studies.storage.sqlite_file import read_only
+from studies.storage.stored import SELF_CHECK
 from studies.storage.writable import check_storage
 
-SELF_CHECK = ".self-check"  # the end of the name of the study that holds the self-check of another
 BUSY_SECONDS = 60  # how long a writer waits for another study's write to the same file
 
 
@@ -91,11 +90,6 @@ def open_to_read(url: str) -> RDBStorage:
         raise not_opened(url, error) from error
 
 
-def self_check_name(name: str) -> str:
-    """The name of the study that holds the self-check of ``name``."""
-    return name + SELF_CHECK
-
-
 def load_study(storage: str, name: str) -> optuna.Study:
     """An existing study, to read. Raises ValueError naming the studies there are when it is not among them."""
     url = check_storage(storage, must_exist=True)
@@ -106,7 +100,7 @@ def load_study(storage: str, name: str) -> optuna.Study:
     names = sorted(study.study_name for study in opened.get_all_studies())
     if name not in names:
         names = [known for known in names if not known.endswith(SELF_CHECK)]
-        raise ValueError(
+        raise BadInput(
             f"name must be a study in {without_password(storage)!r}: {', '.join(names) or 'there are none'}; got {name!r}"
         )
     return optuna.load_study(study_name=name, storage=opened)

@@ -1,7 +1,5 @@
 """Optuna's storage in a database server that may be away for a while: what it was asked waits and is asked again."""
 
-from __future__ import annotations
-
 import functools
 import logging
 import time

@@ -1,7 +1,5 @@
 """Refuse an SQLite file that is empty, damaged or somebody else's before anything opens it to write; only reads."""
 
-from __future__ import annotations
-
 import contextlib
 import sqlite3
 from pathlib import Path
@@ -9,6 +7,8 @@ from pathlib import Path
 from optuna.storages import RDBStorage
 from optuna.storages._rdb.models import BaseModel
 from sqlalchemy.engine import URL
+
+from studies.errors import BadInput
 
 HEADER = b"SQLite format 3\x00"
 TABLES = {"alembic_version", *BaseModel.metadata.tables}  # of Optuna
@@ -31,11 +31,11 @@ def check_database(path: Path) -> None:
         with path.open("rb") as file:
             header = file.read(len(HEADER))
     except OSError as error:
-        raise ValueError(f"storage must be a file that can be read, got {str(path)!r}: {error.strerror}") from error
+        raise BadInput(f"storage must be a file that can be read, got {str(path)!r}: {error.strerror}") from error
     if not header:
-        raise ValueError(f"storage {str(path)!r} is an empty file: restore a copy, or remove it and launch again")
+        raise BadInput(f"storage {str(path)!r} is an empty file: restore a copy, or remove it and launch again")
     if header != HEADER:
-        raise ValueError(f"storage {str(path)!r} is not an SQLite database: move it away or give another file")
+        raise BadInput(f"storage {str(path)!r} is not an SQLite database: move it away or give another file")
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=SECONDS)) as connection:
         try:
@@ -45,7 +45,7 @@ def check_database(path: Path) -> None:
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
             tables, fault = TABLES, str(error)
     if not TABLES & tables:
-        raise ValueError(f"storage {str(path)!r} is a database of something else: give another file")
+        raise BadInput(f"storage {str(path)!r} is a database of something else: give another file")
     if fault:
         raise _damaged(path, fault)
     _open_with_optuna(path)  # another version may have other tables
@@ -76,10 +76,10 @@ def _open_with_optuna(path: Path) -> None:
         storage.remove_session()
         storage.engine.dispose()
     except RuntimeError as error:  # its sentence says which command upgrades the file
-        raise ValueError(f"storage {str(path)!r} is of another version of Optuna: {error}") from error
+        raise BadInput(f"storage {str(path)!r} is of another version of Optuna: {error}") from error
     except Exception as error:  # whatever Optuna comes upon in what it did not write
         raise _damaged(path, f"{type(error).__name__}: {' '.join(str(error).split())}") from error
 
 
-def _damaged(path: Path, fault: str) -> ValueError:
-    return ValueError(f"storage {str(path)!r} is damaged ({fault}): restore a copy or give another file")
+def _damaged(path: Path, fault: str) -> BadInput:
+    return BadInput(f"storage {str(path)!r} is damaged ({fault}): restore a copy or give another file")

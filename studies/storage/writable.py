@@ -1,11 +1,10 @@
 """Where a study is kept and where its report goes: checked by reading alone, and quickly, as nothing heavy is imported."""
 
-from __future__ import annotations
-
 import os
 import tempfile
 from pathlib import Path
 
+from studies.errors import BadInput
 from studies.storage.database_url import POSTGRES, sqlite_path, storage_url, without_password
 
 INSTALL = "pip install 'learning-rate-studies[postgres]'"
@@ -20,7 +19,7 @@ def require_writable(folder: Path, what: str) -> None:
         with tempfile.TemporaryFile(dir=place):
             pass
     except OSError as error:
-        raise ValueError(f"{what} must be a place that can be written, got {str(folder)!r}: {error.strerror}") from error
+        raise BadInput(f"{what} must be a place that can be written, got {str(folder)!r}: {error.strerror}") from error
 
 
 def check_storage(storage: str, *, must_exist: bool = False) -> str:
@@ -34,13 +33,13 @@ def check_storage(storage: str, *, must_exist: bool = False) -> str:
         _check_driver(url)
         return url
     if path.is_dir():
-        raise ValueError(f"storage must be a file, {str(path)!r} is a folder")
+        raise BadInput(f"storage must be a file, {str(path)!r} is a folder")
     if must_exist and not path.exists():
-        raise ValueError(f"storage {str(path)!r} does not exist: give the file that launch_study wrote")
+        raise BadInput(f"storage {str(path)!r} does not exist: give the file that launch_study wrote")
     if not must_exist:
         require_writable(path.parent, "storage")
         if path.exists() and not os.access(path, os.W_OK):
-            raise ValueError(f"storage must be a file that can be written, {str(path)!r} is read-only")
+            raise BadInput(f"storage must be a file that can be written, {str(path)!r} is read-only")
     if path.exists():
         from studies.storage.sqlite_file import check_database  # Optuna
 
@@ -57,6 +56,4 @@ def _check_driver(url: str) -> None:
         make_url(url).get_dialect().import_dbapi()
     except (SQLAlchemyError, ImportError) as error:
         hint = f"the driver of PostgreSQL is missing: {INSTALL}" if url.startswith(POSTGRES) else without_password(str(error))
-        raise ValueError(
-            f"storage must be a database that can be reached from here, got one of kind {kind!r}: {hint}"
-        ) from error
+        raise BadInput(f"storage must be a database that can be reached from here, got one of kind {kind!r}: {hint}") from error

@@ -1,7 +1,5 @@
 """Classes by import path, and which of Lightning's two packages they belong to."""
 
-from __future__ import annotations
-
 import copy
 import importlib
 import inspect
@@ -10,6 +8,7 @@ from typing import Any
 
 from lightning_modules.user_code import one_line, told_in_line
 from studies.config import Spec, class_name, nearest
+from studies.errors import BadInput
 
 PACKAGES = ("pytorch_lightning", "lightning.pytorch")  # Lightning's two names: class trees of their own that do not mix
 
@@ -22,13 +21,13 @@ def full_spec(kind: str, spec: Spec | None, known: Sequence[str], *, default: st
     given: dict[str, Any] = dict(spec) if isinstance(spec, Mapping) else {"class_path": spec}
     for key in given:
         if key not in ("class_path", "init_args"):
-            raise ValueError(f"{kind} takes class_path and init_args, got {key!r}")
+            raise BadInput(f"{kind} takes class_path and init_args, got {key!r}")
     path = default if given.get("class_path") is None else given["class_path"]
     if path in known:
         path = f"lightning_modules.{path}"
     if not isinstance(path, str) or "." not in path or path.startswith("."):
         names = f"one of {', '.join(known)} or " if known else ""
-        raise ValueError(f"{kind} must be {names}an import path such as my_package.MyClass, got {path!r}")
+        raise BadInput(f"{kind} must be {names}an import path such as my_package.MyClass, got {path!r}")
     return {"class_path": path, "init_args": copy.deepcopy(dict(given.get("init_args") or {}))}
 
 
@@ -38,15 +37,15 @@ def load_class(kind: str, path: str) -> type:
     try:
         found = getattr(importlib.import_module(module), name)
     except (ImportError, AttributeError, ValueError) as error:
-        raise ValueError(f"{kind} {path!r} could not be imported: {one_line(error)}") from error
+        raise BadInput(f"{kind} {path!r} could not be imported: {one_line(error)}") from error
     except Exception as error:  # whatever the user's file does when it is imported
-        raise ValueError(f"{kind} {path!r} could not be imported: {told_in_line(error)}") from error
+        raise BadInput(f"{kind} {path!r} could not be imported: {told_in_line(error)}") from error
     if not isinstance(found, type):
-        raise ValueError(f"{kind} must be a class, {path!r} is {type(found).__name__}")
+        raise BadInput(f"{kind} must be a class, {path!r} is {type(found).__name__}")
     try:
         inspect.signature(found)
     except ValueError as error:  # of one that is written in C
-        raise ValueError(f"{kind} must be a class whose arguments are known, {path!r} is built in") from error
+        raise BadInput(f"{kind} must be a class whose arguments are known, {path!r} is built in") from error
     return found
 
 
@@ -56,7 +55,7 @@ def check_arguments(kind: str, spec: Mapping[str, Any]) -> None:
     takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in parameters.values())
     for name in spec["init_args"]:
         if not isinstance(name, str) or not (takes_any or name in parameters):
-            raise ValueError(f"{kind} {class_name(spec)} has no argument {name!r}{nearest(str(name), list(parameters))}")
+            raise BadInput(f"{kind} {class_name(spec)} has no argument {name!r}{nearest(str(name), list(parameters))}")
 
 
 def package_of(kind: type, base_name: str = "LightningModule") -> str:

@@ -1,7 +1,5 @@
 """Fit a module once, with whatever it draws belonging to a seed: every fit of this project begins here."""
 
-from __future__ import annotations
-
 import contextlib
 import warnings
 from collections.abc import Mapping, Sequence
@@ -14,6 +12,7 @@ from pytorch_lightning.utilities.exceptions import SIGTERMException
 
 from lightning_modules.loaders import PROBE_SEED
 from lightning_modules.user_code import where
+from studies.errors import BadInput
 from studies.training.classes import package_of
 from studies.training.trainers import build_trainer
 from studies.training.workload import Built, Workload
@@ -73,7 +72,7 @@ def see_start(look: pl.Callback, workload: Workload, built: Built, batch_size: i
         told: dict[str, Any] = {"epochs": workload.epochs, "replaced": ASIDE}
         fit(workload, built, seed=PROBE_SEED, callbacks=[*before, look, _End()], **told)
         place = where(built.owner, "train_dataloader")
-        raise ValueError(f"{place} must give at least 1 batch of {batch_size} examples, got none")
+        raise BadInput(f"{place} must give at least 1 batch of {batch_size} examples, got none")
 
 
 class _End(pl.Callback):

@@ -1,7 +1,5 @@
 """What all runs of a workload share and only a fit can tell, found by fits that end before their first step."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import time
@@ -20,6 +18,7 @@ from lightning_modules.loaders import PROBE_SEED, flat_loaders, has_size, n_exam
 from lightning_modules.probe import Chosen, choose_probe, draw_probe
 from lightning_modules.run_state import as_at_end
 from lightning_modules.user_code import where
+from studies.errors import BadInput
 from studies.training.fitting import see_start
 from studies.training.workload import Built, Workload
 
@@ -124,7 +123,7 @@ class _Look(_Rates):
         if not own or not (self.chosen.any_size and self.chosen.probe.is_plain):
             batches = self._drawn(trainer, combined)
             if not batches:
-                raise ValueError(
+                raise BadInput(
                     f"{where(self.built.owner, 'train_dataloader')} must give batches whenever it is gone through, got none:"
                     " every run of a study goes through it anew"
                 )
@@ -158,7 +157,7 @@ class _Look(_Rates):
         count, began = 0, time.perf_counter()
         for count, _ in enumerate(batches, start=1):
             if count >= MOST_COUNTED or time.perf_counter() - began > COUNTED_SECONDS:
-                raise ValueError(
+                raise BadInput(
                     f"{where(self.built.owner, 'train_dataloader')} gives batches without end, {count:,} so far: say how many"
                     " make an epoch with trainer.limit_train_batches, or how many steps a run takes with trainer.max_steps"
                 )

@@ -1,7 +1,5 @@
 """Whether members are fused, and how many at once: decided by measuring a few steps of each way before a batch size starts."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import time
@@ -18,15 +16,15 @@ from torch.utils.data import IterableDataset
 from lightning_modules.fused.fused import Fused, NotFusable
 from lightning_modules.learning_rate import LearningRate, set_attribute
 from lightning_modules.loaders import PROBE_SEED
-from lightning_modules.recorder import Record, Recorder
+from lightning_modules.record import Record
+from lightning_modules.recorder import Recorder
+from studies.plan import Planned
 from studies.training.classes import PACKAGES, package_of
 from studies.training.fitting import ASIDE, fit
 from studies.training.fixed import Fixed, look_at
 from studies.training.runs import Run, run_of
 from studies.training.trainers import device_of
 from studies.training.workload import Built, Workload
-
-Member = tuple[float, int]  # learning rate, seed
 
 SIZES = (64, 16, 4)  # members of one fit that are tried, as long as fewer are faster
 ENOUGH = 2.0  # times as fast as alone: then fewer members are not tried
@@ -62,9 +60,9 @@ class Fusing:
         self.decided: dict[str, dict[str, Any]] = dict(decided or {})
         self.seconds: dict[int, float] = {}
 
-    def decide(self, members: Sequence[Member], *, batch_size: int) -> None:
-        """Decide for a batch size, unless that is done; members: all that are to be trained."""
-        if str(batch_size) not in self.decided and len(members) > 1:
+    def decide(self, members: Sequence[Planned]) -> None:
+        """Decide for a batch size, unless that is done; members: all that are to be trained at it."""
+        if len(members) > 1 and str(batch_size := members[0].batch_size) not in self.decided:
             self.keep(batch_size, *self._choose(members, batch_size))
 
     def at_once(self, batch_size: int) -> int:
@@ -84,7 +82,7 @@ class Fusing:
         """Keep what was decided."""
         self.decided[str(batch_size)] = {"members": members, "why": why}
 
-    def _choose(self, members: Sequence[Member], batch_size: int) -> tuple[int, str]:
+    def _choose(self, members: Sequence[Planned], batch_size: int) -> tuple[int, str]:
         steps = self._epochs * look_at(self._workload, batch_size).n_train / batch_size
         steps = min(steps, self._workload.trainer.get("max_steps", math.inf))
         n_timed = SHARE * steps * len(members) / (1 + min(len(members), SIZES[0]))
@@ -102,24 +100,24 @@ class Fusing:
             return 1, f"alone: {best} fused would take {fused / alone:.2g} times as long"
         return best, f"{best} fused, {alone / fused:.2g} times as fast as alone"
 
-    def _measure(self, members: Sequence[Member], batch_size: int, n_steps: int) -> tuple[int, float, float]:
+    def _measure(self, members: Sequence[Planned], batch_size: int, n_steps: int) -> tuple[int, float, float]:
         """The best number of members at once, its seconds a step and member, and those of one alone."""
         workload, fixed = self._workload, look_at(self._workload, batch_size)
         _refuse_options(workload)
-        rate, seed = members[0]
+        first = members[0]
         # Where it shows if either is forgotten: another seed, and another rate, as far away as training is not chaotic yet.
-        unlike = [other for other in members if other[0] != rate and other[1] != seed]
-        unlike = unlike or [other for other in members if other[0] != rate]
-        unlike.sort(key=lambda other: abs(math.log10(other[0] / rate) - FAR))
-        members = [members[0], *unlike[:1], *(other for other in members[1:] if other not in unlike[:1])]
-        most = min(len(members), _n_that_fit(workload, members[0], batch_size))
+        unlike = [other for other in members if other.learning_rate != first.learning_rate]
+        unlike = [other for other in unlike if other.seed != first.seed] or unlike
+        unlike.sort(key=lambda other: abs(math.log10(other.learning_rate / first.learning_rate) - FAR))
+        members = [first, *unlike[:1], *(other for other in members[1:] if other not in unlike[:1])]
+        most = min(len(members), _n_that_fit(workload, first))
         if most < 2:
             raise NotFusable("there is no memory for more at once")
         best, fused, alone = 0, math.inf, math.inf
         for size in sorted({min(size, most) for size in SIZES}, reverse=True):
-            seconds, losses = time_fused(workload, members[:size], batch_size, n_steps, fixed)
+            seconds, losses = time_fused(workload, members[:size], n_steps, fixed)
             if not best:
-                alone, expected = time_alone(workload, members[1], batch_size, n_steps, fixed)
+                alone, expected = time_alone(workload, members[1], n_steps, fixed)
                 compared = list(zip(expected, losses, strict=True))[:WARM_UP]  # more of them may be chaotic
                 if not all(abs(a - b) <= SAME * abs(a) for a, b in compared):
                     raise NotFusable("fused, its first losses differ")
@@ -129,66 +127,6 @@ class Fusing:
             if ENOUGH * fused < alone:
                 break
         return best, fused, alone
-
-
-def train_fused(workload: Workload, members: Sequence[Member], *, batch_size: int, epochs: int) -> list[Run]:
-    """Train members in one fit; runs come back in their order, each with its share of the time by the steps it took.
-
-    Raises NotFusable where it is not ``pytorch_lightning``'s or cannot be fused, or whatever vectorising the module raises.
-    """
-    if len(members) == 1:  # a stack of one may go through other kernels, whose rounding is another
-        return train_fused(workload, [*members, *members], batch_size=batch_size, epochs=epochs)[:1]
-    fixed = look_at(workload, batch_size)
-    began = time.perf_counter()
-    records = _fit_fused(workload, members, batch_size, fixed, epochs=epochs)
-    seconds, steps = time.perf_counter() - began, sum(record.step for record in records) or 1
-    return [
-        run_of(record, workload, rate, batch_size, seed, seconds * record.step / steps)
-        for record, (rate, seed) in zip(records, members, strict=True)
-    ]
-
-
-def _fit_fused(
-    workload: Workload,
-    members: Sequence[Member],
-    batch_size: int,
-    fixed: Fixed,
-    *,
-    epochs: int,
-    timer: Timer | None = None,
-) -> list[Record]:
-    """Fit members together; timer: only as many steps as it wants, without validation."""
-    built: dict[int, Built] = {}
-    loaders: dict[int, Any] = {}
-    validation = None
-    for rate, seed in members:
-        if seed not in built:
-            built[seed] = workload.build(learning_rate=rate, batch_size=batch_size, seed=seed)
-            loaders[seed], own_validation = _loaders(built[seed])
-            validation = own_validation if validation is None else validation
-
-    def at(learning_rate: float, seed: int) -> pl.LightningModule:
-        set_attribute(built[seed].owners, workload.rate_names, learning_rate)
-        return built[seed].model
-
-    records = [Record(None if timer is None else [0]) for _ in members]
-    fused = Fused(
-        [(LearningRate(rate, fixed.proportions, constant=workload.constant), seed) for rate, seed in members],
-        at=at,
-        loaders=loaders,
-        validation=validation if timer is None else None,
-        probe=fixed.probe if timer is None else replace(fixed.probe, batches=fixed.probe.batches[:1]),
-        records=records,
-        monitor=workload.monitor,
-        mode=workload.mode,
-    )
-    _fit(workload, Built(fused, {}), members[0][1], [], epochs, timer)
-    return records
-
-
-def _fit(workload: Workload, built: Built, seed: int, callbacks: list[pl.Callback], epochs: int, timer: Timer | None) -> None:
-    replaced = {} if timer is None else ASIDE
-    fit(workload, built, seed=seed, callbacks=[*callbacks, *([timer] if timer else [])], epochs=epochs, replaced=replaced)
 
 
 class Timer(pl.Callback):
@@ -219,28 +157,80 @@ class Timer(pl.Callback):
         trainer.should_stop |= len(self.losses) == self.n_steps
 
 
-def time_alone(workload: Workload, member: Member, batch_size: int, n_steps: int, fixed: Fixed) -> tuple[float, list[float]]:
+def train_fused(workload: Workload, members: Sequence[Planned], *, epochs: int) -> list[Run]:
+    """Train members of one batch size in one fit; runs come back in their order, each with its share of the time by its steps.
+
+    Raises NotFusable where it is not ``pytorch_lightning``'s or cannot be fused, or whatever vectorising the module raises.
+    """
+    if len(members) == 1:  # a stack of one may go through other kernels, whose rounding is another
+        return train_fused(workload, [*members, *members], epochs=epochs)[:1]
+    fixed = look_at(workload, members[0].batch_size)
+    began = time.perf_counter()
+    records = _fit_fused(workload, members, fixed, epochs=epochs)
+    seconds, steps = time.perf_counter() - began, sum(record.step for record in records) or 1
+    return [
+        run_of(record, workload, planned, seconds * record.step / steps)
+        for record, planned in zip(records, members, strict=True)
+    ]
+
+
+def _fit_fused(
+    workload: Workload, members: Sequence[Planned], fixed: Fixed, *, epochs: int, timer: Timer | None = None
+) -> list[Record]:
+    """Fit members together; timer: only as many steps as it wants, without validation."""
+    built: dict[int, Built] = {}
+    loaders: dict[int, Any] = {}
+    validation = None
+    for member in members:
+        if (seed := member.seed) not in built:
+            built[seed] = workload.build(**member._asdict())
+            loaders[seed], own_validation = _loaders(built[seed])
+            validation = own_validation if validation is None else validation
+
+    def at(learning_rate: float, seed: int) -> pl.LightningModule:
+        set_attribute(built[seed].owners, workload.rate_names, learning_rate)
+        return built[seed].model
+
+    records = [Record(None if timer is None else [0]) for _ in members]
+    fused = Fused(
+        [(LearningRate(each.learning_rate, fixed.proportions, constant=workload.constant), each.seed) for each in members],
+        at=at,
+        loaders=loaders,
+        validation=validation if timer is None else None,
+        probe=fixed.probe if timer is None else replace(fixed.probe, batches=fixed.probe.batches[:1]),
+        records=records,
+        monitor=workload.monitor,
+        mode=workload.mode,
+    )
+    _fit(workload, Built(fused, {}), members[0].seed, [], epochs, timer)
+    return records
+
+
+def _fit(workload: Workload, built: Built, seed: int, callbacks: list[pl.Callback], epochs: int, timer: Timer | None) -> None:
+    replaced = {} if timer is None else ASIDE
+    fit(workload, built, seed=seed, callbacks=[*callbacks, *([timer] if timer else [])], epochs=epochs, replaced=replaced)
+
+
+def time_alone(workload: Workload, member: Planned, n_steps: int, fixed: Fixed) -> tuple[float, list[float]]:
     """Seconds a step and the losses of the first steps of a member alone."""
-    rate, seed = member
-    built = workload.build(learning_rate=rate, batch_size=batch_size, seed=seed)
+    built = workload.build(**member._asdict())
     timer = Timer(n_steps)
     recorder = Recorder(fixed.probe.batches[:1], steps=[0], monitor=workload.monitor, mode=workload.mode)
-    _fit(workload, built, seed, [LearningRate(rate, fixed.proportions, constant=workload.constant), recorder], n_steps, timer)
+    rate = LearningRate(member.learning_rate, fixed.proportions, constant=workload.constant)
+    _fit(workload, built, member.seed, [rate, recorder], n_steps, timer)
     return timer.seconds, timer.losses
 
 
-def time_fused(
-    workload: Workload, members: Sequence[Member], batch_size: int, n_steps: int, fixed: Fixed
-) -> tuple[float, list[float]]:
+def time_fused(workload: Workload, members: Sequence[Planned], n_steps: int, fixed: Fixed) -> tuple[float, list[float]]:
     """Seconds a step of all members, and the losses of the second of them."""
     timer = Timer(n_steps)
-    _fit_fused(workload, members, batch_size, fixed, epochs=n_steps, timer=timer)
+    _fit_fused(workload, members, fixed, epochs=n_steps, timer=timer)
     return timer.seconds, timer.losses
 
 
-def _n_that_fit(workload: Workload, member: Member, batch_size: int) -> int:
+def _n_that_fit(workload: Workload, member: Planned) -> int:
     """Members whose weights, gradients, momenta and their like fit into the memory of their device beside all else."""
-    model = workload.build(learning_rate=member[0], batch_size=batch_size, seed=member[1]).model
+    model = workload.build(**member._asdict()).model
     weights = sum(weight.nbytes for weight in model.parameters())
     device = device_of(workload.trainer)
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

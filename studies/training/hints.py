@@ -1,7 +1,5 @@
 """What else the configuration tells about a class that was refused: a value the other class has, objects it wants."""
 
-from __future__ import annotations
-
 import contextlib
 import inspect
 import re

@@ -1,7 +1,5 @@
 """How this process holds its memory."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 

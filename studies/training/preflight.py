@@ -1,7 +1,5 @@
 """A few batches before any trial is spent: what cannot be studied is said in one sentence that names the class and the line."""
 
-from __future__ import annotations
-
 import functools
 import math
 import re
@@ -19,8 +17,10 @@ from torch import Tensor
 from lightning_modules.height import Height
 from lightning_modules.learning_rate import LearningRate
 from lightning_modules.probe import first_few
-from lightning_modules.recorder import Recorder, make_lazy_layers, metric_name
+from lightning_modules.record import metric_name
+from lightning_modules.recorder import Recorder, make_lazy_layers
 from lightning_modules.user_code import is_ours, last_line_of, where
+from studies.errors import BadInput
 from studies.training.fitting import ASIDE, fit
 from studies.training.fixed import look_at
 from studies.training.schedule import check_schedule
@@ -61,7 +61,7 @@ def preflight(workload: Workload, *, learning_rates: Sequence[float], batch_size
         model = workload.build(learning_rate=None, batch_size=largest, seed=seed).model
         if "dataloader_iter" in signature(model.training_step).parameters:
             place = where(model, "training_step")
-            raise ValueError(f"{place} must take one batch at a time, got dataloader_iter: heights are measured on batches")
+            raise BadInput(f"{place} must take one batch at a time, got dataloader_iter: heights are measured on batches")
         own: Any = model.configure_callbacks()
         refuse_finders(own)
         stopping = [*early_stopping(workload.trainer.get("callbacks")), *early_stopping(own)]
@@ -69,7 +69,7 @@ def preflight(workload: Workload, *, learning_rates: Sequence[float], batch_size
     moved = _try(workload, rate, largest, seed)
     if all(map(torch.equal, moved, _try(workload, rate / 2, largest, seed))):
         name = workload.model.made.__name__ if workload.model.made else "the module"
-        raise ValueError(
+        raise BadInput(
             f"learning_rate has no effect: a step of {name} is the same at {rate:.3g} and {rate / 2:.3g};"
             " name the attribute that holds it with learning_rate_name"
         )
@@ -110,7 +110,7 @@ def _try(workload: Workload, rate: float, batch_size: int, seed: int) -> list[Te
 def _check_monitor(monitor: str, logged: set[str], kept: set[str], model: pl.LightningModule) -> None:
     if monitor not in logged and metric_name("val", monitor) not in kept:
         names = ", ".join(sorted(logged | {name for name in kept if name.startswith("val_")})) or "nothing"
-        raise ValueError(f"monitor must be a metric that {type(model).__name__} logs ({names}), got {monitor!r}")
+        raise BadInput(f"monitor must be a metric that {type(model).__name__} logs ({names}), got {monitor!r}")
 
 
 class _Inspect(pl.Callback):
@@ -130,13 +130,11 @@ class _Inspect(pl.Callback):
         trainable = [weight for weight in pl_module.parameters() if weight.requires_grad]
         if not trainable:
             n_weights = len(list(pl_module.parameters()))
-            raise ValueError(
-                f"{type(pl_module).__name__} has nothing to train: none of its {n_weights} parameters requires_grad"
-            )
+            raise BadInput(f"{type(pl_module).__name__} has nothing to train: none of its {n_weights} parameters requires_grad")
         held = {id(w) for optimizer in trainer.optimizers for group in optimizer.param_groups for w in group["params"]}
         if not any(id(weight) in held for weight in trainable):
             place = where(pl_module, "configure_optimizers")
-            raise ValueError(f"{place} must give an optimizer the parameters of the module, it gives none of them")
+            raise BadInput(f"{place} must give an optimizer the parameters of the module, it gives none of them")
         self.before = _weights(pl_module)
 
     def on_train_batch_end(
@@ -150,9 +148,9 @@ class _Inspect(pl.Callback):
     def conclude(self, module: pl.LightningModule) -> None:
         """Raise ValueError when the step moved nothing."""
         if not self._returned:
-            raise ValueError(f"{where(module, 'training_step')} must return the loss, got None in {LOOKED} batches")
+            raise BadInput(f"{where(module, 'training_step')} must return the loss, got None in {LOOKED} batches")
         if all(map(torch.equal, self.before, self.after)):
-            raise ValueError(
+            raise BadInput(
                 f"no weight of {type(module).__name__} moves in a step: {where(module, 'training_step')} gives a gradient of"
                 " zero, or the optimizer does not step"
             )
@@ -172,7 +170,7 @@ def _inspected(module: pl.LightningModule) -> Callable[..., Any]:
         loss = outcome.get("loss") if isinstance(outcome, dict) else outcome
         complaint = _complaint(loss, untrained=module.global_step == 0, automatic=module.automatic_optimization)
         if complaint:
-            raise ValueError(f"{place} returned {complaint}")
+            raise BadInput(f"{place} returned {complaint}")
         return outcome
 
     return inspected
@@ -202,9 +200,13 @@ def _in_one_sentence() -> Iterator[None]:
         yield
     except Exception as error:
         frames = traceback.extract_tb(error.__traceback__)
+        if isinstance(error, BadInput):
+            raise
+        if is_ours(frames[-1].filename) and isinstance(error, ValueError):  # a check of one of our modules
+            raise BadInput(str(error)) from error
         if is_ours(frames[-1].filename) and not isinstance(error, RuntimeError):  # RuntimeError: the user's sys.exit
             raise
         message = " ".join(str(error).split())
         hint = next((f"; {hint}" for pattern, hint in HINTS.items() if re.search(pattern, message)), "")
         place = last_line_of(error.__traceback__) or f"{frames[-1].name} ({frames[-1].filename}:{frames[-1].lineno})"
-        raise ValueError(f"one batch was tried and {place} failed: {type(error).__name__}: {message:.400}{hint}") from error
+        raise BadInput(f"one batch was tried and {place} failed: {type(error).__name__}: {message:.400}{hint}") from error

@@ -1,6 +1,4 @@
-"""Ray actors as places to train: on this machine, or on every machine of a cluster. Needs the extra ``ray``."""
-
-from __future__ import annotations
+"""Ray actors as a pool to train in: on this machine, or on every machine of a cluster. Needs the extra ``ray``."""
 
 import functools
 import logging
@@ -13,9 +11,11 @@ import cloudpickle
 import torch
 
 from studies.config import StudyConfig
+from studies.errors import BadInput
 from studies.training.memory import keep_freed_memory
 from studies.training.user_folder import add_current_folder
-from studies.training.workers import Job, Outcome, Workers, work
+from studies.training.work import Job, Outcome, work
+from studies.training.workers import Workers
 from studies.training.workload import Workload
 
 ANSWER = 10.0  # seconds within which a cluster must answer
@@ -36,7 +36,7 @@ class Actors(Workers):
         try:
             packed = cloudpickle.dumps(config)
         except Exception as error:
-            raise ValueError(
+            raise BadInput(
                 f"engine ray needs a study that can be sent to another process, got {type(error).__name__}: {error}"
             ) from error
         self._ray, self._began = _connected(config.ray_address)
@@ -108,7 +108,7 @@ def _connected(address: str | None) -> tuple[Any, bool]:
         ray.init(address or "local", log_to_driver=False, logging_level=logging.ERROR, **here)
     except (ConnectionError, RuntimeError, ValueError, ray.exceptions.RayError) as error:
         line = " ".join(str(error).split())
-        raise ValueError(f"ray_address must be of a cluster that can be reached, got {address!r}: {line:.300}") from error
+        raise BadInput(f"ray_address must be of a cluster that can be reached, got {address!r}: {line:.300}") from error
     return ray, True
 
 
@@ -118,9 +118,7 @@ def _require_answer(address: str) -> None:
     try:
         socket.create_connection((host, int(port)), timeout=ANSWER).close()
     except (OSError, ValueError, OverflowError) as error:
-        raise ValueError(
-            f"ray_address must be HOST:PORT of a cluster that answers, or auto, got {address!r}: {error}"
-        ) from error
+        raise BadInput(f"ray_address must be HOST:PORT of a cluster that answers, or auto, got {address!r}: {error}") from error
 
 
 def _room(resources: dict[str, float], num_cpus: float, num_gpus: float) -> int:
@@ -128,5 +126,5 @@ def _room(resources: dict[str, float], num_cpus: float, num_gpus: float) -> int:
     wanted = {"num_cpus": ("CPU", num_cpus), "num_gpus": ("GPU", num_gpus)}
     for option, (kind, share) in wanted.items():
         if share > resources.get(kind, 0):
-            raise ValueError(f"{option} must fit into the cluster, which has {resources.get(kind, 0):g}, got {share:g}")
+            raise BadInput(f"{option} must fit into the cluster, which has {resources.get(kind, 0):g}, got {share:g}")
     return min([int(resources[kind] / share) for kind, share in wanted.values() if share], default=1)

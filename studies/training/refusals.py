@@ -1,7 +1,5 @@
 """What jsonargparse or a constructor refuses, in one sentence: the class, the argument, the cause, and what to do."""
 
-from __future__ import annotations
-
 import contextlib
 import functools
 import inspect
@@ -22,6 +20,7 @@ from jsonargparse import ArgumentError, ArgumentParser
 from lightning_modules.user_code import one_line
 from studies.commands.config_file import HYDRA
 from studies.config import nearest
+from studies.errors import BadInput
 from studies.training.classes import load_class
 
 MISSING = r"the following arguments are required: (.+)|Key \"([\w.]+)\" is required"  # as jsonargparse says it
@@ -44,7 +43,7 @@ MADE_OF_OTHERS = (torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler)  
 EMPTY = inspect.Parameter.empty
 
 
-class MissingArguments(ValueError):
+class MissingArguments(BadInput):
     """Required arguments that were not given.
 
     Args:
@@ -151,28 +150,26 @@ def _branches(words: str) -> list[str]:
     return [branch for branch in branches if branch != NOT_NONE]
 
 
-def _as_error(kind: str, found: type, arguments: Mapping[str, Any], refused: _Refusal) -> ValueError:
+def _as_error(kind: str, found: type, arguments: Mapping[str, Any], refused: _Refusal) -> BadInput:
     """The error for what was refused, with its sentence."""
     path, inner, unknown, missing = refused.path, refused.inner, refused.unknown, refused.missing
     if unknown and unknown not in HYDRA:
         of, known = ".".join([kind, *path]), list(inspect.signature(inner).parameters)
-        return ValueError(f"{of} {inner.__name__} has no argument {unknown!r}{nearest(unknown, known)}")
+        return BadInput(f"{of} {inner.__name__} has no argument {unknown!r}{nearest(unknown, known)}")
     if missing and not (path and form_of(annotation_of(found, path[0])) in ("function", "python")):
         untyped = [] if path else [name for name in _untyped_missing(found, arguments) if name not in missing]
         names = [".".join([*path, name]) for name in [*missing, *untyped]]
         return MissingArguments(kind, found, inner, names)
     if not path:
-        return ValueError(f"{kind} {found.__name__} was refused: {one_line(refused.words)}")
+        return BadInput(f"{kind} {found.__name__} was refused: {one_line(refused.words)}")
     if missing:  # such as the parameters that an optimizer needs
         return _wrong_value(kind, found, found, arguments, path[:1], f", which cannot be made without {listed(missing)}")
     if annotation_of(refused.owner, path[-1]) is EMPTY or _value_at(arguments, path) is EMPTY:
-        return ValueError(f"{kind} argument {'.'.join(path)}: {one_line(refused.words)}")
+        return BadInput(f"{kind} argument {'.'.join(path)}: {one_line(refused.words)}")
     return _wrong_value(kind, found, refused.owner, arguments, path, _why(refused.words))
 
 
-def _wrong_value(
-    kind: str, found: type, owner: type, arguments: Mapping[str, Any], path: Sequence[str], why: str
-) -> ValueError:
+def _wrong_value(kind: str, found: type, owner: type, arguments: Mapping[str, Any], path: Sequence[str], why: str) -> BadInput:
     """The error for a value that an argument does not take; ``why`` ends its sentence."""
     annotation, name, value = annotation_of(owner, path[-1]), ".".join(path), _value_at(arguments, path)
     if isinstance(value, Mapping) and set(HYDRA) & set(value):
@@ -180,7 +177,8 @@ def _wrong_value(
     if isinstance(value, str) and "${" in value:
         why += ": what OmegaConf would fill in must be given as it is"
     how = "" if form_of(annotation) in ("value", "") else f"; {_how(kind, found, owner, [name], {})}"
-    return ValueError(f"{kind} argument {name}: {owner.__name__} takes {_type_name(annotation)}, got {cut(value)}{why}{how}")
+    wanted = re.sub(r"\b(?:\w+\.)+(?=\w)", "", inspect.formatannotation(annotation))
+    return BadInput(f"{kind} argument {name}: {owner.__name__} takes {wanted}, got {cut(value)}{why}{how}")
 
 
 def _how(kind: str, found: type, owner: type, names: Sequence[str], values: Mapping[str, Any]) -> str:
@@ -314,10 +312,6 @@ def cut(value: Any) -> str:
     """A value in few words."""
     text = repr(value)
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}..."
-
-
-def _type_name(annotation: Any) -> str:
-    return re.sub(r"\b(?:\w+\.)+(?=\w)", "", inspect.formatannotation(annotation))
 
 
 def _shown(value: Any) -> str:

@@ -1,7 +1,5 @@
 """Train members of one batch size."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 import logging
@@ -18,8 +16,10 @@ import pytorch_lightning as pl
 
 from lightning_modules.checkpoint import RunCheckpoint, checkpoint_file
 from lightning_modules.learning_rate import LearningRate
-from lightning_modules.recorder import Record, Recorder, metric_name
-from reports.judging.verdicts import final_height
+from lightning_modules.record import Record, metric_name
+from lightning_modules.recorder import Recorder
+from reports.judging.final_height import final_height
+from studies.plan import Planned
 from studies.training.fitting import fit
 from studies.training.fixed import look_at
 from studies.training.schedule import as_too_short
@@ -85,38 +85,37 @@ def train(
 
     Raises CheckpointNotWritten when that folder cannot be written, such as on a full disk.
     """
-    alike: dict[str, Any] = {"batch_size": batch_size, "epochs": epochs, "folder": folder}
-    if checkpoint is None:
-        return [_train_alone(workload, rate, seed, **alike) for rate, seed in members]
-    return [_train_kept(workload, rate, seed, checkpoint, **alike) for rate, seed in members]
+    planned = [Planned(rate, batch_size, seed) for rate, seed in members]
+    return [train_alone(workload, each, epochs=epochs, folder=folder, checkpoint=checkpoint) for each in planned]
 
 
-def _train_alone(workload: Workload, learning_rate: float, seed: int, *, batch_size: int, **options: Any) -> Run:
-    recorder = recorder_of(workload, batch_size)
+def train_alone(workload: Workload, planned: Planned, *, checkpoint: Path | None, **options: Any) -> Run:
+    """One run, as ``train`` describes it; options: its ``epochs`` and ``folder``."""
+    if checkpoint is not None:
+        return _train_kept(workload, planned, checkpoint, **options)
+    recorder = recorder_of(workload, planned.batch_size)
     began = time.perf_counter()
-    train_recorded(workload, recorder, learning_rate, seed, batch_size=batch_size, **options)
-    return run_of(recorder.record, workload, learning_rate, batch_size, seed, time.perf_counter() - began)
+    train_recorded(workload, recorder, planned, **options)
+    return run_of(recorder.record, workload, planned, time.perf_counter() - began)
 
 
-def _train_kept(
-    workload: Workload, learning_rate: float, seed: int, kept: Path, *, batch_size: int, anew: bool = False, **options: Any
-) -> Run:
+def _train_kept(workload: Workload, planned: Planned, kept: Path, *, anew: bool = False, **options: Any) -> Run:
     """A run that goes on from its checkpoint in the folder ``kept``, and starts over where that cannot be, or if ``anew``."""
-    recorder = recorder_of(workload, batch_size)
-    file = checkpoint_file(kept, learning_rate, batch_size, seed)
+    recorder = recorder_of(workload, planned.batch_size)
+    file = checkpoint_file(kept, *planned)
     versions = [version(name) for name in ("torch", "pytorch-lightning")]  # another may go on with other numbers
-    told = [workload.as_dict(), options["epochs"], batch_size, learning_rate, seed, versions]
+    told = [workload.as_dict(), options["epochs"], planned.batch_size, planned.learning_rate, planned.seed, versions]
     digest = hashlib.sha256(json.dumps(told, sort_keys=True, default=str).encode()).hexdigest()
     checkpoint = RunCheckpoint(file, recorder, of=digest, anew=anew)
-    given: dict[str, Any] = {"batch_size": batch_size, **options, "callbacks": [checkpoint]}
+    resume = file if checkpoint.resuming else None
     try:
-        train_recorded(workload, recorder, learning_rate, seed, **given, resume=file if checkpoint.resuming else None)
+        train_recorded(workload, recorder, planned, **options, callbacks=[checkpoint], resume=resume)
     except Exception as error:
         if not checkpoint.resuming:  # else the module has changed since, or whatever Lightning could not put back
             raise
         logger.warning("checkpoint %s is not used, the run starts over: %s: %s", file, type(error).__name__, error)
-        return _train_kept(workload, learning_rate, seed, kept, batch_size=batch_size, anew=True, **options)
-    return run_of(recorder.record, workload, learning_rate, batch_size, seed, checkpoint.seconds)
+        return _train_kept(workload, planned, kept, anew=True, **options)
+    return run_of(recorder.record, workload, planned, checkpoint.seconds)
 
 
 def recorder_of(workload: Workload, batch_size: int, steps: Sequence[int] | None = None) -> Recorder:
@@ -129,21 +128,20 @@ def recorder_of(workload: Workload, batch_size: int, steps: Sequence[int] | None
 def train_recorded(
     workload: Workload,
     recorder: Recorder,
-    learning_rate: float,
-    seed: int,
+    planned: Planned,
     *,
-    batch_size: int,
     epochs: int,
     folder: str | Path,
     callbacks: Sequence[pl.Callback] = (),
     resume: Path | None = None,
 ) -> None:
-    """Train one member as ``train`` does, what happens going to the record of ``recorder``; callbacks: called after it.
+    """Train one run as ``train`` does, what happens going to the record of ``recorder``; callbacks: called after it.
 
     resume: as in ``fit``.
 
     Raises ScheduleTooShort for a schedule that was made for another length.
     """
+    learning_rate, batch_size, seed = planned
     proportions = look_at(workload, batch_size).proportions
     built = workload.build(learning_rate=learning_rate, batch_size=batch_size, seed=seed)
     rate = LearningRate(learning_rate, proportions, constant=workload.constant)
@@ -157,7 +155,7 @@ def train_recorded(
         raise RuntimeError("no step was taken: training_step returned no loss or the training loader is empty")
 
 
-def run_of(record: Record, workload: Workload, learning_rate: float, batch_size: int, seed: int, seconds: float) -> Run:
+def run_of(record: Record, workload: Workload, planned: Planned, seconds: float) -> Run:
     """The run a record tells of."""
     curves = {name: ([s for s, _ in points], [v for _, v in points]) for name, points in record.curves.items() if points}
     steps, heights = (np.array(column, dtype=float) for column in curves["height"])
@@ -165,9 +163,7 @@ def run_of(record: Record, workload: Workload, learning_rate: float, batch_size:
     finite = record.nonfinite_at is None
     metrics = {name: values[-1] for name, (_, values) in curves.items() if name.startswith("val_")} if finite else {}
     return Run(
-        learning_rate=learning_rate,
-        batch_size=batch_size,
-        seed=seed,
+        **planned._asdict(),
         epochs=record.epochs,
         steps=record.step,
         examples=record.examples,

@@ -1,7 +1,5 @@
 """Whether a learning-rate schedule does what a study asks: a dry run of it, without training."""
 
-from __future__ import annotations
-
 import itertools
 import math
 import traceback
@@ -18,6 +16,7 @@ from lightning_modules.loaders import PROBE_SEED
 from lightning_modules.run_state import total_batches
 from lightning_modules.undisturbed import Still
 from lightning_modules.user_code import where
+from studies.errors import BadInput
 from studies.training.fitting import see_start
 from studies.training.fixed import look_at
 from studies.training.workload import Workload
@@ -27,7 +26,7 @@ FOLLOWS = 0.01  # relative difference between what was asked and what was reache
 REMEDY = "make it for self.trainer.estimated_stepping_batches steps, or leave schedules out with constant"
 
 
-class ScheduleTooShort(ValueError):
+class ScheduleTooShort(BadInput):
     """A schedule that cannot be stepped as often as a run takes; the message says what to do.
 
     Args:
@@ -96,7 +95,7 @@ def _check_followed(low: float, high: float, at_low: Reached, at_high: Reached) 
     for lower, upper in zip(at_low.highest, at_high.highest, strict=False):
         if lower > 0 and not math.isclose(upper / lower, high / low, rel_tol=FOLLOWS):
             who = at_high.set_by or "configure_optimizers"
-            raise ValueError(
+            raise BadInput(
                 f"learning_rate has no effect, or not the one asked for: {who} goes up to {lower:.3g} where {low:.3g} is"
                 f" asked for and to {upper:.3g} where {high:.3g} is; let its rates follow the module's learning rate, or leave"
                 " schedules out with constant"

@@ -1,7 +1,5 @@
 """Where a module or its data come from: a class path with arguments, or from Python an instance, a class or a factory."""
 
-from __future__ import annotations
-
 import copy
 import functools
 import hashlib
@@ -15,6 +13,7 @@ from jsonargparse import ArgumentParser
 from pytorch_lightning.utilities.seed import isolate_rng
 
 from lightning_modules.user_code import told_in_line
+from studies.errors import BadInput
 from studies.training.classes import check_arguments, load_class
 from studies.training.refusals import listed, parse_spec, raised_by
 
@@ -46,7 +45,7 @@ def spec_source(kind: str, spec: Mapping[str, Any]) -> Source:
     check_arguments(kind, spec)
     if inspect.isabstract(found):
         left = listed(sorted(getattr(found, "__abstractmethods__", ())))
-        raise ValueError(f"{kind} must be a class that can be made, {found.__name__} is abstract: it does not define {left}")
+        raise BadInput(f"{kind} must be a class that can be made, {found.__name__} is abstract: it does not define {left}")
     for name, parameter in parameters.items():
         if name in NOMINAL and parameter.default is parameter.empty:
             arguments.setdefault(name, NOMINAL[name])
@@ -61,7 +60,7 @@ def spec_source(kind: str, spec: Mapping[str, Any]) -> Source:
             return parser.instantiate(values)[kind]
         except (Exception, SystemExit) as error:  # whatever a constructor raises
             raised = raised_by(error)
-            raise ValueError(f"{kind} {found.__name__} could not be made: {told_in_line(raised)}") from raised
+            raise BadInput(f"{kind} {found.__name__} could not be made: {told_in_line(raised)}") from raised
 
     return Source(dict(spec), make, found)
 

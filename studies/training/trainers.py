@@ -1,7 +1,5 @@
 """A fresh Trainer for every run: the only place that builds one."""
 
-from __future__ import annotations
-
 import copy
 import importlib
 import logging
@@ -15,6 +13,7 @@ import torch
 from lightning_fabric.utilities.exceptions import MisconfigurationException
 
 from studies.config import LENGTHS, count, nearest
+from studies.errors import BadInput
 from studies.training.classes import PACKAGES, full_spec, load_class
 from studies.training.sources import Source, spec_source
 
@@ -45,11 +44,11 @@ def check_trainer(options: Mapping[str, Any]) -> dict[str, Any]:
     chosen = {}
     for name, value in options.items():
         if name not in parameters:
-            raise ValueError(f"trainer has no option {name!r}{nearest(str(name), list(parameters))}")
+            raise BadInput(f"trainer has no option {name!r}{nearest(str(name), list(parameters))}")
         if value is None or value == parameters[name].default or (name, value) == ("max_steps", -1):
             continue
         if name in REFUSED and value:
-            raise ValueError(f"trainer.{name} cannot be set: {REFUSED[name]}")
+            raise BadInput(f"trainer.{name} cannot be set: {REFUSED[name]}")
         chosen[name] = value
     if "accumulate_grad_batches" in chosen:
         chosen["accumulate_grad_batches"] = count("trainer.accumulate_grad_batches", chosen["accumulate_grad_batches"])
@@ -58,7 +57,7 @@ def check_trainer(options: Mapping[str, Any]) -> dict[str, Any]:
             if isinstance(spec, (str, Mapping)):
                 refuse_finders(_spec(name, spec).made)
             elif not _is(spec, base) and spec is not True:
-                raise ValueError(f"trainer.{name} must be a {base}, its import path or spec, got {spec!r}")
+                raise BadInput(f"trainer.{name} must be a {base}, its import path or spec, got {spec!r}")
             else:
                 refuse_finders(spec)
     return chosen
@@ -69,7 +68,7 @@ def refuse_finders(callbacks: Any) -> None:
     for each in _listed(callbacks):
         for base in (each if isinstance(each, type) else type(each)).__mro__:
             if base.__name__ in FINDERS:
-                raise ValueError(
+                raise BadInput(
                     f"trainer.callbacks must leave {FINDERS[base.__name__]} to the study, got {base.__name__},"
                     " which would set it anew in every run: leave it out"
                 )
@@ -118,16 +117,13 @@ def build_trainer(
         if loggers:
             chosen["logger"] = [each for spec in loggers if (each := _logger(spec, package, folder)) is not None]
     try:
-        trainer = _class("Trainer", package)(**{**QUIET, **chosen}, max_epochs=epochs, callbacks=[*callbacks, *theirs])
+        made = {**QUIET, **chosen, "max_epochs": epochs, "callbacks": [*callbacks, *theirs]}
+        trainer = importlib.import_module(package).Trainer(**made)
     except (MisconfigurationException, TypeError, ValueError) as error:
-        raise ValueError(f"trainer was refused by Lightning: {error}") from error
+        raise BadInput(f"trainer was refused by Lightning: {error}") from error
     if trainer.world_size != 1:
-        raise ValueError(f"trainer.devices must be 1: a study trains each run on one device, got {trainer.world_size}")
+        raise BadInput(f"trainer.devices must be 1: a study trains each run on one device, got {trainer.world_size}")
     return trainer  # type: ignore[no-any-return]
-
-
-def _class(name: str, package: str) -> Any:
-    return getattr(importlib.import_module(package), name)
 
 
 def device_of(options: Mapping[str, Any]) -> torch.device:

@@ -1,7 +1,5 @@
 """Make the modules of the current folder importable, as they are for a script that lies there."""
 
-from __future__ import annotations
-
 import importlib
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """What a worker process does first: watch its driver, before it imports PyTorch, which takes seconds."""
 
-from __future__ import annotations
-
 import os
 import signal
 import threading
@@ -11,10 +9,10 @@ PARENT_CHECK = 1.0  # seconds between two looks whether the driver is still ther
 
 
 def start(packed: bytes, threads: int, driver: int) -> None:
-    """The initializer of a worker: it ends when the process ``driver`` does; the rest is as ``begin`` of the workers."""
+    """The initializer of a worker: it ends when the process ``driver`` does; the rest is as ``begin``."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches every process of a terminal; the driver ends the workers
     threading.Thread(target=_end_with, args=(driver,), daemon=True).start()
-    from studies.training.workers import begin
+    from studies.training.work import begin
 
     begin(packed, threads)
 

@@ -1,82 +1,18 @@
-"""Where members train: in this process, or in worker processes. They only train; the driver alone speaks to Optuna."""
+"""Where jobs are trained: in this process, or in worker processes. They only train; the driver alone speaks to Optuna."""
 
-from __future__ import annotations
-
-import functools
 import os
-import traceback
 from abc import ABC, abstractmethod
-from collections.abc import Callable
 from concurrent.futures import BrokenExecutor, Future
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
-import cloudpickle
-import torch
 from loky import ProcessPoolExecutor
 
-from lightning_modules.checkpoint import CheckpointNotWritten
-from studies.training.fusing import Member, reason_of, train_fused
-from studies.training.memory import keep_freed_memory
-from studies.training.runs import Run, train
-from studies.training.schedule import ScheduleTooShort
-from studies.training.user_folder import add_current_folder
+from studies.training.work import Job, Outcome, work, workload_here
 from studies.training.worker_start import start
 from studies.training.workload import Workload
 
 
-@dataclass(frozen=True)
-class Job:
-    """Members of one batch size, to be trained in one fit or one after the other."""
-
-    members: tuple[Member, ...]
-    batch_size: int
-    epochs: int
-    fused: bool
-    folder: Path
-    checkpoint: Path | None = None  # where its runs are saved at the end of every epoch
-
-
-@dataclass(frozen=True)
-class Failure:
-    """What a module raised, in words: an exception of the user's may not survive the way between processes."""
-
-    error: str
-    traceback: str
-    reason: str
-    out_of_memory: bool
-    of_schedule: bool = False  # so that other batch sizes may work
-
-
-Outcome = list[Run] | Failure
-
-
-def work(workload: Callable[[], Workload], job: Job) -> Outcome:
-    """Train the members of a job; what the user's code raises comes back as words.
-
-    workload: builds it, or has it.
-
-    Raises CheckpointNotWritten, which is not the module's fault; KeyboardInterrupt is passed on.
-    """
-    how: dict[str, Any] = {"batch_size": job.batch_size, "epochs": job.epochs}
-    try:
-        if job.fused:
-            return train_fused(workload(), job.members, **how)
-        return train(workload(), job.members, **how, folder=job.folder, checkpoint=job.checkpoint)
-    except CheckpointNotWritten:
-        raise
-    except Exception as error:
-        return _failure(error)
-
-
-def _failure(error: Exception) -> Failure:
-    words = f"{type(error).__name__}: {error}"
-    of_schedule = isinstance(error, ScheduleTooShort)
-    return Failure(words, traceback.format_exc(), reason_of(error), _out_of_memory(error), of_schedule)
-
-
-class Place(Protocol):
+class Pool(Protocol):
     """Somewhere jobs are trained, ``size`` of them at a time. died: what a future raises when whatever trained its job died."""
 
     size: int
@@ -174,30 +110,8 @@ class Processes(Workers):
         return ProcessPoolExecutor(1, initializer=start, initargs=self._arguments)
 
     def _hand(self, worker: ProcessPoolExecutor, job: Job) -> Future[Outcome]:
-        future: Future[Outcome] = worker.submit(work, _workload, job)
+        future: Future[Outcome] = worker.submit(work, workload_here, job)
         return future
 
     def _kill(self, worker: ProcessPoolExecutor) -> None:
         worker.shutdown(kill_workers=True)
-
-
-_packed = b""
-
-
-def begin(packed: bytes, threads: int) -> None:
-    """What a worker does once; what may fail is left to its first job, which can say so."""
-    global _packed
-    _packed = packed
-    torch.set_num_threads(threads)
-    keep_freed_memory()
-    add_current_folder()
-
-
-@functools.cache
-def _workload() -> Workload:
-    return Workload.of_config(cloudpickle.loads(_packed))
-
-
-def _out_of_memory(error: Any) -> bool:
-    """PyTorch says so in one class on a GPU and in words on a CPU."""
-    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "can't allocate memory" in str(error)

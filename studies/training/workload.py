@@ -1,18 +1,17 @@
 """What a study holds fixed: model, data, optimizer and trainer, told as plain JSON and built anew for every run."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from functools import partial
 from inspect import signature
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import pytorch_lightning as pl
 
 from lightning_modules.learning_rate import NAMES, set_attribute
 from lightning_modules.loaders import PROBE_SEED, at_batch_size
 from studies.config import PARTNERS, Given, Spec, StudyConfig, class_name
+from studies.errors import BadInput
 from studies.training.classes import check_arguments, full_spec, load_class, package_of
 from studies.training.sources import Source, object_source, plain, spec_source
 from studies.training.trainers import check_trainer
@@ -79,14 +78,14 @@ class Workload:
         optimizer: Spec | None = None,
         lr_scheduler: Spec | None = None,
         **options: Any,
-    ) -> Workload:
+    ) -> Self:
         """A workload from what ``StudyConfig`` takes; checks every name and argument name.
 
         Raises ValueError for an unknown class, argument or trainer option, with the known ones or the nearest.
         """
         model_source, data_source = _sources(model, data)
         if lr_scheduler is not None and optimizer is None:
-            raise ValueError(f"lr_scheduler needs optimizer beside it, got {class_name(lr_scheduler)} alone")
+            raise BadInput(f"lr_scheduler needs optimizer beside it, got {class_name(lr_scheduler)} alone")
         return cls(
             model_source,
             data_source,
@@ -97,7 +96,7 @@ class Workload:
         )
 
     @classmethod
-    def of_config(cls, config: StudyConfig) -> Workload:
+    def of_config(cls, config: StudyConfig) -> Self:
         """The workload of a study."""
         names = "model data trainer optimizer lr_scheduler learning_rate_name constant monitor mode own_batches epochs"
         return cls.of(**{name: getattr(config, name) for name in names.split()}, batch_sizes=config.batch_size)
@@ -139,7 +138,7 @@ class Workload:
         if learning_rate is not None:
             found = set_attribute(built.owners, self.rate_names, learning_rate)
             if self.learning_rate_name is not None and not found:
-                raise ValueError(
+                raise BadInput(
                     f"learning_rate_name must be an attribute of the module, its hparams or its datamodule,"
                     f" {type(model).__name__} has no {self.learning_rate_name!r}"
                 )
@@ -175,18 +174,18 @@ def _check_kinds(model: Any, data: Any) -> None:
     """Raise ValueError unless model and data are Lightning's, of one package, and there is something to train on."""
     package = package_of(type(model))
     if not package:
-        raise ValueError(f"model must be a LightningModule, got {type(model).__name__}")
+        raise BadInput(f"model must be a LightningModule, got {type(model).__name__}")
     if isinstance(data, Loaders):
         return
     if data is None:
         if not has_loaders(type(model)):
-            raise ValueError(f"data must be given: {type(model).__name__} has no train_dataloader of its own")
+            raise BadInput(f"data must be given: {type(model).__name__} has no train_dataloader of its own")
         return
     other = package_of(type(data), "LightningDataModule")
     if not other:
-        raise ValueError(f"data must be a LightningDataModule or a DataLoader, got {type(data).__name__}")
+        raise BadInput(f"data must be a LightningDataModule or a DataLoader, got {type(data).__name__}")
     if other != package:
-        raise ValueError(
+        raise BadInput(
             f"model and data must come from one of Lightning's two packages, {type(model).__name__} is of {package}"
             f" and {type(data).__name__} of {other}: import both from the same"
         )
@@ -222,7 +221,7 @@ def _own_data(model: type) -> bool:
         return False
     if not package_of(model) or has_loaders(model):
         return True
-    raise ValueError(f"data must be given: {model.__name__} has no train_dataloader of its own")
+    raise BadInput(f"data must be given: {model.__name__} has no train_dataloader of its own")
 
 
 def _is_ours(model: type) -> bool:
@@ -254,7 +253,7 @@ def _as_loaders(data: Any) -> Any:
         return data
     loaders = Loaders(*data) if isinstance(data, tuple) and len(data) == 2 else Loaders(data)
     if not hasattr(loaders.train, "__iter__"):
-        raise ValueError(f"data must be a LightningDataModule or a DataLoader, got {type(data).__name__}")
+        raise BadInput(f"data must be a LightningDataModule or a DataLoader, got {type(data).__name__}")
     return loaders
 
 
@@ -300,4 +299,4 @@ def _made(kind: str, spec: Mapping[str, Any], first: Any) -> Any:
     try:
         return load_class(kind, spec["class_path"])(first, **spec["init_args"])
     except (TypeError, ValueError) as error:
-        raise ValueError(f"{kind} {class_name(spec)} was refused: {error}") from error
+        raise BadInput(f"{kind} {class_name(spec)} was refused: {error}") from error

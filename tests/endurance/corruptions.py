@@ -29,9 +29,9 @@ import pandas as pd
 from optuna.trial import TrialState
 
 from studies import StudyConfig, curves_table, judge_study, load_study, run_study, runs_table
+from studies.answers import fresh_tables
 from studies.search import run_self_check
-from studies.storage.checksums import failure
-from studies.tables import fresh_tables
+from studies.storage.stored import attributes_of_failure
 
 NAME = "small"
 PAGE = 4096  # bytes, as SQLite has them
@@ -59,7 +59,7 @@ def make_study(storage: Path) -> StudyConfig:
     )
     study = run_study(config, out=storage.parent)
     failed = study.ask(study.trials[0].distributions)
-    for name, value in failure(failed.params, ERROR).items():
+    for name, value in attributes_of_failure(failed.params, ERROR).items():
         failed.set_user_attr(name, value)
     study.tell(failed, state=TrialState.FAIL)
     run_self_check(config, judge_study(study).recommendations, seeds=1, out=storage.parent)

@@ -29,10 +29,10 @@ from hostile_texts.terminal import Said
 from hostile_texts.texts import HOSTILE, ON_DISK, PLAIN, stored
 
 from reports.figures import pictures
+from studies.answers import judge_study
 from studies.commands.command_line import BAD_INPUT, run
 from studies.config import folder_name
 from studies.storage.opening import load_study
-from studies.tables import judge_study
 
 COARSE = 40  # dots per inch: fine print is not looked at here
 

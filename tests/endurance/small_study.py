@@ -91,10 +91,7 @@ def tables(storage: Path | str, name: str = NAME) -> Tables:
     runs = runs[runs["state"] == "COMPLETE"]
     curves = curves.merge(runs[["trial", *CELL]], on="trial").drop(columns="trial")
     runs = runs.drop(columns=NOT_COMPARED)
-    return (
-        runs.set_index(CELL).sort_index(),
-        curves.set_index([*CELL, "metric", "step"]).sort_index(),
-    )
+    return (runs.set_index(CELL).sort_index(), curves.set_index([*CELL, "metric", "step"]).sort_index())
 
 
 def equal(first: Tables, second: Tables) -> bool:

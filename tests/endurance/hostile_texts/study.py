@@ -23,10 +23,10 @@ from hostile_texts.texts import called
 from lightning_modules import Parabola, ParabolaData
 from reports import Thresholds
 from studies import StudyConfig, run_study
+from studies.answers import judge_study
 from studies.commands.terminal import Progress, print_answer
 from studies.dashboard.cards_and_notes import mirror
 from studies.storage.opening import load_study
-from studies.tables import judge_study
 
 OPTIONS: dict[str, Any] = {
     "learning_rate": [0.1, 3.0],

@@ -1,0 +1,67 @@
+"""What a study teaches: its tables judged, its self-check included, and the report of that."""
+
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import optuna
+import pandas as pd
+
+from lightning_modules.record import metric_name
+from reports.judging.judged import Judged, judge
+from reports.judging.verdicts import Thresholds
+from studies.errors import BadInput
+from studies.next_run import launch_command
+from studies.storage.beside import studies_beside, study_beside
+from studies.storage.stored import CONFIGURATION, HOW_TRAINED, LANDSCAPE, OPTIONS, OWN_LEARNING_RATE, REMARKS, self_check_name
+from studies.tables import runs_and_curves
+
+
+def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Judged:
+    """Everything a study taught, its self-check included where there is one, by the metric its configuration monitors."""
+    attributes = study.user_attrs
+    facts = attributes.get(CONFIGURATION) or {}
+    named, mode = facts.get("monitor") or "val_loss", facts.get("mode") or "min"
+    monitor = named if named == "val_loss" else metric_name("val", named) or named  # its column in ``runs``
+    options: dict[str, Any] = {"monitor": monitor, "mode": mode, "own_learning_rate": attributes.get(OWN_LEARNING_RATE)}
+    # A name that does not say validation may be logged in training too, and is the height then.
+    options["height_is_loss"] = named == "val_loss" or monitor != f"val_{named}"
+    options["remarks"] = attributes.get(REMARKS) or []
+    return judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
+
+
+def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None = None) -> Path:
+    """Write the report of a study into ``folder`` and return the path of its page; judged: what ``judge_study`` returned."""
+    from reports.figures.landscape import Landscape  # pictures and pages: seconds, which judging does without
+    from reports.pages.folder import write_report
+    from reports.pages.study import no_command
+
+    facts = study.user_attrs
+    command = partial(launch_command, study.study_name, facts[OPTIONS]) if OPTIONS in facts else no_command
+    configuration = dict(facts.get(CONFIGURATION, {}))
+    if HOW_TRAINED in facts:
+        configuration["trained"] = {f"batch size {size}": how["why"] for size, how in facts[HOW_TRAINED].items()}
+    landscape = facts.get(LANDSCAPE)
+    return write_report(
+        judged or judge_study(study),
+        folder,
+        title=study.study_name,
+        configuration=configuration,
+        command=command,
+        landscape=Landscape.from_json(landscape) if landscape else None,
+    )
+
+
+def fresh_tables(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame] | None:
+    """``runs`` and ``curves`` of the study's self-check, or None when there was none."""
+    check = study_beside(study, self_check_name(study.study_name))
+    if check is None:
+        _refuse_renamed(study)
+    return None if check is None else runs_and_curves(check)
+
+
+def _refuse_renamed(study: optuna.Study) -> None:
+    """Raise ValueError when there is a self-check of the study by another name than it has."""
+    for other in studies_beside(study):
+        if (other.user_attrs.get(CONFIGURATION) or {}).get("self_check_of") == study.study_name:
+            raise BadInput(f"study {other.study_name!r} is the self-check of {study.study_name!r}: give it its name again")

@@ -1,0 +1,44 @@
+"""What makes two studies the same one: all that ``StudyConfig`` says, but for what changes no run."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
+
+from studies.config import StudyConfig
+
+if TYPE_CHECKING:  # PyTorch
+    from studies.training.workload import Workload
+
+# Where results are kept and runs are trained: a study may go on with others. ``per_decade`` has become ``points``.
+ELSEWHERE = "name storage workers engine ray_address num_cpus num_gpus checkpoint per_decade".split()
+# Options that are told at their defaults, too. Others are left out there: older studies, which lack them, stay the same.
+ALWAYS = "learning_rate points batch_size seeds epochs sampler trials".split()
+GROWS = "seeds"  # the option that may grow: only new seeds are trained
+
+
+def configuration(config: StudyConfig, workload: Workload) -> dict[str, Any]:
+    """All options that decide what is trained, as plain JSON, the classes as ``workload`` tells them."""
+    found, default = workload.as_dict(), StudyConfig()
+    for option in (field.name for field in fields(StudyConfig)):
+        value = getattr(config, option)
+        if option not in (*ELSEWHERE, *found) and (option in ALWAYS or value != getattr(default, option)):
+            found[option] = value
+    return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+
+
+def is_same(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
+    """Whether a study of the configuration ``stored`` may go on as ``wanted``: only its seeds may have grown."""
+    return {**stored, GROWS: max(stored[GROWS], wanted[GROWS])} == wanted
+
+
+def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:
+    """Options, with dots where they are nested, in which two configurations differ, and what was and is now."""
+    for key in sorted({*stored, *wanted}):
+        was, now = stored.get(key), wanted.get(key)
+        if isinstance(was, Mapping) and isinstance(now, Mapping):
+            yield from differences(was, now, f"{prefix}{key}.")
+        elif was != now:
+            yield f"{prefix}{key}", f"was {was!r}, now {now!r}"
