@@ -1,4 +1,4 @@
-"""Draw the pictures of the README from real runs: the walk on a parabola in the four regimes, the default study and its page.
+"""Draw the pictures of the documents from real runs: the walk on a parabola, the default study and its page.
 
 The page is photographed in a Chromium that is installed, with playwright (extra ``dev``).
 """

@@ -1,4 +1,4 @@
-"""The pictures of the README: small, in the verdicts' colours, and the four verdicts of the parabola are real."""
+"""The pictures of the documents: small, in the verdicts' colours, and the four verdicts of the parabola are real."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 from PIL import Image
+from test_documents import DOCUMENTS
 from test_scripts import ROOT, script
 
 from reports.style import STYLES, VERDICTS
@@ -32,7 +33,8 @@ def test_small_pictures_keep_the_colours_of_the_verdicts(tmp_path: Path) -> None
         assert min(sum(abs(a - b) for a, b in zip(colour, wanted, strict=True)) for colour in found) < 12
 
 
-def test_pictures_of_the_readme_are_there_and_small() -> None:
-    shown = re.findall(r"\]\((scripts/pictures/[^)]+)\)", (ROOT / "README.md").read_text())
-    assert sorted(shown) == sorted(f"scripts/pictures/{path.name}" for path in (ROOT / "scripts" / "pictures").iterdir())
-    assert all((ROOT / path).stat().st_size < 150_000 for path in shown)
+def test_pictures_of_the_documents_are_small_and_each_is_shown_once() -> None:
+    shown = [name for text in DOCUMENTS.values() for name in re.findall(r"!\[[^\]]+\]\(\S*scripts/pictures/(\S+)\)", text)]
+    pictures = list((ROOT / "scripts" / "pictures").iterdir())
+    assert sorted(shown) == sorted(path.name for path in pictures)
+    assert all(path.stat().st_size < 150_000 for path in pictures)

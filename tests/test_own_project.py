@@ -1,29 +1,20 @@
-"""A LightningCLI project in a folder of its own is studied from that folder, by the commands and the code of the README."""
+"""A LightningCLI project in a folder of its own is studied from that folder, by a command and by code of the documents."""
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import pandas as pd
 import pytest
+from test_documents import README, STUDIES, blocks, run
+from test_scripts import ROOT
 
-ROOT = Path(__file__).parents[1]
-README = (ROOT / "README.md").read_text()
-SECTION = README.partition("## Study your own model\n")[2].partition("\n##")[0]
-
-
-def run(folder: Path, *command: str) -> str:
-    """What a command prints; the virtual environment's commands come first, as when it is activated."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    environment = os.environ | {"PATH": path, "COLUMNS": "120", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    return done.stdout
+WIDE = (
+    "--model models.LitNet --model.width 64 --data data.DigitsData --points 6 --batch-size 32 --seeds 1 --epochs 2 --name wide"
+)
 
 
 @pytest.fixture(scope="module")
@@ -34,18 +25,11 @@ def project(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_section_of_the_readme_is_short() -> None:
-    assert 10 < SECTION.count("\n") < 25
-
-
-def test_commands_of_the_readme_study_the_project(project: Path) -> None:
+def test_project_is_studied_with_and_without_its_configuration(project: Path) -> None:
     (project / "reports").mkdir()
     (project / "reports" / "__init__.py").write_text("raise ImportError('the wrong reports')\n")
-    commands = re.search(r"```bash\n(.*?)```", SECTION, re.DOTALL)
-    assert commands
-    lines = commands[1].splitlines()
-    assert [line.split()[:2] for line in lines] == [["lr-study", "launch"]] * 2
-    for name, line in zip(("digitsdata", "wide"), lines, strict=True):
+    (shown,) = (line for block in blocks(STUDIES, "bash") for line in block.splitlines() if "--config config.yaml" in line)
+    for name, line in {"digitsdata": shown, "wide": f"lr-study launch {WIDE}"}.items():
         printed = run(project, *line.split())
         assert f"report: outputs/{name}/report.html" in printed
         runs = pd.read_csv(project / "outputs" / name / "runs.csv")
@@ -59,14 +43,14 @@ def test_commands_of_the_readme_study_the_project(project: Path) -> None:
     assert made - {"__pycache__"} == {"outputs"}
 
 
-def test_python_of_the_readme_runs(project: Path) -> None:
-    code = re.search(r"```python\n(.*?)```", SECTION, re.DOTALL)
-    assert code
-    before = "import pytorch_lightning as pl\n"
-    before += "from data import DigitsData\nfrom models import LitNet\n"
-    before += "trainer = pl.Trainer(max_epochs=1, accelerator='cpu', logger=False, enable_checkpointing=False)\n"
-    printed = run(project, sys.executable, "-W", "ignore", "-c", before + code[1]).splitlines()
-    assert printed[0] == "outputs/mine/report.html"
+def test_python_of_the_readme_studies_the_project(project: Path) -> None:
+    code = blocks(README, "python")[-1]
+    assert "from mine import Data, Net\n" in code
+    code = code.replace(
+        "from mine import Data, Net\n", "from data import DigitsData as Data\nfrom models import LitNet as Net\n"
+    )
+    printed = run(project, sys.executable, "-W", "ignore", "-c", code).splitlines()
+    assert printed[0] == "outputs/from Python/report.html"
     assert re.fullmatch(r"[\d.e-]+ \([\d.e-]+, [\d.e-]+\) \{.*'good'.*\}", printed[-1])
 
 

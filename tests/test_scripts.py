@@ -491,22 +491,3 @@ def test_parse_reads_numbers_as_the_file_does() -> None:
     options = script("launch_study").parse_args(["--model.weight_decay", "1e-3", "--trainer.precision", "bf16-mixed"])
     assert options["model"] == {"init_args": {"weight_decay": 1e-3}}
     assert options["trainer"] == {"precision": "bf16-mixed"}
-
-
-def test_readme_example_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.chdir(tmp_path)
-    readme = (ROOT / "README.md").read_text()
-    examples = re.findall(r"```python\n(.*?)```", readme, flags=re.DOTALL)
-    examples = [example for example in examples if "LitNet" not in example]  # of a project: see test_own_project.py
-    assert len(examples) > 1
-    for example in examples:
-        exec(compile(example, "README.md", "exec"), {})
-    assert (tmp_path / "outputs" / "five lines" / "report.html").exists()
-    assert "report.html" in capsys.readouterr().out
-
-
-def test_readme_links_exist() -> None:
-    targets = re.findall(r"\]\(([^)#]+)[^)]*\)", (ROOT / "README.md").read_text())
-    relative = [target for target in targets if "://" not in target]
-    assert relative
-    assert [target for target in relative if not (ROOT / target).exists()] == []
