@@ -13,7 +13,16 @@ from reports.judging.verdicts import Thresholds
 from studies.errors import BadInput
 from studies.next_run import launch_command
 from studies.storage.beside import studies_beside, study_beside
-from studies.storage.stored import CONFIGURATION, HOW_TRAINED, LANDSCAPE, OPTIONS, OWN_LEARNING_RATE, REMARKS, self_check_name
+from studies.storage.stored import (
+    CONFIGURATION,
+    HOW_TRAINED,
+    LANDSCAPE,
+    OPTIONS,
+    OWN_LEARNING_RATE,
+    REMARKS,
+    SELF_CHECK_OF,
+    self_check_name,
+)
 from studies.tables import runs_and_curves
 
 
@@ -53,15 +62,13 @@ def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None 
 
 
 def fresh_tables(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """``runs`` and ``curves`` of the study's self-check, or None when there was none."""
-    check = study_beside(study, self_check_name(study.study_name))
-    if check is None:
-        _refuse_renamed(study)
-    return None if check is None else runs_and_curves(check)
+    """``runs`` and ``curves`` of the study's self-check, or None when there was none.
 
-
-def _refuse_renamed(study: optuna.Study) -> None:
-    """Raise ValueError when there is a self-check of the study by another name than it has."""
+    Raises BadInput when there is one by another name than it has.
+    """
+    if check := study_beside(study, self_check_name(study.study_name)):
+        return runs_and_curves(check)
     for other in studies_beside(study):
-        if (other.user_attrs.get(CONFIGURATION) or {}).get("self_check_of") == study.study_name:
+        if (other.user_attrs.get(CONFIGURATION) or {}).get(SELF_CHECK_OF) == study.study_name:
             raise BadInput(f"study {other.study_name!r} is the self-check of {study.study_name!r}: give it its name again")
+    return None

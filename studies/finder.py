@@ -23,6 +23,7 @@ from studies.commands.terminal import Progress
 from studies.config import StudyConfig
 from studies.errors import BadInput
 from studies.search import run_study
+from studies.storage.stored import CONFIGURATION
 from studies.training.classes import package_of
 from studies.training.fixed import own_batch_size
 from studies.training.workload import Workload
@@ -150,7 +151,7 @@ def lr_find(
         config = replace(config, batch_size=own_batch_size(Workload.of_config(config)))
         with Progress(Thresholds()) as progress:
             study = run_study(config, on_run=progress)
-        found = LearningRates(judge_study(study), study.user_attrs["configuration"])
+        found = LearningRates(judge_study(study), study.user_attrs[CONFIGURATION])
     use = found.suggestion()
     if use is None:
         warnings.warn("lr_find suggests nothing: no learning rate from min_lr to max_lr is good; see .verdicts", stacklevel=2)

@@ -1,16 +1,11 @@
 """What makes two studies the same one: all that ``StudyConfig`` says, but for what changes no run."""
 
-from __future__ import annotations
-
 import json
 from collections.abc import Iterator, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from studies.config import StudyConfig
-
-if TYPE_CHECKING:  # PyTorch
-    from studies.training.workload import Workload
 
 # Where results are kept and runs are trained: a study may go on with others. ``per_decade`` has become ``points``.
 ELSEWHERE = "name storage workers engine ray_address num_cpus num_gpus checkpoint per_decade".split()
@@ -19,9 +14,9 @@ ALWAYS = "learning_rate points batch_size seeds epochs sampler trials".split()
 GROWS = "seeds"  # the option that may grow: only new seeds are trained
 
 
-def configuration(config: StudyConfig, workload: Workload) -> dict[str, Any]:
-    """All options that decide what is trained, as plain JSON, the classes as ``workload`` tells them."""
-    found, default = workload.as_dict(), StudyConfig()
+def configuration(config: StudyConfig, workload: Mapping[str, Any]) -> dict[str, Any]:
+    """All options that decide what is trained, as plain JSON; workload: those that ``Workload.as_dict`` tells."""
+    found, default = dict(workload), StudyConfig()
     for option in (field.name for field in fields(StudyConfig)):
         value = getattr(config, option)
         if option not in (*ELSEWHERE, *found) and (option in ALWAYS or value != getattr(default, option)):

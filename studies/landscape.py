@@ -186,7 +186,7 @@ def choose_runs(judged: Judged, batch_size: int | None = None) -> pd.DataFrame:
 
 def _differences(study: optuna.Study, config: StudyConfig, workload: Workload) -> list[str]:
     """In what a configuration is not that of the study; seeds may have grown."""
-    found = differences(study.user_attrs.get(CONFIGURATION, {}), configuration(config, workload))
+    found = differences(study.user_attrs.get(CONFIGURATION, {}), configuration(config, workload.as_dict()))
     return list(dict.fromkeys(name.partition(".")[0] for name, _ in found if name != GROWS))
 
 

@@ -17,7 +17,6 @@ from studies.config import StudyConfig, folder_name
 from studies.storage.database_url import without_password
 
 SCRIPTS = {"launch": "launch_study.py", "dashboard": "open_dashboard.py"}  # what a command is called in the folder ``scripts``
-OPTIONS = "options"  # the study's attribute that holds what StudyConfig was given
 # What a changed study is called: new settings need a new name. Seeds may grow under the old one, which trains only those.
 NAMES = {"learning_rate": "wider", "per_decade": "finer", "epochs": "longer"}
 

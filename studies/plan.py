@@ -1,12 +1,7 @@
 """What is to be trained: runs that are planned, and which of them are missing."""
 
-from __future__ import annotations
-
-from collections.abc import Collection, Iterable
-from typing import TYPE_CHECKING, NamedTuple
-
-if TYPE_CHECKING:  # workers, which only train, do without Optuna
-    from optuna.trial import FrozenTrial
+from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 
 class Planned(NamedTuple):
@@ -17,7 +12,7 @@ class Planned(NamedTuple):
     seed: int
 
 
-def missing(plan: Iterable[Planned], complete: Collection[FrozenTrial]) -> list[Planned]:
-    """What of a plan none of the complete trials is, in the order of the plan."""
+def missing(plan: Iterable[Planned], complete: Iterable[Any]) -> list[Planned]:
+    """What of a plan none of the complete trials is, in the order of the plan; complete: trials of Optuna's."""
     done = {Planned(**{name: trial.params[name] for name in Planned._fields}) for trial in complete}
     return [planned for planned in plan if planned not in done]

@@ -27,7 +27,7 @@ from studies.storage.database_url import sqlite_path, storage_url
 from studies.storage.door import entered
 from studies.storage.lock import locked
 from studies.storage.opening import open_storage
-from studies.storage.stored import CONFIGURATION, OPTIONS, OWN_LEARNING_RATE, REMARKS, self_check_name
+from studies.storage.stored import CONFIGURATION, OPTIONS, OWN_LEARNING_RATE, REMARKS, SELF_CHECK_OF, self_check_name
 from studies.training.fixed import look_at
 from studies.training.preflight import preflight
 from studies.training.ray_actors import Actors
@@ -67,7 +67,7 @@ def train_study(config: StudyConfig, *, out: str | Path | None = None, on_run: O
     for remark in remarks:
         logger.warning("%s", remark)
     with _actors(config, url, config.name, config.n_runs) as actors:
-        study, sampler = _open_study(url, config.name, configuration(config, workload)), sampler_of(config.sampler)
+        study, sampler = _open_study(url, config.name, configuration(config, workload.as_dict())), sampler_of(config.sampler)
         study.sampler = sampler.make(config.sampler, len(study.get_trials(deepcopy=False)))
         trials.set_attribute(study, OPTIONS, given_options(config))
         trials.set_attribute(study, REMARKS, remarks)
@@ -111,7 +111,7 @@ def run_self_check(
         for _, use in recommendations.iterrows()
         for rate in rates_to_check(use)
     ]
-    wanted = configuration(config, workload) | {"self_check_of": config.name}
+    wanted = configuration(config, workload.as_dict()) | {SELF_CHECK_OF: config.name}
     with locked(url, name), _actors(config, url, name, len(plan)) as actors:
         study = _open_study(url, name, wanted)
         study.sampler = RandomSampler(seed=0)  # every parameter is fixed by the plan

@@ -29,8 +29,6 @@ traceback           str      where it failed, in many lines; missing where none 
 (``height``, ``minibatch_loss``, ``val_...``, and by its own name whatever else was logged), ``value`` (inf once non-finite).
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -60,7 +58,7 @@ def curves_table(study: optuna.Study) -> pd.DataFrame:
     return _curves_table(_trials(study))
 
 
-def tables_of(runs: Sequence[Run]) -> tuple[pd.DataFrame, pd.DataFrame]:
+def tables_of(runs: "Sequence[Run]") -> tuple[pd.DataFrame, pd.DataFrame]:
     """``runs`` and ``curves`` straight from what ``train`` returned, numbered in its order, without a study."""
     kinds = FloatDistribution(0, math.inf), IntDistribution(1, 2**62), IntDistribution(0, 2**62)
     space = dict(zip(PARAMS, kinds, strict=True))

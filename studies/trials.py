@@ -1,7 +1,5 @@
 """The only writer of studies: before each write stands what it is (``sys.audit``), and no interrupt comes in its midst."""
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -48,7 +46,7 @@ def start(study: optuna.Study, space: Space, fixed: Mapping[str, Any]) -> optuna
 
 
 @uninterrupted()
-def tell(study: optuna.Study, trial: optuna.Trial, run: Run) -> None:
+def tell(study: optuna.Study, trial: optuna.Trial, run: "Run") -> None:
     """End a trial with what its run was."""
     sys.audit("lr_study.write", "facts")
     for name, value in attributes_of(run).items():
@@ -58,7 +56,7 @@ def tell(study: optuna.Study, trial: optuna.Trial, run: Run) -> None:
 
 
 @uninterrupted()
-def add_fused(study: optuna.Study, space: Space, planned: Planned, run: Run, *, member_of: int) -> None:
+def add_fused(study: optuna.Study, space: Space, planned: Planned, run: "Run", *, member_of: int) -> None:
     """Add the trial of a member of a fused fit, finished; member_of: number of the first trial of that fit."""
     attributes = attributes_of(run, member_of=member_of)
     trial = create_trial(params=planned._asdict(), distributions=space, value=run.value, user_attrs=attributes)

@@ -117,9 +117,9 @@ def test_a_height_that_is_another_metric_has_no_minibatches_to_compare_with() ->
 def test_a_study_without_minibatch_losses_or_without_runs_has_the_columns_all_the_same() -> None:
     runs, curves = four_verdicts()
     table = judge(runs, curves).batch_sizes
-    assert tuple(table) == BATCH_SIZES and table["bumpiness"].isna().all() and table["seconds_per_epoch"].tolist() == [0.2]
+    assert list(table) == BATCH_SIZES and table["bumpiness"].isna().all() and table["seconds_per_epoch"].tolist() == [0.2]
     empty = judge(runs.assign(state="RUNNING"), curves.iloc[:0]).batch_sizes
-    assert tuple(empty) == BATCH_SIZES and empty.empty
+    assert list(empty) == BATCH_SIZES and empty.empty
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,17 @@ def test_edges_lie_in_the_middle_of_their_gaps_when_seeds_agree() -> None:
     assert table["learning_rate"].tolist() == pytest.approx([10**-1.5, 10**-0.5, 10**0.5], rel=0.02)
     assert (table["low"] < table["learning_rate"]).all() and (table["learning_rate"] < table["high"]).all()
     assert table["wrong_side"].tolist() == [0, 0, 0] and table["note"].tolist() == ["", "", ""]
+    assert table["n_seeds"].tolist() == [3, 3, 3] and table["batch_size"].tolist() == [8, 8, 8]
+
+
+def test_batch_sizes_have_their_own_edges_and_without_a_verdict_there_is_none() -> None:
+    shifted = {(64, rate * 10): seeds for (_, rate), seeds in one_of_each(2).items()}
+    judged = classify(*tables(one_of_each(3) | shifted))
+    table = find_edges(judged)
+    assert table["batch_size"].tolist() == [8] * 3 + [64] * 3 and table["n_seeds"].tolist() == [3] * 3 + [2] * 3
+    assert table["learning_rate"].tolist() == pytest.approx([10 ** (k - 1.5) for k in (0, 1, 2, 1, 2, 3)], rel=0.02)
+    nothing = find_edges(judged.assign(verdict=None))
+    assert nothing.empty and list(nothing) == list(EDGE_COLUMNS)
 
 
 def test_interval_holds_most_of_the_gap_however_many_seeds_agree() -> None:

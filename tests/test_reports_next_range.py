@@ -66,6 +66,44 @@ def test_learning_rates_beside_each_other_tell_no_power() -> None:
     assert divergence_begins({1.0: math.log(81.0), 1.01: math.log(81.0) + 2}) == pytest.approx(0.2)
 
 
+def test_learning_rate_twice_as_high_tells_the_power() -> None:
+    assert divergence_begins({1.0: math.log(9.0**4), 2.0: math.log(19.0**4)}) == pytest.approx(0.2)
+
+
+def test_edge_just_below_the_lowest_is_found_from_a_small_rise_and_told_in_two_digits() -> None:
+    """The curvature is 7, so the edge lies at 0.2857, and a step at 0.3 raises the height by a fifth."""
+    further = found({(8, rate): [parabola(7.0, rate)] for rate in (0.3, 3.0)})
+    assert further == NextRange(0.0029, 0.3, "by how far the first step rose, heights begin to fall near 0.29")
+
+
+def test_growth_over_several_steps_is_shared_by_them() -> None:
+    runs, curves = at_steps({(8, rate): [parabola(10.0, rate)] for rate in (2.0, 20.0)})
+    later = curves[curves["step"] != 1]
+    assert next_ranges(*classify_both(runs, later), later)[8][:2] == (0.002, 0.8)
+
+
+def test_batch_sizes_are_looked_at_apart() -> None:
+    """The one in the middle is good where it began with a leap, at a learning rate at which the others only rise."""
+    rises = {(size, rate): [parabola(10.0, rate)] for size in (8, 64) for rate in (2.0, 20.0)}
+    leaps = {(16, 2.0): [[3.0, 1e9, 0.0, 0.0, 0.0, 0.0]], (16, 20.0): [parabola(10.0, 20.0)]}
+    runs, curves = at_steps(rises | leaps)
+    ranges = next_ranges(*classify_both(runs, curves), curves)
+    assert {size: further[:2] for size, further in ranges.items()} == {8: (0.002, 0.8), 64: (0.002, 0.8)}
+
+
+def test_single_learning_rate_that_only_fell_leads_up() -> None:
+    bent = [3.0, 2.9, 2.8, 2.7, 2.62, 2.6]
+    assert found({(8, 1.0): [bent]}, TARGET) == NextRange(1.0, 10.0, "the highest learning rate tried came furthest")
+
+
+@pytest.mark.parametrize(("end", "high"), [(1.12, 10.0), (1.08, 1000.0)], ids=["bent", "straight"])
+def test_run_is_straight_that_falls_nine_tenths_as_far_in_its_second_half(end: float, high: float) -> None:
+    """By 1 in the first half, which ends at step 8, and by 0.88 or 0.92 in the second."""
+    curve = [3.0, 2.875, 2.75, 2.5, 2.0, end]
+    further = found({(8, 0.1): [[3.0, *[2.99] * 5]], (8, 1.0): [curve]}, TARGET)
+    assert further is not None and further.high == high
+
+
 def test_of_several_seeds_the_steepest_counts() -> None:
     further = found({(8, 2.0): [parabola(1.5, 2.0), parabola(10.0, 2.0), parabola(3.0, 2.0)]})
     assert further is not None and further[:2] == (0.002, 0.8)
@@ -85,7 +123,8 @@ def test_first_step_that_is_not_finite_leads_four_decades_below_unless_a_seed_su
 
 
 def test_losses_below_zero_have_no_ratio_and_lead_a_factor_100_below() -> None:
-    for heights in ([-3.0, 5.0, 9.0, 99.0, 999.0, 9999.0], [3.0, -1.0, 9.0, 99.0, 999.0, 9999.0]):
+    rising = [9.0, 99.0, 999.0, 9999.0]
+    for heights in ([-3.0, 5.0, *rising], [3.0, -1.0, *rising], [0.0, 5.0, *rising], [3.0, 0.0, *rising]):
         further = found({(8, 0.5): [heights], (8, 5.0): [heights]})
         assert further == NextRange(0.005, 0.5, "lower ones were not tried")
 

@@ -14,7 +14,16 @@ from conftest import reference_tables, tables
 
 from reports.judging.edges import Edge, fit_edges
 from reports.judging.judged import judge
-from reports.judging.recommendation import COSTS, RECOMMENDATIONS, good_share, judge_own, recommend, recommend_overall
+from reports.judging.recommendation import (
+    COSTS,
+    RECOMMENDATIONS,
+    good_share,
+    judge_own,
+    price_errors,
+    recommend,
+    recommend_overall,
+    verdict_at,
+)
 from reports.judging.verdicts import Thresholds, classify
 
 DOWN, SLOW, FLAT, GONE = [2.0, 0.0, 0.0, 0.0, 0.0], [2.0, 1.0, 0.4, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9, 1.9], [2.0, 9.0, math.inf]
@@ -107,6 +116,12 @@ def test_monitored_metric_that_no_run_has_decides_nothing(monitor: str, mode: st
     assert "standard error" not in expected["reason"][0]
 
 
+def test_monitored_column_of_words_decides_nothing() -> None:
+    runs, curves = tables(hill())
+    expected = judge(runs, curves, monitor="val_missing").recommendations
+    pd.testing.assert_frame_equal(judge(runs.assign(level="low"), curves, monitor="level").recommendations, expected)
+
+
 @pytest.mark.parametrize("mode", ["min", "max"])
 def test_monitored_value_that_is_not_finite_is_the_worst(mode: str) -> None:
     rates = sorted(rate for _, rate in hill(good=9))
@@ -186,6 +201,16 @@ def test_interval_is_of_nine_new_seeds_in_ten_where_the_learning_rate_itself_is(
     assert by_hand({0.1: 0.0, 1.0: share, 10.0: 0.0})["interval_share"] == level
 
 
+def test_learning_rate_that_is_good_on_fewer_than_half_of_new_seeds_is_its_own_interval() -> None:
+    row = by_hand({0.1: 0.0, 1.0: 0.4, 10.0: 0.0})
+    assert row["learning_rate"] == row["low"] == row["high"] == 1.0 and row["interval_share"] == 0.5
+
+
+def test_loss_that_most_seeds_do_not_have_finite_is_the_worst() -> None:
+    losses = {0.1: [0.1, math.inf, math.inf], 1.0: [0.5, 0.5, 0.5], 10.0: [math.nan, math.nan, 0.6]}
+    assert by_hand({0.1: 0.99, 1.0: 0.96, 10.0: 0.95}, val_loss=losses)["learning_rate"] == 1.0
+
+
 def test_distance_is_a_factor_2_from_the_low_end_of_where_divergence_may_begin() -> None:
     """The low end is 4, so the best is 1.9 and the interval ends at 2; the middle is 40 and would allow all that are tried."""
     losses = {rate: [1 / rate] for rate in (0.1, 1.9, 2.1, 15.0)}
@@ -249,7 +274,7 @@ def test_nothing_good_recommends_nothing() -> None:
 
 def test_where_none_diverged_the_distance_is_unknown_and_said() -> None:
     row = recommended({(8, 0.01): [FLAT] * 3, (8, 0.1): [DOWN] * 3, (8, 0.2): [DOWN] * 3})
-    assert row["divergence_factor"] == math.inf and "divergence was not met" in row["reason"]
+    assert row["divergence_factor"] == math.inf and "divergence was not met" in row["reason"].split("; ")
     assert row["high"] <= 0.2, "nothing above the highest learning rate tried is promised"
 
 
@@ -276,6 +301,8 @@ def test_one_learning_rate_for_all_is_the_one_that_does_best_at_the_batch_size_w
     cells = pd.concat(pd.DataFrame({"batch_size": size, "learning_rate": rates}) for size in edges)
     each = {"learning_rate": 1.0, "time_to_bottom_seconds": [2.0, 1.0]}
     recommendations = pd.DataFrame({"batch_size": [8, 64], "low": [0.05, 0.1], "high": [1.0, 9.0], **each})
+    only_one = recommend_overall(recommendations.assign(low=1.0), cells, edges)
+    assert only_one.startswith("For every batch size: 1 (1 to 1 serves them all)."), "the ends belong to an interval"
     told = recommend_overall(recommendations, cells, edges)
     assert told.startswith(
         "For every batch size: 0.1 (0.1 to 1 serves them all). Soonest at the bottom by the clock: batch size 64"
@@ -296,6 +323,32 @@ def test_price_of_a_wrong_learning_rate_is_told_in_epochs_and_seconds() -> None:
     assert costs.loc[[0.1, 1.0, 10.0], "ratio"].tolist() == pytest.approx([math.inf, 1.0, down / slow])
     assert math.isnan(costs.loc[0.5, "epochs"]), "0.01 never arrives and 0.1 does: nobody knows about 0.05"
     assert costs.loc[1.0, "seconds"] == pytest.approx(slow * 2.0 / 10)  # 2 s for 10 epochs
+
+
+def test_price_and_verdict_of_every_factor_by_hand() -> None:
+    """Time falls as a power of the learning rate; at half and twice the edges of at least half of the seeds decide."""
+    times = {"time_to_bottom_epochs": [4.0, 1.0, 0.25], "verdict": ["too low", "good", "divergent"]}
+    cells = pd.DataFrame({"batch_size": 8, "learning_rate": [0.1, 1.0, 10.0], **times})
+    edges = {
+        "too low to good": Edge(np.log10([0.1, 1.0]), np.array([0.0, 1.0])),
+        "good to too high": Edge(np.log10([1.0, 4.0]), np.array([0.0, 1.0])),  # at 2 exactly half
+        "too high to divergent": Edge(np.log10([2.0, 10.0]), np.array([0.0, 1.0])),
+    }
+    use = {"batch_size": [8], "learning_rate": 1.0, "time_to_bottom_epochs": 1.0, "time_to_bottom_seconds": 3.0}
+    costs = price_errors(cells, {8: edges}, pd.DataFrame(use))
+    epochs = [4.0, 4.0 ** math.log10(2), 1.0, 0.25 ** math.log10(2), 0.25]
+    assert costs["batch_size"].tolist() == [8] * 5 and costs["factor"].tolist() == [0.1, 0.5, 1.0, 2.0, 10.0]
+    assert costs["verdict"].tolist() == ["too low", "good", "good", "too high", "divergent"]
+    assert costs["epochs"].tolist() == costs["ratio"].tolist() == pytest.approx(epochs)
+    assert costs["seconds"].tolist() == pytest.approx([3 * each for each in epochs])
+    assert [verdict_at(rate, cells, edges) for rate in (0.09, 0.1, 3.0, 9.0, 10.0, 11.0)] == [
+        None,
+        "too low",
+        "too high",
+        "divergent",
+        "divergent",
+        None,
+    ]
 
 
 def test_price_between_two_tried_rates_is_interpolated_on_log_scales_and_outside_unknown() -> None:

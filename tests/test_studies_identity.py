@@ -45,7 +45,7 @@ OTHER: dict[str, dict[str, Any]] = {  # for each option a value that is not its 
 
 def of(**options: Any) -> dict[str, Any]:
     config = StudyConfig(**options)
-    return configuration(config, Workload.of_config(config))
+    return configuration(config, Workload.of_config(config).as_dict())
 
 
 @pytest.mark.parametrize("option", [field.name for field in fields(StudyConfig)])

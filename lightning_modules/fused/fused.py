@@ -4,8 +4,6 @@ A member is one network at one (learning rate, seed). Each keeps its own course:
 stacked weights and are summed, so no gradient reaches another member; one that is no longer finite leaves the stack.
 """
 
-from __future__ import annotations
-
 import contextlib
 import copy
 import math
@@ -200,7 +198,7 @@ class Fused(pl.LightningModule):
         self._keep("train", self._logged)
         self._logged = _Logged()
 
-    def _keep(self, stage: str, logged: _Logged) -> None:
+    def _keep(self, stage: str, logged: "_Logged") -> None:
         if not self.alive:
             return
         for name, values in logged.values().items():

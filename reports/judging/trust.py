@@ -68,9 +68,8 @@ def _learning_rate(runs: pd.DataFrame) -> Iterator[Check]:
     if len(without):
         first = without["reason"].iloc[0].removeprefix(NO_VERDICT)
         text = f"{len(without)} of {len(finished)} runs have no verdict; run {without['trial'].iloc[0]}: {first}"
-        yield Check(
-            "learning rate", False, f"{text}. Look for what sets it: a scheduler, a callback, a limit, another attribute"
-        )
+        text += ". Look for what sets it: a scheduler, a callback, a limit, another attribute"
+        yield Check("learning rate", False, text)
 
 
 def _ended_early(runs: pd.DataFrame) -> Iterator[Check]:
@@ -80,11 +79,8 @@ def _ended_early(runs: pd.DataFrame) -> Iterator[Check]:
     if len(early) > FEW_EARLY * len(judged):
         names = " and ".join(sorted(early["ended_early"].unique()))
         text = f"{names} ended {len(early)} of {len(judged)} runs before the budget"
-        yield Check(
-            "ended early",
-            False,
-            f"{text}: they make no floor and slow runs may look better than they are; leave it out of a study",
-        )
+        text += ": they make no floor and slow runs may look better than they are; leave it out of a study"
+        yield Check("ended early", False, text)
 
 
 def _seeds(cells: pd.DataFrame) -> Check:
@@ -184,15 +180,13 @@ def _validation(runs: pd.DataFrame) -> Check:
     counts = runs["validation_examples"].dropna() if "validation_examples" in runs else pd.Series(dtype=float)
     n = int(counts.max()) if len(counts) else 0
     if n == 0:
-        return Check(
-            "validation", False, "no validation examples were counted: the recommendation rests on training heights alone"
-        )
+        text = "no validation examples were counted: the recommendation rests on training heights alone"
+        return Check("validation", False, text)
     error = f"{n} validation examples: a share measured on them has a standard error of up to {50 / math.sqrt(n):.1f} points"
     if n >= VALIDATION:
         return Check("validation", True, f"{error}, at most 2.5")
-    return Check(
-        "validation", False, f"{error}, at most 2.5 is enough: hold out at least {VALIDATION} examples in your datamodule"
-    )
+    text = f"{error}, at most 2.5 is enough: hold out at least {VALIDATION} examples in your datamodule"
+    return Check("validation", False, text)
 
 
 def _sizes(sizes: list[int]) -> str:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 
 from reports.errors import BadInput
+from reports.judging.cells import CELLS, cells_of, metrics_of
 from reports.judging.followed import find_unfollowed
 from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number
 
@@ -87,13 +88,7 @@ def classify(
 
 
 def classify_cells(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None) -> pd.DataFrame:
-    """Every cell (batch size, learning rate) with its verdict, sorted by both.
-
-    Columns: ``batch_size``, ``learning_rate``, ``verdict``, ``reason``, ``progress`` (final, median over seeds),
-    ``time_to_bottom_epochs``, ``_steps``, ``_seconds`` (median over seeds, inf if never), ``n_seeds``, ``n_nonfinite``,
-    ``final_height`` (median over seeds), ``floor`` (of its batch size, inf when every learning rate turned non-finite), then
-    the median of each final metric (``val_...``) over the seeds that have one.
-    """
+    """Every cell (batch size, learning rate) with its verdict, sorted by both; its columns: see ``reports.judging.cells``."""
     return classify_both(runs, curves, thresholds)[1]
 
 
@@ -109,9 +104,7 @@ def classify_both(
     unfollowed = find_unfollowed(judged[finished], heights)
     judged.loc[list(unfollowed), "reason"] = list(unfollowed.values())
     finished &= ~judged.index.isin(list(unfollowed))
-    metrics = [column for column in runs if str(column).startswith("val_")]
-    order = ["batch_size", "learning_rate", "verdict", "reason", "progress", "time_to_bottom_epochs", "time_to_bottom_steps"]
-    order += ["time_to_bottom_seconds", "n_seeds", "n_nonfinite", "final_height", "floor", *metrics]
+    order = [*CELLS, *metrics_of(runs)]
     cells = [pd.DataFrame(columns=order)]
     for batch_size, group in judged[finished].groupby("batch_size", sort=True):
         known = None if against is None else against[against["batch_size"] == batch_size]
@@ -120,7 +113,7 @@ def classify_both(
             raise ValueError(f"against must hold cells of every batch size of the runs, got {sizes} for {batch_size}")
         floor = _floor(group, thresholds) if known is None else float(known["floor"].iloc[0])
         measured = group.assign(**_measure(group, heights, floor, thresholds))
-        table = _cells_of(measured).rename(columns={"time_to_bottom": "time_to_bottom_epochs"}).assign(floor=floor)
+        table = cells_of(measured).assign(floor=floor)
         fastest = _fastest(table if known is None else known, thresholds)
         table[["verdict", "reason"]] = _verdicts(
             table.rename(columns={"time_to_bottom_epochs": "time_to_bottom"}), fastest, thresholds
@@ -193,31 +186,6 @@ def _progress(heights: Floats, start: float, floor: float) -> Floats:
         with np.errstate(over="ignore"):  # a height of 1e300 is far above, yet finite
             return np.where(finite, np.maximum(fallen / way, -np.finfo(float).max), -math.inf)
     return np.where(fallen < 0, -math.inf, 0.0)
-
-
-def _cells_of(measured: pd.DataFrame) -> pd.DataFrame:
-    by_rate = measured.assign(
-        time_to_bottom_steps=measured["time_to_bottom"] * measured["steps"] / measured["epochs"],
-        time_to_bottom_seconds=measured["time_to_bottom"] * measured["seconds"] / measured["epochs"],
-        nonfinite=measured["nonfinite_at"].notna(),
-    ).groupby(["batch_size", "learning_rate"], sort=True)
-    metrics = [column for column in measured if str(column).startswith("val_")]
-    medians = ["progress", "time_to_bottom", "time_to_bottom_steps", "time_to_bottom_seconds", "first_height", "final_height"]
-    cells = by_rate[medians + metrics].agg(_median)
-    cells["n_seeds"] = by_rate.size()
-    cells["n_nonfinite"] = by_rate["nonfinite"].sum().astype(int)
-    cells["epochs"] = by_rate["epochs"].max()
-    cells["nonfinite_at"] = by_rate["nonfinite_at"].min()
-    return cells.reset_index().assign(verdict=None, reason=None)
-
-
-def _median(values: "pd.Series[Any]") -> float:
-    """Median with inf counted as a very large and -inf as a very small value; missing values are left out."""
-    kept = np.sort(values.dropna().to_numpy(float))
-    if not len(kept):
-        return math.nan
-    low, high = kept[(len(kept) - 1) // 2], kept[len(kept) // 2]
-    return float(low if low == high else low / 2 + high / 2)  # of two huge ones the sum is none
 
 
 def _fastest(cells: pd.DataFrame, thresholds: Thresholds) -> dict[str, Any]:

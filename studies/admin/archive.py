@@ -35,7 +35,7 @@ from studies import trials
 from studies.errors import BadInput
 from studies.storage.beside import study_beside, system_attributes
 from studies.storage.checksums import verified_trials
-from studies.storage.stored import CONFIGURATION, OPTIONS, self_check_name
+from studies.storage.stored import CONFIGURATION, OPTIONS, SELF_CHECK_OF, self_check_name
 from studies.tables import curves_table, runs_table
 
 FORMAT, VERSION = "learning-rate study", 1
@@ -292,8 +292,8 @@ def _fill(study: optuna.Study, found: Iterable[FrozenTrial], about: Mapping[str,
     for key, value in _renamed(about["system_attrs"], ids).items():
         trials.set_system_attribute(study, key, value)
     configuration = about["user_attrs"].get(CONFIGURATION, {})
-    if configuration.get("self_check_of", name) != name:
-        trials.write_configuration(study, configuration | {"self_check_of": name})
+    if configuration.get(SELF_CHECK_OF, name) != name:
+        trials.write_configuration(study, configuration | {SELF_CHECK_OF: name})
 
 
 def directions(about: Mapping[str, Any]) -> list[StudyDirection]:

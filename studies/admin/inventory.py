@@ -10,7 +10,7 @@ from optuna.trial import TrialState
 from sqlalchemy import func, select
 
 from studies.config import StudyConfig
-from studies.storage.stored import CONFIGURATION
+from studies.storage.stored import CONFIGURATION, SELF_CHECK_OF
 
 COUNTED = {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed", TrialState.RUNNING: "running"}
 
@@ -59,6 +59,6 @@ def plan_of(attributes: Mapping[str, Any]) -> StudyConfig | None:
     facts: Any = attributes.get(CONFIGURATION)
     keys = ("learning_rate", "points", "batch_size", "seeds", "sampler", "trials")
     try:
-        return None if "self_check_of" in facts else StudyConfig(**{key: facts[key] for key in keys})
+        return None if SELF_CHECK_OF in facts else StudyConfig(**{key: facts[key] for key in keys})
     except (KeyError, TypeError, ValueError):
         return None

@@ -9,6 +9,7 @@ from typing import Any
 from studies.commands.command_line import STORAGE, add_thresholds, fail_at_work, make_parser, parse
 from studies.errors import BadInput
 from studies.storage.database_url import without_password
+from studies.storage.stored import CONFIGURATION, HOW_TRAINED
 
 NOT_GOOD = 4  # exit code of --require-good; the others are in ``studies.commands.command_line``
 ENDINGS = (".db", ".sqlite", ".sqlite3")
@@ -124,5 +125,5 @@ def label_studies(chosen: Sequence[tuple[str, str]], labels: Sequence[str] | Non
 
 def _configuration(facts: dict[str, Any]) -> dict[str, Any]:
     """What a study was set to, and whether its runs were trained together, which their seconds depend on."""
-    trained = {size: "fused" if how["members"] > 1 else "alone" for size, how in facts.get("how_trained", {}).items()}
-    return {**facts.get("configuration", {}), "trained at batch size": trained}
+    trained = {size: "fused" if how["members"] > 1 else "alone" for size, how in facts.get(HOW_TRAINED, {}).items()}
+    return {**facts.get(CONFIGURATION, {}), "trained at batch size": trained}

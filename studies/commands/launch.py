@@ -1,19 +1,13 @@
 """Launch a learning-rate study, or go on with one, and write its report."""
 
-from __future__ import annotations
-
 import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from studies.commands.command_line import FAILED, INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
 from studies.errors import BadInput
-
-if TYPE_CHECKING:
-    from reports import Thresholds
-    from studies import StudyConfig
 
 MODEL = "LightningModule, its arguments as --model.momentum 0.9, its network as --model.network ConvNet (default: by the data)"
 DATA = "LightningDataModule, its arguments as --data.root FOLDER: Digits, Diabetes, MNIST, ... (default: Digits)"
@@ -95,7 +89,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _study(config, folder, Thresholds(**chosen), fresh_seeds)
 
 
-def _study(config: StudyConfig, folder: Path, thresholds: Thresholds, fresh_seeds: int | None) -> int:
+def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None) -> int:
     # PyTorch: seconds, so only once the options make sense and the study is ours
     from studies import FailedAlike, judge_study, load_study, report_study
     from studies.commands.terminal import Progress, print_answer

@@ -27,7 +27,7 @@ from reports.pages.templating import markdown_text
 from studies.answers import judge_study
 from studies.dashboard.cards_and_notes import others_note, save_charts, study_columns, study_note, trial_columns, trial_notes
 from studies.storage.beside import study_beside, system_attributes
-from studies.storage.stored import ATTRIBUTES, CHECKSUM, CONFIGURATION, SELF_CHECK
+from studies.storage.stored import ATTRIBUTES, CHECKSUM, CONFIGURATION, CURVES, SELF_CHECK
 from studies.tables import curves_table, runs_table
 
 logger = logging.getLogger(__name__)
@@ -136,7 +136,7 @@ def _shown(trial: FrozenTrial, columns: dict[str, Any], points: int) -> FrozenTr
     """A trial with short attributes instead of our JSON, and its heights as intermediate values, about so many of them."""
     shown = copy.copy(trial)
     shown.user_attrs = {name: value for name, value in trial.user_attrs.items() if name not in OUR_FACTS} | columns
-    steps, heights = trial.user_attrs.get("curves", {}).get("height", ([], []))
+    steps, heights = trial.user_attrs.get(CURVES, {}).get("height", ([], []))
     top = TOP * heights[0] if heights and heights[0] and heights[0] > 0 else math.inf
     low = [(step, height) for step, height in zip(steps, heights, strict=True) if height is not None and height <= top]
     shown.intermediate_values = dict(low[:: -max(len(low) // max(points, 5), 1)])

@@ -1,7 +1,5 @@
 """What the database holds of a study: the names of all attributes, what is written of a run, and how it is read."""
 
-from __future__ import annotations
-
 import json
 import math
 from collections.abc import Mapping
@@ -18,6 +16,7 @@ SELF_CHECK = ".self-check"  # the end of the name of the study that holds the se
 
 # Attributes of a study.
 CONFIGURATION = "configuration"  # what makes it the study that it is: see ``studies.identity``
+SELF_CHECK_OF = "self_check_of"  # in the configuration of a self-check: the study it checks
 OPTIONS = "options"  # what ``StudyConfig`` was given, for commands to paste
 REMARKS = "remarks"  # how the module was measured and fed, a list of sentences
 HOW_TRAINED = "how_trained"  # how each batch size is trained, and why
@@ -49,7 +48,7 @@ def split_name(name: str) -> tuple[str, str]:
     return study, name[len(study) :]
 
 
-def attributes_of(run: Run, **more: Any) -> dict[str, Any]:
+def attributes_of(run: "Run", **more: Any) -> dict[str, Any]:
     """What is stored of a run, as the user attributes of its trial: plain JSON, read back by ``facts_of``.
 
     Few attributes, as each costs Optuna's storage half a millisecond or more; ``more`` goes with the facts, and so does the
@@ -84,13 +83,13 @@ def attributes_of_failure(params: Mapping[str, Any], attributes: Mapping[str, An
     return {**attributes, CHECKSUM: run_checksum(params, None, attributes)}
 
 
-def facts_of(trial: FrozenTrial) -> dict[str, Any]:
+def facts_of(trial: "FrozenTrial") -> dict[str, Any]:
     """Everything that is stored of a run, as one mapping; numbers as ``number`` reads them."""
     found: dict[str, Any] = trial.user_attrs | trial.user_attrs.get(FACTS, {})
     return found
 
 
-def is_planned(trial: FrozenTrial) -> bool:
+def is_planned(trial: "FrozenTrial") -> bool:
     """Whether a trial has all parameters of a run: one that was killed while it began has not."""
     return all(name in trial.params for name in PARAMS)
 
