@@ -11,7 +11,7 @@ from conftest import four_verdicts, tables
 
 from reports.judging.judged import Judged, judge
 from reports.judging.self_check import ROLES, SELF_CHECK, judge_self_check, rates_to_check, summarize_self_check
-from reports.judging.trust import Check
+from reports.judging.trust import Check, check_trust
 from reports.judging.verdicts import Thresholds, classify_cells
 
 DOWN, FLAT, GONE = [2.0, 0.0, 0.0, 0.0, 0.0], [2.0, 1.9, 1.9, 1.9, 1.9], [2.0, 9.0, math.inf]
@@ -38,6 +38,119 @@ def test_study_that_deserves_trust_passes_every_check() -> None:
     assert list(found) == ["seeds", "range", "grid", "budget", "edges", "validation"]
     assert {name: check.sentence for name, check in found.items() if not check.passed} == {}
     assert all(check.changes is None for check in found.values())
+
+
+def box(
+    cells: list[tuple[int, float, str, int, float]],
+    edges: list[tuple[int, str, float, float]],
+    *,
+    narrow: tuple[int, ...] = (),
+    validation: int | None = None,
+    reasons: tuple[str, ...] = (),
+) -> list[Check]:
+    """The trust box of hand-made tables, of runs of 10 epochs.
+
+    cells: batch size, learning rate, verdict, seeds, epochs to the bottom; edges: batch size, edge, learning rate, share on the
+    wrong side; narrow: batch sizes whose interval is for half of the seeds; reasons: of runs 7, 8, ... without a verdict.
+    """
+    verdicts = ["good"] * 2 + [None] * len(reasons)
+    runs = pd.DataFrame({"trial": range(5, 5 + len(verdicts)), "state": "COMPLETE", "verdict": verdicts, "epochs": 10.0})
+    sizes = sorted({size for size, *_ in cells})
+    shares = [0.5 if size in narrow else 0.9 for size in sizes]
+    return check_trust(
+        runs.assign(reason=["", "", *reasons], validation_examples=validation),
+        pd.DataFrame(cells, columns=["batch_size", "learning_rate", "verdict", "n_seeds", "time_to_bottom_epochs"]),
+        pd.DataFrame(edges, columns=["batch_size", "edge", "learning_rate", "wrong_side"]).assign(n_seeds=4),
+        pd.DataFrame({"batch_size": sizes, "interval_share": shares}),
+        Thresholds(),
+        nexts={},
+    )
+
+
+def test_every_check_that_fails_names_the_batch_sizes_and_what_would_mend_them_all() -> None:
+    small = [(8, rate, "good", 3, 4.0) for rate in (0.1, 0.3, 1.0)]
+    large = [(64, rate, "good", 2, 5.0) for rate in (0.1, 0.3, 1.0)]
+    edges = [(8, "too low to good", math.nan, 0.0), (8, "good to too high", 0.5, 0.0)]
+    edges += [(64, "too low to good", math.nan, 0.0), (64, "good to too high", math.nan, 0.1)]
+    odd = ("no verdict: stepped with at most 0.1", "no verdict: no effect")
+    assert box(small + large, edges, reasons=odd) == [
+        Check(
+            "learning rate",
+            False,
+            "2 of 4 runs have no verdict; run 7: stepped with at most 0.1. Look for what sets it: a scheduler, a callback, a"
+            " limit, another attribute",
+        ),
+        Check("seeds", False, "2 seeds in some; at least 3 are needed to outvote one odd seed", {"seeds": 3}),
+        Check(
+            "range",
+            False,
+            "the good range may go on beyond 0.1 to 1: lower end at batch size 8, 64 and upper end at batch size 64",
+            {"learning_rate": [0.01, 10.0]},
+        ),
+        Check(
+            "grid",
+            False,
+            "neighbours at an edge differ by a factor 3.33 at batch size 8, at most 2 is fine enough",
+            {"per_decade": 4},
+        ),
+        Check(
+            "budget",
+            False,
+            "10 epochs are less than 3 x the time of the fastest at batch size 8, 64: slow cannot be told from too low there",
+            {"epochs": 23},  # 1.5 x 3 x 5 and a bit
+        ),
+        Check(
+            "edges",
+            False,
+            "10 % of the runs are on the wrong side of the worst edge (good to too high, batch size 64), at most 5 % is clean",
+            {"seeds": 8},
+        ),
+        Check("validation", False, "no validation examples were counted: the recommendation rests on training heights alone"),
+    ]
+
+
+def test_every_check_that_passes_says_what_it_went_by() -> None:
+    cells = [(8, rate, "good", 3, 2.0) for rate in (0.1, 0.2, 0.4)]
+    edges = [(8, "too low to good", 0.15, 0.04), (8, "good to too high", 0.3, 0.0)]
+    assert box(cells, edges, validation=400) == [
+        Check("seeds", True, "3 seeds in every cell; at least 3 outvote one odd seed"),
+        Check("range", True, "0.1 to 0.4 holds both ends of the good range at every batch size where there is one"),
+        Check("grid", True, "neighbours at an edge differ by a factor 2, at most 2"),
+        Check("budget", True, "10 epochs hold 3 x the time of the fastest: who is too slow had the time to show it"),
+        Check("edges", True, "4 % of the runs are on the wrong side of the worst edge, at most 5 %"),
+        Check(
+            "validation",
+            True,
+            "400 validation examples: a share measured on them has a standard error of up to 2.5 points, at most 2.5",
+        ),
+    ]
+
+
+def test_nothing_good_needs_more_epochs_unless_everything_diverged() -> None:
+    """Edges outside of what was tried lie between no two neighbours."""
+    outside = [(8, "too low to good", 0.05, 0.0), (8, "good to too high", 2.0, 0.0)]
+    tried = (0.1, 1.0)
+    slow = {check.name: check for check in box([(8, rate, "too low", 1, math.inf) for rate in tried], outside)}
+    assert slow["budget"] == Check(
+        "budget", False, "no learning rate reached the bottom in 10 epochs at batch size 8", {"epochs": 20}
+    )
+    assert slow["seeds"].sentence.startswith("1 seed in every cell; ")
+    assert slow["grid"] == Check("grid", True, "neighbours at an edge differ by a factor 1, at most 2")
+    clean = "clean: along the learning rate no run of any seed is on the wrong side of an edge"
+    assert slow["edges"] == Check("edges", True, clean)
+    gone = {check.name: check for check in box([(8, rate, "divergent", 1, math.inf) for rate in tried], outside)}
+    told = "every learning rate diverged: more epochs would not help, lower learning rates would"
+    assert gone["budget"] == Check("budget", False, told)
+
+
+def test_narrow_good_range_asks_for_a_finer_grid_at_its_batch_sizes() -> None:
+    cells = [(size, rate, "good", 3, 2.0) for size in (8, 16, 64) for rate in (0.1, 0.2)]
+    edges = [(size, edge, 0.15, 0.0) for size in (8, 16, 64) for edge in ("too low to good", "good to too high")]
+    [check] = [check for check in box(cells, edges, narrow=(8, 64)) if check.name == "grid"]
+    text = "no learning rate tried is expected to be good on 90 % of new seeds at batch size 8, 64"
+    assert check == Check(
+        "grid", False, f"{text}: the edges' intervals are too wide for so narrow a good range", {"per_decade": 7}
+    )
 
 
 def test_too_few_seeds_fail_and_name_how_many() -> None:

@@ -258,6 +258,7 @@ def test_run_ended_early_by_its_explosion_ends_at_its_last_height() -> None:
     assert final_height(epochs, settled, ended_early=True) == 0.1
     assert final_height(epochs, np.array([2.0, 1.0, 1.0, 1.0, 1.0, 1.2]), ended_early=True) == 1.2
     assert final_height(epochs, np.array([10.0, 0.0, 0.0, 0.0, 0.0, 1.0]), ended_early=True) == 0.0  # just a tenth
+    assert final_height(epochs, np.array([10.0, 0.0, 0.0, 0.0, 0.0, 1.1]), ended_early=True) == 1.1
     hovering = np.array([2.0, 0.0, 0.9, 0.8, 1.0, 0.5])  # above its lowest, yet below its median
     assert final_height(epochs, hovering, ended_early=True) == 0.8
     assert final_height(epochs, np.array([2.0, 3.0, 3.0, 4.0, 5.0, 9.0]), ended_early=True) == 9.0

@@ -271,6 +271,8 @@ LAUNCH: list[tuple[str, str]] = [
     ("--self-check many", "self_check must be a whole number of at least 1, got 'many'"),
 ]
 OTHERS: list[tuple[str, str, str]] = [
+    ("launch_study", "--data MNIST --data.root nowhere", "MNIST was not found in 'nowhere': give data.root the folder"),
+    ("write_report", "--storage postgresql://host:port/name", "storage must be a database that can be reached from here, got"),
     ("write_report", "", "storage 'outputs/studies.db' does not exist"),
     ("write_report", "--storage given/file", "is not an SQLite database"),
     ("write_report", "--rho 0.5", "rho must be at least 1 and finite, got 0.5"),

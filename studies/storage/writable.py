@@ -54,6 +54,6 @@ def _check_driver(url: str) -> None:
     kind = url.partition("://")[0]
     try:
         make_url(url).get_dialect().import_dbapi()
-    except (SQLAlchemyError, ImportError) as error:
+    except (SQLAlchemyError, ImportError, ValueError) as error:  # ValueError: a port that is no number
         hint = f"the driver of PostgreSQL is missing: {INSTALL}" if url.startswith(POSTGRES) else without_password(str(error))
         raise BadInput(f"storage must be a database that can be reached from here, got one of kind {kind!r}: {hint}") from error

@@ -202,9 +202,10 @@ def _in_one_sentence() -> Iterator[None]:
         frames = traceback.extract_tb(error.__traceback__)
         if isinstance(error, BadInput):
             raise
-        if is_ours(frames[-1].filename) and isinstance(error, ValueError):  # a check of one of our modules
+        ours = is_ours(frames[-1].filename)
+        if ours and isinstance(error, (ValueError, OSError)):  # what one of our modules or data sets refuses, or misses
             raise BadInput(str(error)) from error
-        if is_ours(frames[-1].filename) and not isinstance(error, RuntimeError):  # RuntimeError: the user's sys.exit
+        if ours and not isinstance(error, RuntimeError):  # RuntimeError: the user's sys.exit
             raise
         message = " ".join(str(error).split())
         hint = next((f"; {hint}" for pattern, hint in HINTS.items() if re.search(pattern, message)), "")

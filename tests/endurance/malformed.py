@@ -82,7 +82,7 @@ VALUES: dict[str, list[Any]] = {  # what an option may not be
 }
 INSTEAD = {"per_decade": "points"}  # what excludes it
 TRAINER: dict[str, list[Any]] = {
-    **dict.fromkeys(("max_steps", "min_epochs", "min_steps", "fast_dev_run", "overfit_batches"), [3]),
+    **dict.fromkeys(("min_epochs", "min_steps", "fast_dev_run", "overfit_batches"), [3]),
     "max_time": ["00:00:01:00"],
     "max_epochs": NOT_WHOLE,
     "precision": ["bananas", 7],

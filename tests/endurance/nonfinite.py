@@ -135,7 +135,7 @@ class Case:
         return partial(Breaking if self.fused else BreakingHooks, self.what, self.at)
 
     @property
-    def without_password(self) -> int | None:
+    def shown(self) -> int | None:
         """The first step that is not finite in what a run leaves, also where only validation is not."""
         return (self.at // STEPS_PER_EPOCH + 1) * STEPS_PER_EPOCH if self.what == "validation" else self.expected
 
