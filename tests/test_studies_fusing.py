@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import torch
-from conftest import planned
+from conftest import planned, together
 from test_studies_preflight import Blobs, Gan, Net
 from test_studies_workload import Both, Logging
 from test_zoo import ZOO
@@ -338,7 +338,7 @@ def test_modules_in_double_precision_are_fused_in_it() -> None:
     hill = {"class_path": "Parabola", "init_args": {"eigenvalues": [2.0, 0.5], "start": [1e150, -3e150]}}
     workload = Workload.of(hill, {"class_path": "ParabolaData", "init_args": {"n_examples": 4}})
     members = [(0.1, 0), (0.99, 0), (2.0, 0)]
-    fused, alone = (trainer(workload, members, batch_size=1, epochs=9) for trainer in (train_fused, train))
+    fused, alone = (trainer(workload, members, batch_size=1, epochs=9) for trainer in (together, train))
     assert [run.nonfinite_at for run in fused] == [run.nonfinite_at for run in alone] and fused[0].nonfinite_at is None
     assert [run.curves["height"] for run in fused] == [run.curves["height"] for run in alone]
 
@@ -358,7 +358,7 @@ def test_fit_that_fails_fused_is_trained_alone_or_with_fewer_where_memory_was_sh
         raise raised.pop(0)
 
     monkeypatch.setattr(Fusing, "_choose", lambda *_: (8, "8 fused"))
-    monkeypatch.setattr("studies.training.workers.train_fused", broken)
+    monkeypatch.setattr("studies.training.work.train_fused", broken)
     values = {"learning_rate": (0.1, 1), "points": 8, "batch_size": 256, "seeds": 1, "epochs": 1}
     study = run_study(StudyConfig.from_mapping(values | {"storage": str(tmp_path / "s.db")}))
     assert study.user_attrs["how_trained"]["256"] == {"members": 1, "why": "alone: fused it failed (RuntimeError: of vmap)"}
