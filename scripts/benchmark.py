@@ -26,6 +26,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from studies.errors import BadInput
+
 sys.path.insert(0, str(Path(__file__).parent))  # wherever this file is started from, in the processes it starts too
 
 from benchmarks.finders import CASES, compare_answers
@@ -82,7 +84,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     for option in NAMES.keys() & options.keys():
         for name in options[option]:
             if name not in NAMES[option]:
-                raise ValueError(f"{option} must be of {', '.join(NAMES[option])}, got {name!r}")
+                raise BadInput(f"{option} must be of {', '.join(NAMES[option])}, got {name!r}")
     quiet()
     COMMANDS[chosen["subcommand"]](options)
     return 0

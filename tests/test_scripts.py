@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 import studies
+from studies import FailedAlike
 from studies.commands.command_line import BAD_INPUT, FAILED, IN_USE, run
 from studies.storage.lock import locked
 
@@ -382,7 +383,7 @@ def test_dotted_flags_and_files_mean_the_same(place: Path) -> None:
 
 def test_errors_of_the_study_have_exit_code_one(capsys: pytest.CaptureFixture[str]) -> None:
     def broken() -> int:
-        raise RuntimeError("3 runs in a row failed alike")
+        raise FailedAlike("3 runs in a row failed alike")
 
     assert run(broken, "launch_study") == 1
     assert capsys.readouterr().err == "launch_study: 3 runs in a row failed alike\n"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from studies.config import count
+from studies.errors import BadInput
 from studies.storage.writable import require_writable
 
 LEARNING_RATE = 0.1  # of the modules the finders are given, which choose their own
@@ -72,7 +73,7 @@ def torch_lr_finder(model: Any, data: Any) -> float | None:
     try:
         from torch_lr_finder import LRFinder
     except ImportError as error:
-        raise ValueError("torch-lr-finder must be installed, got none: pip install 'torch-lr-finder>=0.2.2'") from error
+        raise BadInput("torch-lr-finder must be installed, got none: pip install 'torch-lr-finder>=0.2.2'") from error
 
     batches = DataLoader(data.splits.train, data.batch_size, shuffle=True, drop_last=True)
     optimizer = torch.optim.SGD(model.network.parameters(), lr=1e-7)  # where its README begins

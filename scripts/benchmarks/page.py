@@ -13,6 +13,7 @@ from benchmarks.own_process import alone
 from benchmarks.report import kept_in
 from benchmarks.synthetic import store_synthetic
 from studies.config import count
+from studies.errors import BadInput
 
 COLUMNS = "page | MB | first paint (s) | table usable (s) | first chart drawn (s) | processor (s) | chart / that of the first"
 BROWSERS = ("chromium", "google-chrome", "chromium-browser")
@@ -63,10 +64,10 @@ def chromium() -> Iterator[Any]:
     try:
         from playwright.sync_api import sync_playwright
     except ImportError as error:
-        raise ValueError("playwright must be installed, got none: pip install playwright") from error
+        raise BadInput("playwright must be installed, got none: pip install playwright") from error
     path = next(filter(None, map(shutil.which, BROWSERS)), None)
     if path is None:
-        raise ValueError(f"one of {', '.join(BROWSERS)} must be installed, got none: on Debian, apt-get install chromium")
+        raise BadInput(f"one of {', '.join(BROWSERS)} must be installed, got none: on Debian, apt-get install chromium")
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=path, args=FLAGS)
         yield browser

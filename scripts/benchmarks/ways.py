@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.works import Work, make_data, make_network, specs
+from studies.errors import BadInput
 
 
 def study(work: Work, root: str, **options: Any) -> None:
@@ -126,7 +127,7 @@ def start_ray() -> None:
         import ray.tune  # which needs more than Ray alone
     except ImportError as error:
         hint = "pip install 'ray[tune]>=2.40', or give --ways without ray-tune"
-        raise ValueError(f"Ray Tune must be installed: {hint}") from error
+        raise BadInput(f"Ray Tune must be installed: {hint}") from error
     environment = {"env_vars": {"PYTHONPATH": os.pathsep.join(sys.path)}}  # what is imported here is there too
     quiet = {"include_dashboard": False, "logging_level": "ERROR", "log_to_driver": False}
     ray.init(num_cpus=os.cpu_count(), runtime_env=environment, **quiet)

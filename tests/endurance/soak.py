@@ -22,6 +22,7 @@ from rich.table import Table
 from reports import Thresholds
 from studies import StudyConfig, run_study
 from studies.commands.terminal import Progress
+from studies.errors import BadInput
 
 CELLS = 20  # 10 learning rates at 2 batch sizes
 WINDOW = 5  # samples whose median stands for a moment: what is being made just then comes and goes
@@ -74,7 +75,7 @@ def growth(samples: Sequence[Usage], *, after: int) -> dict[str, tuple[float, fl
     """By measure, what was held after the first ``after`` runs and at the end, and how much more that is in percent."""
     settled = [sample for sample in samples if sample.finished >= after]
     if len(settled) < 2:
-        raise ValueError(f"after must leave at least 2 samples, got {after} with {len(settled)} behind it")
+        raise BadInput(f"after must leave at least 2 samples, got {after} with {len(settled)} behind it")
     window = min(WINDOW, len(settled) // 2)
     grown = {}
     for measure in MEASURES:
