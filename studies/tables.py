@@ -115,7 +115,8 @@ def runs_and_curves(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def _trials(study: optuna.Study) -> list[FrozenTrial]:
-    return [trial for trial in verified_trials(study) if trial.state in STATES and is_planned(trial)]
+    found = [trial for trial in verified_trials(study) if trial.state in STATES and "learning_rate" in trial.params]
+    return [trial for trial in found if trial.state is TrialState.COMPLETE or is_planned(trial)]
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
