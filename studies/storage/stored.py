@@ -14,7 +14,6 @@ if TYPE_CHECKING:  # PyTorch and Optuna, which names do without
 
 SELF_CHECK = ".self-check"  # the end of the name of the study that holds the self-check of another
 
-# Attributes of a study.
 CONFIGURATION = "configuration"  # what makes it the study that it is: see ``studies.identity``
 SELF_CHECK_OF = "self_check_of"  # in the configuration of a self-check: the study it checks
 OPTIONS = "options"  # what ``StudyConfig`` was given, for commands to paste
