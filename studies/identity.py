@@ -21,7 +21,8 @@ def configuration(config: StudyConfig, workload: Mapping[str, Any]) -> dict[str,
         value = getattr(config, option)
         if option not in (*ELSEWHERE, *found) and (option in ALWAYS or value != getattr(default, option)):
             found[option] = value
-    return json.loads(json.dumps(found))  # type: ignore[no-any-return]
+    plain: dict[str, Any] = json.loads(json.dumps(found))  # as it will be read back: lists, and text for keys
+    return plain
 
 
 def is_same(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:

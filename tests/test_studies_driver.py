@@ -40,8 +40,11 @@ def drive(monkeypatch: pytest.MonkeyPatch, folder: Path, *outcomes: str) -> tupl
     config = StudyConfig(learning_rate=(RATES[0], RATES[-1]), batch_size=8, fuse="never", workers=1)
     plan = PLAN[: len(outcomes)]
     workload = Workload.of(Net, Blobs)
-    driver = Driver(study, config, workload, list(plan), [], len(plan), folder / "runs", lambda _, *at: told.append(at))  # type: ignore[arg-type]
-    driver.run()
+
+    def on_run(study: optuna.Study, finished: int, n_runs: int) -> None:
+        told.append((finished, n_runs))
+
+    Driver(study, config, workload, list(plan), [], len(plan), folder / "runs", on_run).run()
     return study, told
 
 

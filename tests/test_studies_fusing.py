@@ -18,7 +18,7 @@ from torch.nn.functional import cross_entropy, dropout
 from torch.optim import SGD, Adam
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
-from lightning_modules.fused.fused import NotFusable
+from lightning_modules.fused.call import NotFusable
 from studies import Run, StudyConfig, Workload, judge_study, load_study, run_study, runs_table, train
 from studies.training.fusing import Fusing, train_fused
 

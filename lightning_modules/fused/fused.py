@@ -13,15 +13,13 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.core.optimizer import _init_optimizers_and_lr_schedulers
-from pytorch_lightning.utilities.signature_utils import is_param_in_hook_signature
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
-from torch.nn.functional import cross_entropy
 from torch.optim import SGD
 from torch.optim.lr_scheduler import LRScheduler
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
+from lightning_modules.fused.call import Call, Logged, NotFusable
 from lightning_modules.fused.stacked_dropout import seed_dropout
 from lightning_modules.fused.stacked_sgd import StackedScheduler, StackedSGD
 from lightning_modules.fused.together import Together
@@ -36,10 +34,6 @@ from lightning_modules.undisturbed import Still, same_random_numbers
 # What a module may define and still be fused: the fit calls nothing else of it, so other hooks would go unheard.
 CALLED = "training_step validation_step configure_optimizers forward train_dataloader val_dataloader".split()
 AT_ONCE = 16  # members that see many examples at once: what they compute on the way should stay in the processor's cache
-
-
-class NotFusable(Exception):
-    """A module that must be trained alone; the message says why."""
 
 
 class Fused(pl.LightningModule):
@@ -81,9 +75,9 @@ class Fused(pl.LightningModule):
         self._at_end = probe.at_end
         self._order = {seed: place for place, seed in enumerate(loaders)}
         skeleton = copy.deepcopy(first)
-        self._call = [_Call(skeleton)]  # in a list, so that it is no part of this module
+        self._call = [Call(skeleton)]  # in a list, so that it is no part of this module
         self._dropout = seed_dropout(skeleton, self._together.draw)
-        parameters, buffers = stack_module_state([_Call(at(members[0][0].learning_rate, seed)) for seed in loaders])
+        parameters, buffers = stack_module_state([Call(at(members[0][0].learning_rate, seed)) for seed in loaders])
         self._names = list(parameters)
         needs_gradient = [weight.requires_grad for weight in first.parameters()]
         self._places = places = torch.tensor([self._order[seed] for _, seed in members])  # of the stacked members' seeds
@@ -94,7 +88,7 @@ class Fused(pl.LightningModule):
         self.alive = list(range(len(members)))
         self._monitor, self._sign = monitor, -1 if mode == "max" else 1
         self.losses = torch.empty(0)
-        self._logged = _Logged()
+        self._logged = Logged()
         self._n_validated = 0
 
     def train_dataloader(self) -> Any:
@@ -176,7 +170,7 @@ class Fused(pl.LightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Forget the validation before."""
-        self._validated, self._n_validated = _Logged(), 0
+        self._validated, self._n_validated = Logged(), 0
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Keep what the members log."""
@@ -196,9 +190,9 @@ class Fused(pl.LightningModule):
     def on_train_epoch_end(self) -> None:
         """Record what was logged in training."""
         self._keep("train", self._logged)
-        self._logged = _Logged()
+        self._logged = Logged()
 
-    def _keep(self, stage: str, logged: "_Logged") -> None:
+    def _keep(self, stage: str, logged: Logged) -> None:
         if not self.alive:
             return
         for name, values in logged.values().items():
@@ -281,86 +275,6 @@ class Fused(pl.LightningModule):
         self._places = self._places[keep]
         (optimizer,) = self.trainer.optimizers
         optimizer.keep(stay)  # type: ignore[attr-defined]
-
-
-class _Call(nn.Module):
-    """Calls a method of a module as ``forward``, so that ``functional_call`` can give it other weights."""
-
-    def __init__(self, module: pl.LightningModule) -> None:
-        super().__init__()
-        self.module = module
-        self.over_epoch: set[str] = set()  # names logged as the mean of an epoch, the others as the last of its values
-        methods = {name: getattr(module, name) for name in ("training_step", "validation_step")}
-        takes_index = {name: is_param_in_hook_signature(method, "batch_idx", min_args=2) for name, method in methods.items()}
-        self._takes_index = takes_index
-
-    def training_mode(self, is_on: bool) -> None:
-        """Set training or evaluation mode."""
-        if self.module.training != is_on:
-            self.module.train(is_on)
-
-    def forward(self, method: str, batch: Any, batch_idx: int) -> tuple[Tensor, dict[str, Tensor]]:
-        logged: dict[str, Tensor] = {}
-
-        def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
-            if not isinstance(value, (Tensor, int, float)):
-                raise NotFusable(f"it logs {name!r} as {type(value).__name__}, which keeps a state")
-            if kwargs.get("on_epoch"):
-                self.over_epoch.add(name)
-            logged[name] = torch.as_tensor(value, dtype=torch.float32).detach()
-
-        def log_dict(dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-            for name, value in dictionary.items():
-                log(name, value, **kwargs)
-
-        function = getattr(self.module, method)
-        vars(self.module).update(log=log, log_dict=log_dict)
-        try:
-            with _AlongExamples():
-                outcome: Any = function(batch, batch_idx) if self._takes_index[method] else function(batch)
-        finally:
-            del self.module.log, self.module.log_dict
-        loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
-        return torch.zeros(()) if loss is None else loss, logged
-
-
-class _AlongExamples(TorchFunctionMode):
-    """Computes the cross-entropy of (n_examples, n_classes) as that of (1, n_classes, n_examples), the same number.
-
-    PyTorch's softmax over a last axis of few classes takes eight times as long on a CPU.
-    """
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        options = dict(kwargs or {})
-        if func is cross_entropy and len(args) == 2 and args[0].ndim == 2 and args[1].ndim == 1:
-            losses = func(args[0].t().contiguous()[None], args[1][None], **options)
-            return losses[0] if losses.ndim else losses
-        return func(*args, **options)
-
-
-class _Logged:
-    """Metrics of an epoch by name, of each member: means weighted by examples, or the last value."""
-
-    def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = {}
-        self._counts: dict[str, int] = {}
-
-    def add(self, logged: Mapping[str, Tensor], over_epoch: set[str], count: int) -> None:
-        """What a batch of ``count`` examples logged; over_epoch: names of which the mean is wanted."""
-        for name, values in logged.items():
-            if name in over_epoch and name in self._sums:
-                self._sums[name] = self._sums[name] + values * count
-                self._counts[name] += count
-            else:
-                self._sums[name], self._counts[name] = values * count, count
-
-    def forget(self, stay: Sequence[int]) -> None:
-        """Keep the members at these places."""
-        self._sums = {name: values[list(stay)] for name, values in self._sums.items()}
-
-    def values(self) -> dict[str, list[float]]:
-        """By name, the value of each member."""
-        return {name: (values / self._counts[name]).tolist() for name, values in self._sums.items()}
 
 
 def refuse_hooks(module: pl.LightningModule) -> None:

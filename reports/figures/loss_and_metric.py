@@ -8,17 +8,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.marks import (
-    FAINT,
-    log_axis,
-    mark_seeds,
-    mark_use,
-    mark_verdicts,
-    seeds_handle,
-    spans_decades,
-    use_handle,
-    verdict_handles,
-)
+from reports.figures import marks
 from reports.figures.panels import make_panels, name_all, set_title, write_instead
 from reports.judging.judged import Judged
 from reports.style import DIVERGENT, GOOD, format_number, name_metric
@@ -55,7 +45,7 @@ def plot_loss_and_metric(
         "What validation says at the end",
         [name_metric(name) for name in names],
         x=cells["learning_rate"],
-        handles=[*verdict_handles(), *seeds_handle(runs), *use_handle(recommendations)],
+        handles=[*marks.verdict_handles(), *marks.seeds_handle(runs), *marks.use_handle(recommendations)],
         into=ax,
     )
     for name, panels in zip(names, blocks, strict=True):
@@ -66,12 +56,12 @@ def plot_loss_and_metric(
             rows = cells[cells["batch_size"] == size].sort_values("learning_rate")
             worse = low if good > others else high
             own = values[rows.index]
-            panel.plot(rows["learning_rate"], own.where(own.between(low, high)), color=FAINT, lw=1, zorder=1)
+            panel.plot(rows["learning_rate"], own.where(own.between(low, high)), color=marks.FAINT, lw=1, zorder=1)
             if runs is not None:
                 seeds = runs[runs["batch_size"] == size]
-                mark_seeds(panel, rows, seeds.assign(**{name: seeds[name].astype(float).fillna(worse)}), name, low, high)
-            mark_use(panel, size, recommendations)
-            mark_verdicts(panel, rows["learning_rate"], own.fillna(worse).clip(low, high), rows["verdict"])
+                marks.mark_seeds(panel, rows, seeds.assign(**{name: seeds[name].astype(float).fillna(worse)}), name, low, high)
+            marks.mark_use(panel, size, recommendations)
+            marks.mark_verdicts(panel, rows["learning_rate"], own.fillna(worse).clip(low, high), rows["verdict"])
             set_title(panel, size, _extreme(rows["learning_rate"], own, highest=good > others) if good != others else "")
     return figure
 
@@ -94,10 +84,10 @@ def _limit(ax: Axes, values: "pd.Series[float]", verdicts: "pd.Series[str]") -> 
     kept = values[verdicts != DIVERGENT].dropna()
     kept = kept if len(kept) else values.dropna() if values.notna().any() else pd.Series([0.0, 1.0])
     low, high = float(kept.min()), float(kept.max())
-    if spans_decades(low, high):
+    if marks.spans_decades(low, high):
         ax.set_yscale("log")
         low, high = low * (low / high) ** 0.05, high * (high / low) ** 0.1
-        log_axis(ax, "y", np.array([low, high]))
+        marks.log_axis(ax, "y", np.array([low, high]))
     else:
         margin = 0.08 * ((high - low) or abs(high) or 1.0)
         low, high = low - margin, high + margin

@@ -5,16 +5,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from reports.figures.marks import (
-    FAINT,
-    log_axis,
-    mark_seeds,
-    mark_use,
-    mark_verdicts,
-    seeds_handle,
-    use_handle,
-    verdict_handles,
-)
+from reports.figures import marks
 from reports.figures.panels import make_panels, set_title
 from reports.judging.judged import Judged
 from reports.style import GOOD, format_number
@@ -36,7 +27,7 @@ def plot_time_to_bottom(
 
     runs, recommendations: where given, the range of the seeds and the learning rates to use are drawn too.
     """
-    handles = [*verdict_handles(), *seeds_handle(runs), *use_handle(recommendations)]
+    handles = [*marks.verdict_handles(), *marks.seeds_handle(runs), *marks.use_handle(recommendations)]
     figure, [panels] = make_panels(
         cells["batch_size"],
         "How long it takes to the bottom",
@@ -54,17 +45,17 @@ def plot_time_to_bottom(
     for size, panel in panels.items():
         rows = cells[cells["batch_size"] == size].sort_values("learning_rate")
         arrived = rows[np.isfinite(rows["time_to_bottom_epochs"])]
-        panel.plot(arrived["learning_rate"], arrived["time_to_bottom_epochs"].clip(low), color=FAINT, lw=1, zorder=1)
+        panel.plot(arrived["learning_rate"], arrived["time_to_bottom_epochs"].clip(low), color=marks.FAINT, lw=1, zorder=1)
         if runs is not None:
-            mark_seeds(panel, rows, runs[runs["batch_size"] == size], "time_to_bottom", low, never)
-        mark_use(panel, size, recommendations)
+            marks.mark_seeds(panel, rows, runs[runs["batch_size"] == size], "time_to_bottom", low, never)
+        marks.mark_use(panel, size, recommendations)
         shown = rows["time_to_bottom_epochs"].clip(low, never)
-        mark_verdicts(panel, rows["learning_rate"], shown, rows["verdict"])
+        marks.mark_verdicts(panel, rows["learning_rate"], shown, rows["verdict"])
         good = rows[rows["verdict"] == GOOD].nsmallest(1, "time_to_bottom_epochs")
         best = [(format_number(row.time_to_bottom_epochs), format_number(row.learning_rate)) for row in good.itertuples()]
         set_title(panel, size, "fastest: {} epochs at {}".format(*best[0]) if best else "none is good")
-        log_axis(panel, "y", reached if len(reached) else [never], extra={never: "never"})
-        panel.axhline(never, color=FAINT, lw=0.6, ls=":", zorder=0)
+        marks.log_axis(panel, "y", reached if len(reached) else [never], extra={never: "never"})
+        panel.axhline(never, color=marks.FAINT, lw=0.6, ls=":", zorder=0)
         panel.set_ylim(low / (never / high) ** 0.7, never * (never / high) ** 0.7)
     return figure
 

@@ -13,7 +13,8 @@ import torch
 from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.utils.data import IterableDataset
 
-from lightning_modules.fused.fused import Fused, NotFusable
+from lightning_modules.fused.call import NotFusable
+from lightning_modules.fused.fused import Fused
 from lightning_modules.learning_rate import LearningRate, set_attribute
 from lightning_modules.loaders import PROBE_SEED
 from lightning_modules.record import Record
