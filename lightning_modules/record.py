@@ -2,8 +2,12 @@
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
+import numpy as np
+import numpy.typing as npt
+
+Floats = npt.NDArray[np.float64]
 MAX_POINTS = 200  # heights of a run: enough for any curve on a page, small enough to store as one attribute
 POINTS_PER_EPOCH = 4
 EPOCHS_OF_STREAM = 10  # for that matter, of a run that is limited by steps alone
@@ -60,7 +64,12 @@ class Record:
         loss_as_at_start: the last height, with the numbers that the module had at the start in place of those it has at the
             end; None where that is the same.
         steps: at which the height is measured; ``plan`` sets them unless they were given.
+        is_over: told the epochs and heights so far at each measurement but the first and the last, whether the run may end
+            there; None lets it go on. was_cut: whether it said so.
     """
+
+    is_over: Callable[[Floats, Floats], bool] | None = None
+    was_cut = False
 
     def __init__(self, steps: Iterable[int] | None = None) -> None:
         self.curves: dict[str, list[tuple[int, float]]] = {"height": [], "minibatch_loss": []}
@@ -81,6 +90,11 @@ class Record:
         batches, epochs = self._before
         here = self.batches - batches
         return epochs + here / (self._batches_per_epoch if math.isfinite(self._batches_per_epoch) else max(here, 1))
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing more is to come: it is not finite any more, or was cut."""
+        return self.nonfinite_at is not None or self.was_cut
 
     @property
     def is_due(self) -> bool:
@@ -137,10 +151,14 @@ class Record:
 
     def measured(self, height: float) -> None:
         """The height of the weights as they are."""
-        if math.isfinite(height):
-            self.curves["height"].append((self.step, height))
-        else:
+        if not math.isfinite(height):
             self._stop(self.step)
+            return
+        points = self.curves["height"]
+        points.append((self.step, height))
+        if self.is_over is not None:
+            steps, heights = np.array(points, dtype=float).T
+            self.was_cut = 0 < self.step < max(self.steps) and self.is_over(steps * self.epochs / self.step, heights)
 
     def keep(self, stage: str, name: str, value: float) -> None:
         """A metric logged in ``val`` or ``train``; a run that is no longer finite has none (its accuracy would be a number)."""

@@ -97,7 +97,7 @@ class Recorder(pl.Callback):
                 self.record.stepped(self._is_finite())
                 if self.record.is_due:
                     self._measure(trainer, pl_module)
-        trainer.should_stop |= self.record.nonfinite_at is not None
+        trainer.should_stop |= self.record.ended
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Count the examples of each validation anew, and listen which metrics it logs."""
@@ -152,7 +152,7 @@ class Recorder(pl.Callback):
             return
         if self.record.curves["height"][-1][0] < self.record.step:
             self._measure(trainer, pl_module)
-        self.record.ended_by = _ended_by(trainer, self.record.batches)
+        self.record.ended_by = "" if self.record.was_cut else _ended_by(trainer, self.record.batches)
         at_start, (_, last) = self._height.as_at_start(pl_module), self.record.curves["height"][-1]
         if at_start is not None and not math.isclose(at_start, last, rel_tol=1e-5):
             self.record.loss_as_at_start = at_start
@@ -160,6 +160,7 @@ class Recorder(pl.Callback):
     def progress(self) -> dict[str, Any]:
         """How far it is, in types that are safe to read back; between two epochs."""
         record = vars(self.record) | {"steps": sorted(self.record.steps)}
+        record.pop("is_over", None)
         return {"record": record, "updates": self._updates, "validation_names": sorted(self._validation_names)}
 
     def go_on_from(self, progress: Mapping[str, Any]) -> None:
@@ -181,7 +182,7 @@ class Recorder(pl.Callback):
 
     def _look(self, trainer: pl.Trainer) -> None:
         self.record.looked(self._is_finite())
-        trainer.should_stop |= self.record.nonfinite_at is not None
+        trainer.should_stop |= self.record.ended
 
     def _is_finite(self) -> bool:
         found = (getattr(part, name, None) for part, name in self._watched)
@@ -189,7 +190,7 @@ class Recorder(pl.Callback):
 
     def _measure(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.record.measured(self._height(pl_module))
-        trainer.should_stop |= self.record.nonfinite_at is not None
+        trainer.should_stop |= self.record.ended
 
 
 def make_lazy_layers(module: pl.LightningModule, height: Height) -> None:

@@ -9,6 +9,7 @@ import pandas as pd
 
 from lightning_modules.record import metric_name
 from reports.judging.judged import Judged, judge
+from reports.judging.trust import next_changes
 from reports.judging.verdicts import Thresholds
 from studies.errors import BadInput
 from studies.next_run import launch_command
@@ -21,6 +22,7 @@ from studies.storage.stored import (
     OWN_LEARNING_RATE,
     REMARKS,
     SELF_CHECK_OF,
+    UNFINISHED,
     self_check_name,
 )
 from studies.tables import runs_and_curves
@@ -36,6 +38,7 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     # A name that does not say validation may be logged in training too, and is the height then.
     options["height_is_loss"] = named == "val_loss" or monitor != f"val_{named}"
     options["remarks"] = attributes.get(REMARKS) or []
+    options["unfinished"] = attributes.get(UNFINISHED) or ""
     return judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
 
 
@@ -58,6 +61,14 @@ def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None 
         configuration=configuration,
         command=command,
         landscape=Landscape.from_json(landscape) if landscape else None,
+    )
+
+
+def command_to_follow(study: optuna.Study, judged: Judged) -> str:
+    """The command that mends all checks that failed, "" where there is none."""
+    changes = next_changes(judged.trust)
+    return (
+        launch_command(study.study_name, study.user_attrs[OPTIONS], changes) if changes and OPTIONS in study.user_attrs else ""
     )
 
 

@@ -16,13 +16,20 @@ from studies.errors import BadInput
 from studies.samplers import SAMPLERS
 
 MODES = ("min", "max")
+DEFAULT = "edges"  # sampler
 FUSES = ("auto", "never")
 ENGINES = ("processes", "ray")
 MOST_WORKERS = 256
 MOST_RUNS = 1_000_000  # of a study: its plan is a list
 MOST = 10**9  # of whatever is counted
 LENGTHS = ("max_epochs", "min_epochs", "min_steps", "max_time")  # Trainer options that say when a run ends, beside max_steps
-PER_DECADE = 4  # learning rates a decade: neighbours differ by x1.8, finer than the factor 3 that bounds *good*
+RANGE = (0.003, 30.0)  # of samplers that look for no range of their own
+LIMITS = (1e-8, 1e4)  # to which a search may widen its range
+PER_DECADE = 4  # learning rates a decade of a grid: neighbours differ by x1.8, finer than the factor 3 that bounds *good*
+FINE = 10  # learning rates a decade of a search, which trains few of them: edges are known to two steps
+EPOCHS, SEARCHED_EPOCHS = 10, 24  # of a run: the search ends most of them early
+SECONDS = {"s": 1, "min": 60, "h": 3600, "d": 86400}
+A_SIZE = 45  # runs that a search takes at a batch size, roughly
 PARTNERS = {"Regressor": "Diabetes", "Parabola": "ParabolaData", "ImageClassifier": "Digits"}  # model and its usual data
 NAME_RULE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._ -]{0,99}")
 
@@ -43,9 +50,10 @@ class StudyConfig:
         data: a LightningDataModule, likewise; from Python also a training DataLoader, or a pair of one for training and one
             for validation. None takes the loaders of the model or what fits it; the default is ``Digits``.
         trainer: options of Lightning's Trainer, as LightningCLI spells them.
-        learning_rate: lowest and highest learning rate, both tried; tried rates are evenly spaced on a log scale.
-        per_decade: learning rates a decade, 4 unless ``points`` is given.
-        points: learning rates in all, instead of ``per_decade``.
+        learning_rate: lowest and highest learning rate, both tried; tried rates are evenly spaced on a log scale. Unless given,
+            ``edges`` finds out where to look, and widens that up to 1e-8 to 1e4; the others try 0.003 to 30.
+        per_decade: learning rates a decade, 4 of a grid unless ``points`` is given; those that ``edges`` may try, 10.
+        points: learning rates of a grid in all, instead of ``per_decade``.
         batch_size: examples a step, one or several sizes.
         optimizer, lr_scheduler: used instead of the module's own, by import path or spec, as LightningCLI does.
         learning_rate_name: the attribute that holds the learning rate, on module, hparams or datamodule; ``lr`` or
@@ -59,9 +67,15 @@ class StudyConfig:
             alone, so that a study made again is the same to the bit.
         seeds: runs of each cell, with seeds 0, 1, ...: initial weights and batch order belong to the seed.
         seed_everything: the first seed, as LightningCLI spells it; 0 unless given.
-        epochs: how long each run trains, in passes over the training set; ``max_epochs`` of ``trainer``, or 10, unless given.
+        epochs: how long each run trains, in passes over the training set; ``max_epochs`` of ``trainer``, or unless given 10,
+            or 24 with ``edges``, which ends most runs early.
             ``max_steps`` of ``trainer`` ends a run that is longer, and is the only limit where it stands alone.
-        sampler: ``grid`` trains every cell; ``tpe``, ``random`` and ``qmc`` sample learning rate and batch size freely.
+        sampler: ``edges`` trains what tells most of where the verdicts change, and each run until its verdict is known;
+            ``grid`` trains every cell; ``tpe``, ``random`` and ``qmc`` sample learning rate and batch size freely. It is
+            ``grid`` where ``points`` says which learning rates, else ``edges``, unless given.
+        exact: have ``edges`` train every run to its end.
+        max_time: after which ``edges`` asks for no more runs, such as ``20min``, ``1.5h`` or seconds; what it has is judged.
+        max_epochs_in_all: the same, in epochs of all runs that are stored.
         trials: runs in all for the free samplers; as many as the grid would have unless given.
         workers: processes that train; ``auto`` takes one a core where what is to be trained is worth their start. What is
             trained does not depend on it. The free samplers choose each run by those before, in one process.
@@ -83,7 +97,7 @@ class StudyConfig:
     trainer: Mapping[str, Any] | None = None
     optimizer: Spec | None = None
     lr_scheduler: Spec | None = None
-    learning_rate: Sequence[float] = (0.003, 30.0)
+    learning_rate: Sequence[float] | None = None
     per_decade: float | None = None
     points: int | None = None
     batch_size: int | Sequence[int] = (16, 64, 256)
@@ -96,7 +110,10 @@ class StudyConfig:
     seeds: int = 3
     seed_everything: int | bool | None = None
     epochs: int | None = None
-    sampler: str = "grid"
+    sampler: str | None = None
+    exact: bool = False
+    max_time: str | float | None = None
+    max_epochs_in_all: float | None = None
     trials: int | None = None
     workers: int | str = "auto"
     engine: str = "processes"
@@ -116,16 +133,13 @@ class StudyConfig:
         steps = None if steps in (None, -1) else count("trainer.max_steps", steps)
         if epochs == -1 and steps is None:
             raise BadInput("epochs must be given: trainer.max_epochs is -1, which never ends")
-        low, high = _range(self.learning_rate)
+        sampler = self.sampler or (DEFAULT if self.points is None else "grid")
+        if sampler not in SAMPLERS:
+            raise BadInput(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
+        rates = None if self.learning_rate is None and sampler == "edges" else _range(self.learning_rate or RANGE)
         if self.points is not None and self.per_decade is not None:
             raise BadInput(f"points and per_decade exclude each other: give one, got {self.points} and {self.per_decade}")
-        if self.points is not None:
-            points = count("points", self.points)
-        else:
-            per_decade = _number("per_decade", PER_DECADE if self.per_decade is None else self.per_decade)
-            if not per_decade > 0:
-                raise BadInput(f"per_decade must be above 0, got {per_decade}")
-            points = round((math.log10(high) - math.log10(low)) * per_decade) + 1
+        points, per_decade = _density(sampler, self.points, self.per_decade, rates)
         sizes = self.batch_size if isinstance(self.batch_size, Sequence) else (self.batch_size,)
         if isinstance(self.batch_size, str) or not len(sizes):
             raise BadInput(f"batch_size must be one or more whole numbers, got {self.batch_size!r}")
@@ -134,15 +148,14 @@ class StudyConfig:
             raise BadInput(f"batch_size must name each size once, got {list(batch_sizes)}")
         if self.own_batches and len(batch_sizes) > 1:
             raise BadInput(f"own_batches needs one batch_size, which says what they are called, got {list(batch_sizes)}")
-        if self.sampler not in SAMPLERS:
-            raise BadInput(f"sampler must be one of {', '.join(SAMPLERS)}, got {self.sampler!r}")
-        if self.trials is not None and self.sampler == "grid":
-            raise BadInput(f"trials belongs to the samplers tpe, random and qmc; a grid trains every cell, got {self.trials}")
+        if self.trials is not None and sampler in ("grid", "edges"):
+            of = "a grid trains every cell" if sampler == "grid" else "edges trains as many as it takes"
+            raise BadInput(f"trials belongs to the samplers tpe, random and qmc; {of}, got {self.trials}")
         for option in ("learning_rate_name", "monitor", "ray_address"):
             value = getattr(self, option)
             if value is not None and (not isinstance(value, str) or not value.strip()):
                 raise BadInput(f"{option} must be a name, got {value!r}")
-        for option in ("constant", "checkpoint", "own_batches"):
+        for option in ("constant", "checkpoint", "own_batches", "exact"):
             if not isinstance(getattr(self, option), bool):
                 raise BadInput(f"{option} must be true or false, got {getattr(self, option)!r}")
         if self.mode not in MODES:
@@ -150,8 +163,14 @@ class StudyConfig:
         if self.fuse not in FUSES:
             raise BadInput(f"fuse must be auto or never, got {self.fuse!r}")
         workers = self.workers if self.workers == "auto" else _workers(self.workers)
-        if workers not in ("auto", 1) and self.sampler != "grid":
-            raise BadInput(f"workers belong to the grid: {self.sampler} chooses each run by those before, got {workers}")
+        if workers not in ("auto", 1) and sampler not in ("grid", "edges"):
+            raise BadInput(f"workers belong to edges and grid: {sampler} chooses each run by those before, got {workers}")
+        for option in ("exact", "max_time", "max_epochs_in_all"):
+            if getattr(self, option) and sampler != "edges":
+                raise BadInput(f"{option} belongs to the sampler edges, got {getattr(self, option)!r} with sampler {sampler}")
+        longest = None if self.max_epochs_in_all is None else _number("max_epochs_in_all", self.max_epochs_in_all)
+        if longest is not None and not longest > 0:
+            raise BadInput(f"max_epochs_in_all must be above 0, got {longest:g}")
         if self.engine not in ENGINES:
             raise BadInput(f"engine must be one of {', '.join(ENGINES)}, got {self.engine!r}")
         for option in ("ray_address", "num_cpus", "num_gpus"):
@@ -172,22 +191,26 @@ class StudyConfig:
         if name.endswith(".self-check"):
             raise BadInput(f"name must not end with .self-check, which belongs to the self-check of a study, got {name!r}")
         seeds, trials = count("seeds", self.seeds), None if self.trials is None else count("trials", self.trials)
+        usual = SEARCHED_EPOCHS if sampler == "edges" else EPOCHS
         checked = {
             "trainer": trainer,
-            "learning_rate": (low, high),
+            "learning_rate": rates,
+            "sampler": sampler,
             "points": points,
-            "per_decade": None,
+            "per_decade": per_decade,
             "batch_size": batch_sizes,
             "seeds": seeds,
             "seed_everything": _first_seed(self.seed_everything),
-            "epochs": count("epochs", next((e for e in (self.epochs, epochs, steps) if e not in (None, -1)), 10)),
+            "epochs": count("epochs", next((e for e in (self.epochs, epochs, steps) if e not in (None, -1)), usual)),
+            "max_time": None if self.max_time is None else _seconds("max_time", self.max_time),
+            "max_epochs_in_all": longest,
             "workers": workers,
             "num_cpus": num_cpus,
             "num_gpus": num_gpus,
             "trials": trials,
             "name": name,
         }
-        n_runs = trials or points * len(batch_sizes) * seeds
+        n_runs = trials or (points or 1) * len(batch_sizes) * seeds
         if n_runs > MOST_RUNS:
             what = "trials" if trials else "points or per_decade, batch_size and seeds"
             raise BadInput(f"{what} must make at most {MOST_RUNS:,} runs, got {n_runs:,}")
@@ -205,8 +228,8 @@ class StudyConfig:
 
     @property
     def learning_rates(self) -> tuple[float, ...]:
-        """The learning rates of the grid, ascending, rounded to six digits so that they read the same everywhere."""
-        low, high = self.learning_rate
+        """The learning rates of a grid, ascending, rounded to six digits so that they read the same everywhere."""
+        low, high = self.learning_rate or RANGE
         if self.points == 1:
             return (low,)
         inner = [float(f"{rate:.6g}") for rate in np.geomspace(low, high, self.points or 1)[1:-1]]
@@ -225,7 +248,9 @@ class StudyConfig:
 
     @property
     def n_runs(self) -> int:
-        """Runs the finished study holds."""
+        """Runs the finished study holds; of a search, which trains as many as it takes, roughly."""
+        if self.sampler == "edges":
+            return A_SIZE * len(self.batch_sizes)
         return self.trials or len(self.learning_rates) * len(self.batch_sizes) * self.seeds
 
 
@@ -273,6 +298,18 @@ def _number(name: str, value: Any) -> float:
     return number
 
 
+def _seconds(name: str, value: Any) -> float:
+    """A time as a number of seconds, or with its unit."""
+    found = re.fullmatch(rf"\s*([0-9.]+)\s*({'|'.join(SECONDS)})\s*", value) if isinstance(value, str) else None
+    try:
+        number = float(found[1]) * SECONDS[found[2]] if found else float(value)
+    except (TypeError, ValueError):
+        number = math.nan
+    if isinstance(value, bool) or not 0 < number < math.inf:
+        raise BadInput(f"{name} must be a time above 0, such as 20min, 1.5h or seconds, got {value!r}")
+    return number
+
+
 def count(name: str, value: Any) -> int:
     """A whole number from 1 to ``MOST``; raises ValueError with one sentence that names the option otherwise."""
     if isinstance(value, bool) or not isinstance(value, numbers.Integral) or value < 1:
@@ -280,6 +317,24 @@ def count(name: str, value: Any) -> int:
     if int(value) > MOST:
         raise BadInput(f"{name} must be at most {MOST:,}, got {value!r}")
     return int(value)
+
+
+def _density(sampler: str, points: Any, per_decade: Any, rates: tuple[float, float] | None) -> tuple[int | None, float | None]:
+    """``points`` of a grid, which stand for ``per_decade``; of a search ``per_decade`` alone."""
+    if sampler == "edges":
+        if points is not None:
+            raise BadInput(f"points belongs to the grid: edges takes per_decade, how fine it may look, got {points}")
+        fine = count("per_decade", FINE if per_decade is None else per_decade)
+        if not 2 <= fine <= 100:
+            raise BadInput(f"per_decade must be from 2 to 100 for the sampler edges, got {fine}")
+        return None, fine
+    if points is not None:
+        return count("points", points), None
+    density = _number("per_decade", PER_DECADE if per_decade is None else per_decade)
+    if not density > 0:
+        raise BadInput(f"per_decade must be above 0, got {density}")
+    low, high = rates or RANGE
+    return round((math.log10(high) - math.log10(low)) * density) + 1, None
 
 
 def _workers(value: Any) -> int:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import math
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
@@ -14,15 +15,16 @@ import cloudpickle
 import optuna
 import psutil
 from loky import cpu_count
-from optuna.trial import TrialState
 
 from lightning_modules.checkpoint import checkpoint_file
+from reports.judging.decided import Query
 from studies import trials
 from studies.config import StudyConfig
 from studies.errors import FailedAlike, StorageAway
-from studies.plan import Planned
+from studies.plan import Asked, Planned
 from studies.storage.interrupts import interruptible
 from studies.storage.stored import HOW_TRAINED
+from studies.tables import FINISHED
 from studies.training.fusing import Fusing
 from studies.training.memory import keep_freed_memory
 from studies.training.ray_actors import Actors
@@ -37,6 +39,8 @@ logger = logging.getLogger(__name__)
 EQUAL_FAILURES = 3  # in a row: the module is broken, more runs would only repeat it
 WORTH_WORKERS = 20.0  # seconds of training that are left: workers take about 5 to start
 OF_WORKER = 1.5e9  # bytes of memory it must find: PyTorch and Lightning take 0.6, its data and activations the rest
+ROUND, FUSED_ROUND = 4, 12  # runs of a round of a search, alone and where they are fused: more at once are asked knowing less
+CUT_SHARE = 0.3  # of its budget a run of a search takes, roughly
 REPEATS = 2  # of a member whose worker died: that may be another's fault, as what the kernel kills when memory is short
 DIED = "its worker process died"
 DIED_AGAIN = f"{DIED} {REPEATS + 1} times: memory is short, most likely, or the module ends it"
@@ -57,6 +61,8 @@ class Driver:
 
     missing: runs that are planned, in the order they are to be trained. seeds: of runs whose learning rate and batch size the
     study's sampler chooses, each by those before; where there are any, nothing is missing at first.
+    more: asked for runs when there are none left, about as many as it is told, after so many seconds; when it gives none, the
+        study is finished.
     folder: where each run has a folder for the user's loggers.
     on_run: called as ``on_run(study, finished, n_runs)`` at the start and after every run.
     actors: of Ray, where there are some already.
@@ -71,22 +77,29 @@ class Driver:
     folder: Path
     on_run: OnRun
     actors: Actors | None = None
+    more: Callable[[int, float], list[Asked]] = lambda n, seconds: []
     jobs_under_way: dict[Future[Outcome], UnderWay] = field(default_factory=dict)
     in_workers: bool = False
     members_per_worker: dict[int, int] = field(default_factory=dict)  # of a batch size's fused members, at most
     _failures: list[str] = field(default_factory=list)
     _too_large: float = math.inf  # the smallest batch size that did not fit into memory
+    _queries: dict[Planned, Query] = field(default_factory=dict)  # how far runs are to be trained, where not to their end
+    _given_up: set[Planned] = field(default_factory=set)  # as they failed
     _deaths: Counter[Planned] = field(default_factory=Counter)  # of workers, by what they trained
 
     def __post_init__(self) -> None:
         decided = self.study.user_attrs.get(HOW_TRAINED)
         self._fusing = Fusing(self.workload, epochs=self.config.epochs or 1, decided=decided)
-        self._space = trials.space_of(self.config, [*self.seeds, *(planned.seed for planned in self.missing)])
+        seeds = [*self.config.seed_values, *self.seeds, *(planned.seed for planned in self.missing)]
+        self._space = trials.space_of(self.config, seeds)
         # Measured here, which says nothing about the GPUs of a cluster.
         self._may_fuse = self.config.fuse == "auto" and not self.seeds and not self.config.num_gpus
         self._checkpoints = self.folder.parent / "checkpoints"
         self._pool: Pool = Here(self.workload)
+        self._began = time.monotonic()
         self._finished = self.n_runs - self._n_left
+        if self.config.sampler == "edges" and not self.missing:  # else a plan beside the search, as of a self-check
+            self._finished = len(self.study.get_trials(deepcopy=False, states=FINISHED))
 
     @property
     def _n_left(self) -> int:
@@ -104,15 +117,36 @@ class Driver:
         if self.config.engine == "ray" and self._n_left:
             self._pool, self.in_workers = self.actors or Actors(self.config, self._n_left), True
         with interruptible(), self._closing():
-            self.on_run(self.study, self._finished, self.n_runs)
-            while self._n_left or self.jobs_under_way:
+            self._tell()
+            while self._n_left or self.jobs_under_way or self._go_on():
                 self._choose_pool()
                 while self._n_left and len(self.jobs_under_way) < self._pool.size:
                     self._hand_out()
                 for future in wait(self.jobs_under_way, return_when=FIRST_COMPLETED).done:
                     self._take_in(future)
-        if self._failures and not self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
+            if self._queries:
+                self.on_run(self.study, self._finished, self._finished)
+        if self._failures and not self.study.get_trials(deepcopy=False, states=FINISHED):
             raise FailedAlike(f"no run of the study finished, the last of {len(self._failures)}: {self._failures[-1]}")
+
+    def _go_on(self) -> bool:
+        """Whether there is more to train after what was trained so far, which is missing now."""
+        seconds = time.monotonic() - self._began
+        asked = [each for each in self.more(self._at_once(), seconds) if each[0] not in self._given_up]
+        self._queries, self.missing = dict(asked), [planned for planned, _ in asked]
+        self.members_per_worker.clear()
+        return bool(asked)
+
+    def _at_once(self) -> int:
+        """Runs of a round: as many as are cheap together, the same for few workers and however many fit into one fit."""
+        fused = any(int(how["members"]) > 1 for how in self._fusing.decided.values())
+        return max(FUSED_ROUND if fused else ROUND, self._pool.size)
+
+    def _tell(self) -> None:
+        """Of a search it is not known how many runs it takes."""
+        left = self._n_left + sum(len(under_way.job.members) for under_way in self.jobs_under_way.values())
+        searching = self.config.sampler == "edges" and bool(self._queries)
+        self.on_run(self.study, self._finished, max(self.n_runs, self._finished + left + 1) if searching else self.n_runs)
 
     @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:
@@ -158,12 +192,17 @@ class Driver:
             return 1
         usual = sum(known.values()) / len(known)
         left = sum(known.get(planned.batch_size, usual) for planned in self.missing)
+        if self._queries:  # the round at hand is a part of the search
+            left = max(self.n_runs - self._finished, 0) * CUT_SHARE * usual
         room = int(psutil.virtual_memory().available / OF_WORKER)
         return max(1, min(cpu_count(), len(self.missing), room)) if left > WORTH_WORKERS else 1
 
     def _decide(self, batch_size: int) -> None:
         if self._may_fuse:
-            self._fusing.decide(self._missing_at(batch_size))
+            members = self._missing_at(batch_size)
+            if self._queries:  # rounds that follow may be larger than the first
+                members = (members * FUSED_ROUND)[: max(FUSED_ROUND, len(members))]
+            self._fusing.decide(members)
             self._keep_decisions()
 
     def _keep_decisions(self) -> None:
@@ -188,6 +227,7 @@ class Driver:
             fused=trial is None,
             folder=self.folder,
             checkpoint=self._checkpoints if self.config.checkpoint and trial is not None else None,
+            queries=tuple(self._queries.get(member) for member in members),
         )
         self.jobs_under_way[self._pool.submit(job)] = UnderWay(job, trial)
 
@@ -235,7 +275,7 @@ class Driver:
                 trials.add_fused(self.study, self._space, planned, run, member_of=first)
             self._finished += 1
             self._forget(job)
-            self.on_run(self.study, self._finished, self.n_runs)
+            self._tell()
 
     def _store_failure(self, job: Job, trial: optuna.Trial, failed: Failure) -> None:
         if failed.out_of_memory:  # not a fault of the module: smaller batches may still fit
@@ -247,6 +287,7 @@ class Driver:
             self.missing = [planned for planned in self.missing if planned.batch_size < self._too_large]
             return
         self._failures.append(failed.error)
+        self._given_up.update(job.members)
         trials.fail(self.study, trial, failed.error, failed.traceback)
         if failed.of_schedule:  # of this batch size, at which a run has as many steps as it has
             self._failures[:-1] = []
@@ -257,7 +298,7 @@ class Driver:
         if Counter(self._failures[-EQUAL_FAILURES:])[failed.error] == EQUAL_FAILURES:
             raise FailedAlike(f"{EQUAL_FAILURES} runs in a row failed alike, so the study stopped: {failed.error}")
         self._finished += 1
-        self.on_run(self.study, self._finished, self.n_runs)
+        self._tell()
 
     def _forget(self, job: Job) -> None:
         """What was told is stored: its checkpoint is of no use any more."""

@@ -29,6 +29,7 @@ from studies.training.fixed import own_batch_size
 from studies.training.workload import Workload
 
 # Options of a Trainer that decide what a step is; its callbacks and loggers are left out, as Lightning's finder does.
+LOWEST, HIGHEST = 1e-4, 10.0  # learning rates, where one of them is given, or their number
 OF_TRAINER = "accumulate_grad_batches gradient_clip_val gradient_clip_algorithm precision"
 OF_TRAINER += " limit_train_batches limit_val_batches max_steps reload_dataloaders_every_n_epochs"
 
@@ -97,8 +98,8 @@ def lr_find(
     val_dataloaders: Any = None,
     datamodule: Any = None,
     *,
-    min_lr: float = 1e-4,
-    max_lr: float = 10.0,
+    min_lr: float | None = None,
+    max_lr: float | None = None,
     num_training: int | None = None,
     mode: str = "exponential",
     early_stop_threshold: float | None = None,
@@ -109,15 +110,15 @@ def lr_find(
 ) -> LearningRates:
     """Study the learning rates of ``model`` at its own batch size; nothing given is changed, but for ``update_attr``.
 
-    Where Lightning's finder makes one sweep of 100 steps, this trains each learning rate in full, on several seeds, and costs
-    as much: ``num_training * seeds`` runs of ``epochs``.
+    Where Lightning's finder makes one sweep of 100 steps, this searches for the edges between the verdicts on several seeds,
+    worth about 18 full runs of ``epochs``; with ``num_training`` it trains a grid in full.
 
     Args:
         trainer: its precision, accumulation, clipping, limits and ``max_epochs`` apply; it is not used itself.
         model, train_dataloaders, val_dataloaders, datamodule: as ``trainer.fit`` takes them. How a model given as an instance
             is built anew for each run: see ``StudyConfig``.
-        min_lr, max_lr: lowest and highest learning rate.
-        num_training: learning rates to try, 4 a decade unless given.
+        min_lr, max_lr: lowest and highest learning rate, found out unless both are given.
+        num_training: learning rates to try, evenly on a log scale, each on all seeds; from 1e-4 to 10 unless given otherwise.
         mode: ``exponential``, even on a log scale; there is no other.
         early_stop_threshold: taken for the call's shape and not used: a loss that rises may come down again, so a run ends
             early only when it is no longer finite.
@@ -139,7 +140,9 @@ def lr_find(
     options = {name: getattr(trainer, name) for name in OF_TRAINER.split()}
     options["accelerator"] = trainer.accelerator.name() if hasattr(trainer.accelerator, "name") else "auto"
     settings: dict[str, Any] = {"model": model, "data": data, "trainer": options, "learning_rate_name": attr_name or None}
-    settings |= {"learning_rate": (min_lr, max_lr), "points": num_training, "seeds": seeds, "name": "lr_find"}
+    ends = LOWEST if min_lr is None else min_lr, HIGHEST if max_lr is None else max_lr
+    given = None if min_lr is max_lr is num_training is None else ends
+    settings |= {"learning_rate": given, "points": num_training, "seeds": seeds, "name": "lr_find"}
     settings["epochs"] = epochs or (trainer.max_epochs if trainer.max_epochs and trainer.max_epochs > 0 else None)
     names = (attr_name,) if attr_name else NAMES
     if update_attr and get_attribute((model, datamodule), names) is None:
@@ -154,7 +157,7 @@ def lr_find(
         found = LearningRates(judge_study(study), study.user_attrs[CONFIGURATION])
     use = found.suggestion()
     if use is None:
-        warnings.warn("lr_find suggests nothing: no learning rate from min_lr to max_lr is good; see .verdicts", stacklevel=2)
+        warnings.warn("lr_find suggests nothing: no learning rate tried is good; see .verdicts", stacklevel=2)
     elif update_attr:
         set_attribute((model, datamodule), names, use)
     return found

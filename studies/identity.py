@@ -8,7 +8,8 @@ from typing import Any
 from studies.config import StudyConfig
 
 # Where results are kept and runs are trained: a study may go on with others. ``per_decade`` has become ``points``.
-ELSEWHERE = "name storage workers engine ray_address num_cpus num_gpus checkpoint per_decade".split()
+ELSEWHERE = "name storage workers engine ray_address num_cpus num_gpus checkpoint per_decade exact".split()
+ELSEWHERE += ["max_time", "max_epochs_in_all"]
 # Options that are told at their defaults, too. Others are left out there: older studies, which lack them, stay the same.
 ALWAYS = "learning_rate points batch_size seeds epochs sampler trials".split()
 GROWS = "seeds"  # the option that may grow: only new seeds are trained
@@ -21,6 +22,8 @@ def configuration(config: StudyConfig, workload: Mapping[str, Any]) -> dict[str,
         value = getattr(config, option)
         if option not in (*ELSEWHERE, *found) and (option in ALWAYS or value != getattr(default, option)):
             found[option] = value
+    if config.sampler == "edges":  # where it may look, which changes no run
+        found.update(learning_rate=None, points=None)
     plain: dict[str, Any] = json.loads(json.dumps(found))  # as it will be read back: lists, and text for keys
     return plain
 

@@ -13,11 +13,12 @@ from jsonargparse import get_loader
 from yaml import YAMLError
 
 from studies.commands.config_file import CLASSES
-from studies.config import StudyConfig, folder_name
+from studies.config import RANGE, StudyConfig, folder_name
 from studies.storage.database_url import without_password
 
 SCRIPTS = {"launch": "launch_study.py", "dashboard": "open_dashboard.py"}  # what a command is called in the folder ``scripts``
 # What a changed study is called: new settings need a new name. Seeds may grow under the old one, which trains only those.
+FREE = ("tpe", "random", "qmc")
 NAMES = {"learning_rate": "wider", "per_decade": "finer", "epochs": "longer"}
 
 
@@ -39,22 +40,23 @@ def given_options(config: StudyConfig) -> dict[str, Any]:
 def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
     """A line for a shell: the launch with the options of a study and some of them changed.
 
-    Where a change makes it another study it gets another name. A new range keeps the density of learning rates, and a new
-    density the range. More seeds or a finer grid of a study that was sampled freely is a grid. "" where an option holds a line
-    or another character that is not to be pasted.
+    Where a change makes it another study it gets another name; a search goes on, but for another length of its runs. A new
+    range of a grid keeps the density of learning rates, and a new density the range. More seeds or a finer grid of a study that
+    was sampled freely is a grid. "" where an option holds a line or another character that is not to be pasted.
 
     >>> launch_command("wine", {"model": {"init_args": {"momentum": 0.9}}}, {"epochs": 30}).partition("lr-study ")[2]
     'launch --model.momentum 0.9 --epochs 30 --name wine-longer'
     """
     wanted = {key: value for key, value in options.items() if key != "name"}
-    if {"learning_rate", "per_decade"} & set(changes):
-        low, high = wanted.get("learning_rate", StudyConfig().learning_rate)
+    if wanted.get("sampler") and {"learning_rate", "per_decade"} & set(changes):
+        low, high = wanted.get("learning_rate", RANGE)
         points = wanted.pop("points", None)
         if points and points > 1 and high > low:
             wanted.setdefault("per_decade", math.ceil((points - 1) / math.log10(high / low)))
-    suffix = next((suffix for key, suffix in NAMES.items() if key in changes), None)
-    if "sampler" in wanted and {"seeds", "per_decade"} & set(changes):  # a free sampler tries each learning rate once
-        suffix, wanted = "grid", {key: value for key, value in wanted.items() if key not in ("sampler", "trials")}
+    anew = NAMES if wanted.get("sampler") else {"epochs": NAMES["epochs"]}
+    suffix = next((suffix for key, suffix in anew.items() if key in changes), None)
+    if wanted.get("sampler") in FREE and {"seeds", "per_decade"} & set(changes):  # which try each learning rate once
+        suffix, wanted = "grid", {key: value for key, value in wanted.items() if key != "trials"} | {"sampler": "grid"}
     wanted |= changes
     known = folder_name(name)  # which is the name, unless other tools gave one that a launch would refuse
     line = shlex.join([*program("launch"), *_flags(wanted), "--name", known if suffix is None else f"{known}-{suffix}"])

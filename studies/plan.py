@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
+from reports.judging.decided import Query
+
 
 class Planned(NamedTuple):
     """A run from the plan to its training: with which learning rate, at which batch size, from which seed."""
@@ -10,6 +12,10 @@ class Planned(NamedTuple):
     learning_rate: float
     batch_size: int
     seed: int
+
+
+Asked = tuple[Planned, Query]
+"""A run that a search asks for, and how far it is to be trained."""
 
 
 def missing(plan: Iterable[Planned], complete: Iterable[Any]) -> list[Planned]:

@@ -3,6 +3,7 @@
 import contextlib
 import logging
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from optuna.trial import TrialState
 
 from reports.judging.self_check import rates_to_check
 from studies import trials
-from studies.config import StudyConfig
+from studies.config import RANGE, StudyConfig
 from studies.driver import Driver, OnRun
 from studies.errors import BadInput
 from studies.identity import configuration, differences, is_same
@@ -27,7 +28,8 @@ from studies.storage.database_url import sqlite_path, storage_url
 from studies.storage.door import entered
 from studies.storage.lock import locked
 from studies.storage.opening import open_storage
-from studies.storage.stored import CONFIGURATION, OPTIONS, OWN_LEARNING_RATE, REMARKS, SELF_CHECK_OF, self_check_name
+from studies.storage.stored import BRACKET, CONFIGURATION, OPTIONS, OWN_LEARNING_RATE, REMARKS, SELF_CHECK_OF, self_check_name
+from studies.training.bracket import find_bracket
 from studies.training.fixed import look_at
 from studies.training.preflight import preflight
 from studies.training.ray_actors import Actors
@@ -61,23 +63,26 @@ def train_study(config: StudyConfig, *, out: str | Path | None = None, on_run: O
     """``run_study`` for whoever has entered the study, so that its storage is checked once."""
     assert config.name is not None
     workload, url = Workload.of_config(config), storage_url(config.storage)
-    remarks = preflight(
-        workload, learning_rates=config.learning_rate, batch_sizes=config.batch_sizes, seed=config.seed_values[0]
-    )
+    seed, rates = config.seed_values[0], config.learning_rate or RANGE
+    remarks = preflight(workload, learning_rates=rates, batch_sizes=config.batch_sizes, seed=seed)
     for remark in remarks:
         logger.warning("%s", remark)
     with _actors(config, url, config.name, config.n_runs) as actors:
-        study, sampler = _open_study(url, config.name, configuration(config, workload.as_dict())), sampler_of(config.sampler)
+        study = _open_study(url, config.name, configuration(config, workload.as_dict()))
+        sampler = sampler_of(str(config.sampler))
         study.sampler = sampler.make(config.sampler, len(study.get_trials(deepcopy=False)))
         trials.set_attribute(study, OPTIONS, given_options(config))
         trials.set_attribute(study, REMARKS, remarks)
         if not workload.is_ours:  # the default of a model of ours is nobody's choice
             trials.set_attribute(study, OWN_LEARNING_RATE, look_at(workload, max(config.batch_sizes)).own)
+        if config.learning_rate is None and BRACKET not in study.user_attrs:
+            trials.set_attribute(study, BRACKET, list(find_bracket(workload, max(config.batch_sizes), seed)))
         complete, plan = study.get_trials(deepcopy=False, states=DONE), sampler.plan(config)
-        chosen = [] if plan else range(len(complete), config.n_runs)
+        chosen = [] if plan or config.sampler == "edges" else range(len(complete), config.n_runs)
         work = missing(plan, complete), [config.seed_values[index % config.seeds] for index in chosen]
         told = on_run or (lambda *_: None)
-        Driver(study, config, workload, *work, config.n_runs, runs_folder(config, out), told, actors).run()
+        more = partial(sampler.more, study, config)
+        Driver(study, config, workload, *work, config.n_runs, runs_folder(config, out), told, actors, more).run()
     return study
 
 

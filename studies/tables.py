@@ -7,11 +7,13 @@ trial               int      Optuna's number
 learning_rate       float
 batch_size          int      examples a step
 seed                int
-state               str      COMPLETE, FAIL or RUNNING
+state               str      COMPLETE, PRUNED (ended by the search), FAIL or RUNNING
 epochs              float    trained, in passes over the training set; fractional if stopped
 steps               int      updates done
 examples            int      seen
 seconds             float    wall clock
+examples_before     int      seen by shorter trainings of the run, which the search had ended; a column where there are any
+seconds_before      float    of those
 nonfinite_at        Int64    first step that was not finite, missing if none
 first_height        float    loss on the probe set before the first step
 final_height        float    at the end (``reports.judging.verdicts.final_height``), inf if non-finite
@@ -30,7 +32,7 @@ traceback           str      where it failed, in many lines; missing where none 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -45,17 +47,18 @@ from studies.storage.stored import PARAMS, attributes_of, facts_of, is_planned, 
 if TYPE_CHECKING:  # PyTorch, which reading a study does without
     from studies.training.runs import Run
 
-STATES = (TrialState.COMPLETE, TrialState.FAIL, TrialState.RUNNING)
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+STATES = (*FINISHED, TrialState.FAIL, TrialState.RUNNING)
 
 
 def runs_table(study: optuna.Study) -> pd.DataFrame:
     """The table ``runs``; trials that were never started, without all parameters, are left out."""
-    return _runs_table(_trials(study))
+    return _runs_table(*_trials(study))
 
 
 def curves_table(study: optuna.Study) -> pd.DataFrame:
     """The table ``curves``."""
-    return _curves_table(_trials(study))
+    return _curves_table(_trials(study)[0])
 
 
 def tables_of(runs: "Sequence[Run]") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -71,13 +74,16 @@ def tables_of(runs: "Sequence[Run]") -> tuple[pd.DataFrame, pd.DataFrame]:
     return _runs_table(trials), _curves_table(trials)
 
 
-def _runs_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
+def _runs_table(trials: Sequence[FrozenTrial], before: Mapping[int, Sequence[FrozenTrial]] | None = None) -> pd.DataFrame:
     rows = [_row(trial) for trial in trials]
     columns = "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height"
     columns += " validation_examples"
     metrics = sorted({name for row in rows for name in row if name.startswith("val_")})
     told = ["highest_learning_rates", "ended_early", "loss_as_at_start"]
     table = pd.DataFrame(rows, columns=[*columns.split(), *metrics, *told, "member_of", "error", "traceback"])
+    if before:
+        for name in ("examples", "seconds"):
+            table[f"{name}_before"] = [sum(facts_of(trial)[name] for trial in before.get(at, ())) for at in table["trial"]]
     kinds: dict[str, Any] = dict.fromkeys(("nonfinite_at", "steps", "examples", "validation_examples"), "Int64")
     return table.astype(kinds | dict.fromkeys(told[:2], object) | {told[2]: float})
 
@@ -110,13 +116,22 @@ def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 
 def runs_and_curves(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     """``runs_table`` and ``curves_table`` of one moment."""
-    trials = _trials(study)  # once, as they are verified each time
-    return _runs_table(trials), _curves_table(trials)
+    trials, before = _trials(study)  # once, as they are verified each time
+    return _runs_table(trials, before), _curves_table(trials)
 
 
-def _trials(study: optuna.Study) -> list[FrozenTrial]:
+def _trials(study: optuna.Study) -> tuple[list[FrozenTrial], dict[int, list[FrozenTrial]]]:
+    """Those that the tables show, and by their number shorter ones of the same run, which the search ended before."""
     found = [trial for trial in verified_trials(study) if trial.state in STATES and "learning_rate" in trial.params]
-    return [trial for trial in found if trial.state is TrialState.COMPLETE or is_planned(trial)]
+    found = [trial for trial in found if trial.state is TrialState.COMPLETE or is_planned(trial)]
+    last = {tuple(map(trial.params.get, PARAMS)): trial.number for trial in found if trial.state in FINISHED}
+    shown: list[FrozenTrial] = []
+    before: dict[int, list[FrozenTrial]] = {}
+    for trial in found:
+        number = last.get(tuple(map(trial.params.get, PARAMS)), trial.number)
+        again = trial.state is TrialState.PRUNED and number != trial.number
+        (before.setdefault(number, []) if again else shown).append(trial)
+    return shown, before
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:
@@ -127,7 +142,7 @@ def _row(trial: FrozenTrial) -> dict[str, Any]:
     highest = [f"{number(rate):.7g}" for rate in facts.get("highest_learning_rates", ())]
     row["highest_learning_rates"] = "; ".join(highest) or None
     row["loss_as_at_start"] = number(facts["loss_as_at_start"]) if "loss_as_at_start" in facts else math.nan
-    if trial.state is TrialState.COMPLETE:
+    if trial.state in FINISHED:
         row |= {name: number(facts[name]) for name in ("first_height", "final_height")}
         row |= {_text(name): number(value) for name, value in facts["metrics"].items()}
     return row

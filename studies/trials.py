@@ -13,7 +13,8 @@ from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState, create_trial
 from sqlalchemy import update
 
-from studies.config import StudyConfig
+from reports.judging.decided import BY_SEARCH
+from studies.config import LIMITS, StudyConfig
 from studies.plan import Planned
 from studies.storage.beside import system_attributes
 from studies.storage.checksums import study_checksums
@@ -28,7 +29,9 @@ Space = dict[str, BaseDistribution]
 
 def space_of(config: StudyConfig, seeds: Iterable[int]) -> Space:
     """The distributions of the parameters of a study, seeds among them."""
-    low, high = config.learning_rate
+    low, high = config.learning_rate or LIMITS
+    if config.sampler == "edges":  # it may have been given another range before
+        low, high = min(low, LIMITS[0]), max(high, LIMITS[1])
     return {
         "learning_rate": FloatDistribution(low, high, log=True),
         "batch_size": CategoricalDistribution(config.batch_sizes),
@@ -52,14 +55,18 @@ def tell(study: optuna.Study, trial: optuna.Trial, run: "Run") -> None:
     for name, value in attributes_of(run).items():
         trial.set_user_attr(name, value)  # first: a finished trial takes no more attributes
     sys.audit("lr_study.write", "value")
-    study.tell(trial, run.value)
+    if run.ended_by == BY_SEARCH:
+        study.tell(trial, state=TrialState.PRUNED)  # what it came to is no value to compare with others
+    else:
+        study.tell(trial, run.value)
 
 
 @uninterrupted()
 def add_fused(study: optuna.Study, space: Space, planned: Planned, run: "Run", *, member_of: int) -> None:
     """Add the trial of a member of a fused fit, finished; member_of: number of the first trial of that fit."""
     attributes = attributes_of(run, member_of=member_of)
-    trial = create_trial(params=planned._asdict(), distributions=space, value=run.value, user_attrs=attributes)
+    ended: dict[str, Any] = {"state": TrialState.PRUNED} if run.ended_by == BY_SEARCH else {"value": run.value}
+    trial = create_trial(params=planned._asdict(), distributions=space, user_attrs=attributes, **ended)
     sys.audit("lr_study.write", "fused trial")
     study.add_trial(trial)
 

@@ -11,7 +11,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import four_verdicts, tables
+from conftest import four_verdicts, searched, tables
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection, PathCollection
 from matplotlib.figure import Figure
@@ -25,13 +25,15 @@ from reports.figures import (
     plot_learning_curves,
     plot_loss_and_metric,
     plot_map,
+    plot_search_order,
     plot_time_to_bottom,
 )
 from reports.figures.learning_curves import LINES
+from reports.figures.search_order import find_agreed, order_runs
 from reports.judging.batch_size import minibatch_points
 from reports.judging.judged import Judged, judge
 from reports.judging.verdicts import classify_cells
-from reports.style import DIVERGENT, GOOD, STYLES, log_ticks
+from reports.style import DIVERGENT, GOOD, STYLES, TOO_HIGH, TOO_LOW, log_ticks
 
 Tables = tuple[pd.DataFrame, pd.DataFrame]
 DOWN, FLAT, BLOWN = [2.0, 0.1, 0.0, 0.0, 0.0], [2.0, 1.95, 1.9, 1.85, 1.8], [2.0, 9.0, math.inf]
@@ -84,6 +86,7 @@ CASES: dict[str, Tables] = {
     "minibatch losses": with_minibatches(16, 64, 256),
     "minibatch losses of one size": with_minibatches(16),
     "40 learning rates x 6 batch sizes": many_cells(),
+    "a search": searched(),
 }
 
 
@@ -98,6 +101,7 @@ def test_every_study_can_be_drawn(case: str) -> None:
     for figure in figures.values():
         figure.savefig(BytesIO(), dpi=40)
     drawable = {
+        "search_order": case == "a search",
         "loss_and_metric": case not in ("no validation", "all divergent"),
         "bumps": "minibatch losses" in case,
         "batch_time": CASES[case][0]["batch_size"].nunique() > 1,
@@ -291,6 +295,7 @@ def test_colour_is_never_the_only_sign() -> None:
 
 PLOTS: dict[str, Callable[[Judged, Axes | None], Figure]] = {
     "map": lambda judged, ax: plot_map(judged.cells, judged.recommendations, judged.edges, ax=ax),
+    "search_order": lambda judged, ax: plot_search_order(judged.runs, judged.edges, ax=ax),
     "time_to_bottom": lambda judged, ax: plot_time_to_bottom(
         judged.cells, judged.runs, recommendations=judged.recommendations, ax=ax
     ),
@@ -302,6 +307,72 @@ PLOTS: dict[str, Callable[[Judged, Axes | None], Figure]] = {
     "bumps": lambda judged, ax: plot_bumps(judged.batch_sizes, judged.runs, judged.curves, ax=ax),
     "batch_time": lambda judged, ax: plot_batch_time(judged.batch_sizes, ax=ax),
 }
+
+
+def test_order_of_a_search_is_that_of_its_trials_with_what_each_took() -> None:
+    runs = judge(*searched()).runs
+    shuffled = runs.sample(frac=1, random_state=0)
+    rows = order_runs(pd.concat([shuffled, runs.tail(1).assign(trial=99, state="RUNNING")]))
+    assert rows["order"].tolist() == list(range(9)) and rows["learning_rate"].tolist() == runs["learning_rate"].tolist()
+    assert rows["share"].tolist() == [0.1, 1, 1, 0.4, 0.4, 0.5, 0.5, 0.5, 1]
+    assert rows["whole"].tolist() == (runs["state"] == "COMPLETE").tolist()
+    assert rows["verdict"].isna().tolist() == [True] + [False] * 8 and rows["seed"].tolist() == runs["seed"].tolist()
+    two = order_runs(pd.concat([runs, runs.assign(batch_size=8)]))
+    assert two["batch_size"].is_monotonic_increasing and two["order"].tolist() == [*range(9), *range(9)]
+
+
+def agreed(*runs: tuple[float, int, str | None]) -> list[dict[str, tuple[float, float]]]:
+    """By the order of runs (learning rate, seed, verdict) what ``find_agreed`` says of each verdict."""
+    rows = pd.DataFrame(runs, columns=["learning_rate", "seed", "verdict"]).rename_axis("order").reset_index()
+    found: list[dict[str, tuple[float, float]]] = [{} for _ in runs]
+    for order, verdict, low, high in find_agreed(rows).itertuples(index=False):
+        found[order][verdict] = (low, high)
+    return found
+
+
+def test_agreed_is_what_every_seed_tried_so_far_says() -> None:
+    assert agreed(
+        (1.0, 0, None),
+        (0.1, 0, GOOD),
+        (0.01, 0, TOO_LOW),
+        (1.0, 0, TOO_HIGH),
+        (3.0, 0, TOO_HIGH),
+        (0.3, 0, GOOD),
+        (0.2, 1, GOOD),
+        (0.03, 1, TOO_LOW),
+        (0.5, 1, DIVERGENT),
+    ) == [
+        {},
+        {},
+        {TOO_LOW: (0, 0.01)},
+        {TOO_LOW: (0, 0.01)},
+        {TOO_LOW: (0, 0.01), TOO_HIGH: (1.0, 3.0)},
+        {TOO_LOW: (0, 0.01), GOOD: (0.1, 0.3), TOO_HIGH: (1.0, 3.0)},
+        {},
+        {TOO_LOW: (0, 0.01)},
+        {TOO_LOW: (0, 0.01)},
+    ]
+
+
+def test_a_search_shows_every_run_a_bar_for_each_and_the_edges_with_their_intervals() -> None:
+    judged = judge(*searched())
+    figure = draw_figures(judged)["search_order"]
+    [panel], [strip] = figure.axes, figure.axes[0].child_axes
+    assert figure.get_suptitle() == "How 9 runs, 3 of them to the end, closed in on the edges"
+    assert marks(figure) == 8
+    hollow = next(line for line in panel.lines if line.get_markerfacecolor() == "white")
+    assert (list(hollow.get_xdata()), list(hollow.get_ydata())) == ([0.001], [0])
+    first, last = (panel.transData.transform((1, y))[1] for y in (0, 8))
+    assert first > last  # the first run stands at the top
+    drawn = {tuple(np.ravel(line.get_xdata())) for line in panel.lines}
+    for row in judged.edges.to_dict("records"):
+        assert {(row["low"], row["high"]), (row["learning_rate"],)} <= drawn
+    tracks, bars = strip.patches[:9], strip.patches[9:]
+    assert [bar.get_y() for bar in bars] == [track.get_y() for track in tracks] == pytest.approx([k - 0.4 for k in range(9)])
+    widths = [bar.get_width() / track.get_width() for bar, track in zip(bars, tracks, strict=True)]
+    assert widths == pytest.approx(order_runs(judged.runs)["share"].tolist())
+    assert [int(track.get_x()) for track in tracks] == judged.runs["seed"].tolist()
+    assert [label.get_text() for label in strip.get_xticklabels()] == ["0", "1"]
 
 
 def test_every_figure_has_a_plot_here() -> None:

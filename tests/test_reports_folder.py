@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import math
 import re
 from pathlib import Path
@@ -12,17 +13,20 @@ import matplotlib.image
 import numpy as np
 import pandas as pd
 import pytest
-from conftest import four_verdicts, tables
+from conftest import four_verdicts, searched, tables
 
 import reports.pages.written_file
 from reports.figures import FIGURES
 from reports.judging.judged import judge
 from reports.judging.verdicts import Thresholds, classify, classify_cells
 from reports.pages.folder import write_report
+from reports.pages.spreadsheet import read_csv
 
-TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check".split()
-DRAWN = [name for name in FIGURES if name not in ("bumps", "batch_time")]  # of one batch size without minibatch losses
-FILES = {"report.html", "report.md", *(f"{name}.csv" for name in TABLES)}
+TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check ledger".split()
+DRAWN = [
+    name for name in FIGURES if name not in ("search_order", "bumps", "batch_time")
+]  # of a grid of one batch size, without minibatch losses
+FILES = {"report.html", "report.md", "ledger.json", *(f"{name}.csv" for name in TABLES)}
 
 
 def write(folder: Path, runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None) -> Path:
@@ -38,6 +42,15 @@ def test_the_folder_holds_pages_tables_and_figures_and_nothing_else(tmp_path: Pa
     assert page == tmp_path / "new" / "folder" / "report.html"
     assert files(page.parent) == FILES | {f"figures/{name}.{kind}" for name in DRAWN for kind in ("png", "svg")}
     assert all(matplotlib.image.imread(path).ndim == 3 for path in page.parent.glob("figures/*.png"))
+
+
+def test_folder_of_a_search_has_the_order_of_its_runs_and_the_ledger_reads_back_from_both_files(tmp_path: Path) -> None:
+    write(tmp_path, *searched())
+    figures = {f"figures/{name}.{kind}" for name in [*DRAWN, "search_order"] for kind in ("png", "svg")}
+    assert files(tmp_path) == FILES | figures
+    ledger, told = read_csv(tmp_path / "ledger.csv"), json.loads((tmp_path / "ledger.json").read_bytes())
+    pd.testing.assert_frame_equal(ledger, judge(*searched()).ledger, check_dtype=False)
+    pd.testing.assert_frame_equal(ledger, pd.DataFrame(told["ways"]), check_dtype=False)
 
 
 def test_pictures_can_be_read_whatever_a_metric_is_called(tmp_path: Path) -> None:

@@ -10,12 +10,13 @@ from html.parser import HTMLParser
 
 import pandas as pd
 import pytest
-from conftest import HOSTILE, four_verdicts, tables
+from conftest import HOSTILE, four_verdicts, searched, tables
 from matplotlib.figure import Figure
 
 from reports.figures import FIGURES
 from reports.figures.pictures import draw_picture
 from reports.judging.judged import Judged, judge
+from reports.judging.ledger import NOTE, describe_ledger
 from reports.judging.verdicts import Thresholds
 from reports.pages.page_data import page_data
 from reports.pages.study import TRACEBACK_LINES, render_html, render_markdown
@@ -118,6 +119,24 @@ def test_remarks_stand_after_the_trust_and_nothing_does_without_them() -> None:
         )
         assert remarks[0] in page and "<script>alert" not in page
     assert " ".join(remarks[1].split()) in " ".join(Reader(html(told)).text.split())
+
+
+def test_what_a_search_cost_is_compared_with_other_ways_and_a_grid_says_its_totals() -> None:
+    judged, grid = judge(*searched()), judge(*four_verdicts())
+    page, reader = markdown(judged), Reader(html(judged))
+    assert "Other ways, side by side" in reader.within["summary"]
+    for text in (page, reader.text):
+        assert text.index("How far to trust this") < text.index("What it cost") < text.index("What it costs to be wrong")
+        assert describe_ledger(judged.ledger) in text and NOTE in text
+    assert "| full grid as fine | 54 % | 10 | 25,600 | about 20 s | 1 |" in page
+    assert "| one full run | 5.4 x | 1 | 2,560 | about 3.33 s | - |" in page
+    for text in (markdown(grid), Reader(html(grid)).text):
+        assert "What it cost" in text and describe_ledger(grid.ledger) in text
+        assert "default grid" not in text and NOTE not in text
+    without = searched()[0].query("state == 'PRUNED'")
+    assert "| full grid as fine | - | - | - | - | - |" in markdown(judge(without, searched()[1]))
+    running = judge(four_verdicts()[0].assign(state="RUNNING"), four_verdicts()[1].iloc[:0])
+    assert all("What it cost" not in render(running) for render in (html, markdown))
 
 
 def test_run_that_was_ended_early_says_by_whom_in_the_table_of_runs() -> None:

@@ -246,7 +246,7 @@ def test_list_has_a_row_a_study_with_its_self_check_below_and_makes_no_file(
     assert named["digits"][1:] == ["3 of 3 complete", "0.03 to 10", "256", "1", first, f"process {pid} on {gethostname()}"]
     assert named["self-check"][1:] == ["2 complete", "", "", "", first, ""]
     assert named["odd"][1:] == ["4 complete", "made by something else", "", "", first, ""]
-    assert [line[1] for line in lines[-4:]] == ["4 complete", "1 failed", "1 running", "2 waiting or pruned"]
+    assert [line[1] for line in lines[-5:]] == ["4 complete", "1 ended early", "1 failed", "1 running", "1 waiting"]
 
 
 def test_killed_worker_of_a_study_is_not_told_to_work_on_it(

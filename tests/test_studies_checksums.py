@@ -84,7 +84,7 @@ DAMAGE = {
     "seed": ("UPDATE trial_params SET param_value = 7 WHERE trial_id = 1 AND param_name = 'seed'", NO_MATCH),
     "parameter lost": ("DELETE FROM trial_params WHERE trial_id = 1 AND param_name = 'learning_rate'", NO_MATCH),
     "value": ("UPDATE trial_values SET value = value * 1.000001 WHERE trial_id = 1", NO_MATCH),
-    "value lost": ("DELETE FROM trial_values WHERE trial_id = 1", "it cannot be read, TypeError"),
+    "value lost": ("DELETE FROM trial_values WHERE trial_id = 1", NO_MATCH),
     "fact": (FACTS.format("'\"steps\": '", "'\"steps\": 1'"), NO_MATCH),
     "name of a fact": (FACTS.format("'\"seconds\"'", "'\"secunds\"'"), NO_MATCH),
     "checksum": (FACTS.format("'\"checksum\": '", "'\"checksum\": 1'"), NO_MATCH),

@@ -37,10 +37,10 @@ REFUSALS: list[tuple[dict[str, Any], str]] = [
     ({"trainer": {"max_epochs": 0}}, "epochs must be a whole number of at least 1, got 0"),
     ({"seeds": 0}, "seeds must be a whole number of at least 1, got 0"),
     ({"points": 0}, "points must be a whole number of at least 1, got 0"),
-    ({"per_decade": 0}, "per_decade must be above 0, got 0"),
-    ({"per_decade": "many"}, "per_decade must be a finite number, got 'many'"),
-    ({"sampler": "cmaes"}, "sampler must be one of grid, tpe, random, qmc, got 'cmaes'"),
-    ({"trials": 5}, "trials belongs to the samplers tpe, random and qmc; a grid trains every cell, got 5"),
+    ({"per_decade": 0, "sampler": "grid"}, "per_decade must be above 0, got 0"),
+    ({"per_decade": "many", "sampler": "grid"}, "per_decade must be a finite number, got 'many'"),
+    ({"sampler": "cmaes"}, "sampler must be one of edges, grid, tpe, random, qmc, got 'cmaes'"),
+    ({"trials": 5, "sampler": "grid"}, "trials belongs to the samplers tpe, random and qmc; a grid trains every cell, got 5"),
     ({"trials": 0, "sampler": "tpe"}, "trials must be a whole number of at least 1, got 0"),
     ({"name": "a/b"}, "name must start with a letter or digit"),
     ({"name": ""}, "100 letters, digits, spaces and ._-, got ''"),
@@ -71,7 +71,7 @@ def test_unknown_key_is_refused_with_the_nearest() -> None:
 
 
 def test_widest_range_of_floats_is_refused_or_gridded_but_not_an_overflow() -> None:
-    config = StudyConfig(learning_rate=(1e-300, 1e300), per_decade=0.01)
+    config = StudyConfig(learning_rate=(1e-300, 1e300), per_decade=0.01, sampler="grid")
     assert all(math.isfinite(rate) for rate in config.learning_rates)
 
 
@@ -87,8 +87,8 @@ def test_learning_rates_are_log_spaced_and_hold_both_ends(points: int) -> None:
 
 
 def test_per_decade_counts_both_ends() -> None:
-    assert len(StudyConfig(learning_rate=(0.01, 10), per_decade=2).learning_rates) == 7
-    assert len(StudyConfig().learning_rates) == 17
+    assert len(StudyConfig(learning_rate=(0.01, 10), per_decade=2, sampler="grid").learning_rates) == 7
+    assert len(StudyConfig(sampler="grid").learning_rates) == 17
 
 
 def test_one_learning_rate_makes_one_point() -> None:
@@ -110,7 +110,7 @@ def test_name_is_the_data_in_lower_case() -> None:
 def test_max_epochs_of_the_trainer_is_epochs() -> None:
     config = StudyConfig(trainer={"max_epochs": 4, "precision": "32-true"})
     assert (config.epochs, config.trainer) == (4, {"precision": "32-true"})
-    assert StudyConfig().epochs == 10
+    assert StudyConfig().epochs == 24 and StudyConfig(sampler="grid").epochs == StudyConfig(points=3).epochs == 10
 
 
 WORKLOADS: list[tuple[dict[str, Any], str]] = [

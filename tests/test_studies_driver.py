@@ -78,7 +78,7 @@ def test_a_grid_has_all_of_its_first_seed_before_the_second_begins() -> None:
 
 @pytest.mark.parametrize("name", [name for name in SAMPLERS if name != "grid"])
 def test_nothing_is_planned_where_a_sampler_chooses(name: str) -> None:
-    assert sampler_of(name).plan(StudyConfig(sampler=name, trials=3)) == []
+    assert sampler_of(name).plan(StudyConfig(sampler=name)) == []
 
 
 def test_what_is_missing_is_the_plan_without_what_is_complete_in_its_order() -> None:

@@ -85,7 +85,7 @@ def test_plot_and_report_are_made(found: tuple[LearningRates, ImageClassifier, s
 def test_plain_loaders_are_studied_at_their_own_batch_size_and_may_suggest_nothing() -> None:
     examples = TensorDataset(torch.randn(64, 1, 8, 8), torch.arange(64) % 10)
     loader = DataLoader(examples, batch_size=16, shuffle=True)
-    with pytest.warns(UserWarning, match="lr_find suggests nothing: no learning rate from min_lr to max_lr is good"):
+    with pytest.warns(UserWarning, match="lr_find suggests nothing: no learning rate tried is good"):
         rates = lr_find(
             trainer(), model(), loader, DataLoader(examples, 64), min_lr=1e5, max_lr=1e6, num_training=2, seeds=1, epochs=1
         )

@@ -17,8 +17,8 @@ OTHER: dict[str, dict[str, Any]] = {  # for each option a value that is not its 
     "trainer": {"trainer": {"gradient_clip_val": 1.0}},
     "optimizer": {"optimizer": "SGD"},
     "lr_scheduler": {"lr_scheduler": "ExponentialLR", "optimizer": "SGD"},
-    "learning_rate": {"learning_rate": (0.01, 30.0)},
-    "per_decade": {"per_decade": 4},  # 17 learning rates, as it is without
+    "learning_rate": {"learning_rate": (0.01, 30.0), "sampler": "grid"},
+    "per_decade": {"per_decade": 4, "sampler": "grid"},  # 17 learning rates, as it is without
     "points": {"points": 5},
     "batch_size": {"batch_size": 64},
     "learning_rate_name": {"learning_rate_name": "learning_rate"},
@@ -31,6 +31,9 @@ OTHER: dict[str, dict[str, Any]] = {  # for each option a value that is not its 
     "seed_everything": {"seed_everything": 7},
     "epochs": {"epochs": 11},
     "sampler": {"sampler": "random"},
+    "exact": {"exact": True},
+    "max_time": {"max_time": "1h"},
+    "max_epochs_in_all": {"max_epochs_in_all": 100},
     "trials": {"trials": 5, "sampler": "random"},
     "workers": {"workers": 2},
     "engine": {"engine": "ray"},
@@ -63,6 +66,10 @@ def test_an_option_at_its_default_is_left_out_so_that_studies_which_lack_it_stay
     assert of(fuse="never").keys() - always == {"fuse"}
 
 
+def test_a_search_is_the_same_wherever_and_however_finely_it_looks() -> None:
+    assert of() == of(learning_rate=(0.01, 10.0)) == of(per_decade=20)
+
+
 def test_only_seeds_may_grow() -> None:
     three, four = of(seeds=3), of(seeds=4)
     assert is_same(three, four) and is_same(three, three) and not is_same(four, three)
@@ -72,4 +79,4 @@ def test_only_seeds_may_grow() -> None:
 def test_differences_are_told_by_option_with_what_was_and_is() -> None:
     found = dict(differences(of(), of(epochs=11, model=OTHER["model"]["model"])))
     assert found.keys() == {"epochs", "model.init_args.momentum"}
-    assert found["epochs"] == "was 10, now 11" and math.isclose(float(found["model.init_args.momentum"].split()[-1]), 0.9)
+    assert found["epochs"] == "was 24, now 11" and math.isclose(float(found["model.init_args.momentum"].split()[-1]), 0.9)

@@ -66,11 +66,21 @@ def test_command_without_a_change_means_the_same_study(case: str) -> None:
     ids=str,
 )
 def test_change_that_makes_another_study_gets_another_name(changes: dict[str, Any], name: str) -> None:
-    config = StudyConfig()
+    config = StudyConfig(sampler="grid")
     again = parsed(launch_command("digits", given_options(config), changes))
     assert again.name == name
     assert (again.epochs, again.learning_rate[0]) == (changes.get("epochs", 10), changes.get("learning_rate", [0.003])[0])
     assert len(again.learning_rates) == {"longer": 17, "finer": 33, "wider": 23}[name.partition("-")[2]]
+
+
+@pytest.mark.parametrize("changes", [{"per_decade": 20}, {"learning_rate": [0.001, 300.0]}, {"seeds": 5}], ids=str)
+def test_a_search_goes_on_under_its_name_finer_wider_and_on_more_seeds(changes: dict[str, Any]) -> None:
+    again = parsed(launch_command("digits", given_options(StudyConfig()), changes))
+    assert (again.name, again.sampler, again.points) == ("digits", "edges", None)
+    assert {name: getattr(again, name) for name in changes} == {
+        name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()
+    }
+    assert parsed(launch_command("digits", given_options(StudyConfig()), {"epochs": 60})).name == "digits-longer"
 
 
 def test_more_seeds_go_on_under_the_same_name() -> None:

@@ -155,3 +155,27 @@ def test_halves_of_characters_in_an_exception_are_written_as_escapes() -> None:
     trial.set_user_attr("error", "no file caf\udce9.csv")
     study.tell(trial, state=TrialState.FAIL)
     assert runs_table(study)["error"].tolist() == ["no file caf\\udce9.csv"]
+
+
+def test_what_a_run_took_before_the_search_trained_it_again_stands_beside_it() -> None:
+    study = optuna.create_study()
+    space = {"learning_rate": FloatDistribution(0.1, 0.2), "batch_size": IntDistribution(8, 8), "seed": IntDistribution(0, 1)}
+
+    def add(rate: float, seed: int, epochs: int, *, cut: bool = True) -> None:
+        facts = {"epochs": epochs, "steps": 10 * epochs, "examples": 80 * epochs, "seconds": epochs / 4, "metrics": {}}
+        facts |= {"first_height": 2.0, "final_height": 1.0, "curves": {"height": [[0, 10 * epochs], [2.0, 1.0]]}}
+        ended = {"state": TrialState.PRUNED} if cut else {"value": 1.0}
+        params = {"learning_rate": rate, "batch_size": 8, "seed": seed}
+        study.add_trial(create_trial(params=params, distributions=dict(space), user_attrs=facts, **ended))
+
+    for rate, seed in ((0.1, 0), (0.2, 0), (0.2, 1)):
+        add(rate, seed, 1)
+    assert "examples_before" not in runs_table(study)
+    add(0.1, 0, 2)
+    add(0.2, 0, 3)
+    add(0.1, 0, 4, cut=False)
+    runs = runs_table(study)
+    assert runs["trial"].tolist() == [2, 4, 5] and set(curves_table(study)["trial"]) == {2, 4, 5}
+    assert runs["examples"].tolist() == [80, 240, 320]
+    assert runs["examples_before"].tolist() == [0, 80, 80 + 160]
+    assert runs["seconds_before"].tolist() == [0, 0.25, 0.25 + 0.5]

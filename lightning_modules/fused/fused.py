@@ -1,7 +1,8 @@
 """Many members trained in one fit: their weights stacked, and one vectorised step for all of them.
 
 A member is one network at one (learning rate, seed). Each keeps its own course: losses come from ``torch.func.vmap`` over the
-stacked weights and are summed, so no gradient reaches another member; one that is no longer finite leaves the stack.
+stacked weights and are summed, so no gradient reaches another member. One that is no longer finite, or is cut,
+leaves the stack.
 """
 
 import contextlib
@@ -257,8 +258,8 @@ class Fused(pl.LightningModule):
 
     @torch.no_grad()
     def _leave(self) -> None:
-        """Take the members out of the stack that are no longer finite."""
-        stay = [place for place, member in enumerate(self.alive) if self.records[member].nonfinite_at is None]
+        """Take the members out of the stack that are no longer finite, or were cut."""
+        stay = [place for place, member in enumerate(self.alive) if not self.records[member].ended]
         if len(stay) == len(self.alive):
             return
         self.alive = [self.alive[place] for place in stay]

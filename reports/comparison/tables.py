@@ -73,7 +73,7 @@ def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[s
         raise BadInput(f"judged must hold at least two studies, got {len(judged)}")
     for name, study in judged.items():
         if study.cells.empty:
-            needed = "run with a verdict" if (study.runs["state"] == FINISHED).any() else "finished run"
+            needed = "run with a verdict" if study.runs["state"].isin(FINISHED).any() else "finished run"
             raise BadInput(f"study {name!r} must have a {needed}, it has none")
     thresholds = {study.thresholds for study in judged.values()}
     if len(thresholds) > 1:

@@ -12,5 +12,6 @@ from reports.figures.family import draw_figures as draw_figures
 from reports.figures.final_height import plot_final_height as plot_final_height
 from reports.figures.learning_curves import plot_learning_curves as plot_learning_curves
 from reports.figures.loss_and_metric import plot_loss_and_metric as plot_loss_and_metric
+from reports.figures.search_order import plot_search_order as plot_search_order
 from reports.figures.time_to_bottom import plot_time_to_bottom as plot_time_to_bottom
 from reports.figures.verdict_map import plot_map as plot_map

@@ -7,7 +7,16 @@ from typing import Protocol
 
 from matplotlib.figure import Figure
 
-from reports.figures import batch_time, bumps, final_height, learning_curves, loss_and_metric, time_to_bottom, verdict_map
+from reports.figures import (
+    batch_time,
+    bumps,
+    final_height,
+    learning_curves,
+    loss_and_metric,
+    search_order,
+    time_to_bottom,
+    verdict_map,
+)
 from reports.judging.judged import Judged
 
 
@@ -22,6 +31,7 @@ class Member(Protocol):
 
 MEMBERS: dict[str, Member] = {
     "map": verdict_map,
+    "search_order": search_order,
     "time_to_bottom": time_to_bottom,
     "final_height": final_height,
     "learning_curves": learning_curves,

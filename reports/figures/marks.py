@@ -94,8 +94,12 @@ def mark_edges(ax: Axes, edges: pd.DataFrame, sizes: list[int]) -> list[Any]:
         y, colour = sizes.index(row["batch_size"]) - below, STYLES[EDGES[row["edge"]][1]].colour
         ax.plot([row["low"], row["high"]], [y, y], color=colour, lw=1.5, zorder=2, scalex=False)
         ax.plot(row["learning_rate"], y, marker="|", color=colour, ms=7, mew=2, ls="", zorder=2)
-    tick = Line2D([], [], color=FAINT, lw=1.5, marker="|", ms=8, mew=2, label="edge, 90 % interval")
-    return [tick] if len(inside) else []
+    return [edge_handle()] if len(inside) else []
+
+
+def edge_handle() -> Line2D:
+    """Legend entry of edges and their intervals."""
+    return Line2D([], [], color=FAINT, lw=1.5, marker="|", ms=8, mew=2, label="edge, 90 % interval")
 
 
 class HeightScale(NamedTuple):

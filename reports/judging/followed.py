@@ -40,6 +40,12 @@ def find_unfollowed(runs: pd.DataFrame, heights: Mapping[Any, tuple[Floats, Floa
     return found | dict(_without_effect(rest, heights))
 
 
+def is_unfollowed(runs: pd.DataFrame) -> "pd.Series[bool]":
+    """Which finished runs, as ``classify`` returns them, have no verdict because of the learning rate they stepped with."""
+    without = runs["verdict"].isna()
+    return without & runs["reason"].astype(str).str.startswith(NO_VERDICT) if "reason" in runs else without
+
+
 def _with_other_factors(runs: pd.DataFrame) -> Iterator[tuple[Any, str]]:
     steps = runs[HIGHEST].dropna().map(lambda text: [float(part) for part in str(text).split("; ")])
     n_groups = steps.map(len)

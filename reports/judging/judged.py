@@ -9,6 +9,7 @@ from reports.judging.answer import Answer, answer_all
 from reports.judging.batch_size import batch_sizes, tell_unlike
 from reports.judging.edges import find_edges, fit_edges
 from reports.judging.judgements import judge_curves
+from reports.judging.ledger import keep_ledger
 from reports.judging.next_range import next_ranges
 from reports.judging.ranges import good_ranges
 from reports.judging.recommendation import judge_own, price_errors, recommend, recommend_overall
@@ -22,9 +23,9 @@ class Judged(NamedTuple):
 
     runs: ``classify``; curves: as recorded; cells: ``classify_cells``; ranges: ``good_ranges``; edges:
     ``find_edges``; recommendations: ``recommend``; costs: ``price_errors``; batch_sizes: ``batch_sizes``;
-    judgements: ``judge_curves``; self_check: ``judge_self_check``, empty without one; overall: ``recommend_overall``,
-    own: ``judge_own``, a sentence each; trust: ``check_trust``; thresholds: how strictly it was judged; remarks: what is to be
-    known of how the module was studied, sentences; answers: ``Answer``, one a batch size.
+    judgements: ``judge_curves``; self_check: ``judge_self_check``, empty without one; ledger: ``keep_ledger``;
+    overall: ``recommend_overall``, own: ``judge_own``, a sentence each; trust: ``check_trust``; thresholds: how strictly it was
+    judged; remarks: what is to be known of how the module was studied, sentences; answers: ``Answer``, one a batch size.
     """
 
     runs: pd.DataFrame
@@ -37,6 +38,7 @@ class Judged(NamedTuple):
     batch_sizes: pd.DataFrame
     judgements: pd.DataFrame
     self_check: pd.DataFrame
+    ledger: pd.DataFrame
     overall: str
     own: str
     trust: list[Check]
@@ -66,6 +68,7 @@ def judge(
     mode: str = "min",
     height_is_loss: bool = True,
     own_learning_rate: float | None = None,
+    unfinished: str = "",
     remarks: Sequence[str] = (),
 ) -> Judged:
     """Judge a study.
@@ -74,7 +77,8 @@ def judge(
     ``val_...`` are looked at.
     fresh: the tables of its self-check. monitor, mode: as in ``recommend``, which raises ValueError for an unknown mode.
     height_is_loss: whether the minibatch losses are of the same kind as the heights; where not, they are not compared.
-    own_learning_rate: what the module has today, if that is known. remarks: on how it was studied, a sentence each.
+    own_learning_rate: what the module has today, if that is known. unfinished: what ended the search before it was done.
+    remarks: on how it was studied, a sentence each.
     """
     thresholds = thresholds or Thresholds()
     judged, cells = classify_both(runs, curves, thresholds)
@@ -83,6 +87,8 @@ def judge(
     recommendations = recommend(judged, cells, fitted, monitor=monitor, mode=mode)
     nexts = next_ranges(judged, cells, curves)
     trust = check_trust(judged, cells, edges, recommendations, thresholds, nexts=nexts)
+    if unfinished:
+        trust.append(Check("search", False, f"{unfinished} before it was done: without that limit it goes on from there"))
     self_check = pd.DataFrame(columns=list(SELF_CHECK))
     if fresh is not None and len(recommendations):
         unseen = fresh[0][~fresh[0]["seed"].isin(runs["seed"])]  # the study may have grown since
@@ -102,6 +108,7 @@ def judge(
         batch_sizes=sizes,
         judgements=judge_curves(judged, comparable, thresholds),
         self_check=self_check,
+        ledger=keep_ledger(judged),
         overall=recommend_overall(recommendations, cells, fitted, unlike=tell_unlike(sizes)),
         own=judge_own(own_learning_rate, cells),
         trust=trust,

@@ -6,6 +6,7 @@ from typing import Any
 
 import pandas as pd
 
+from reports.judging.followed import is_unfollowed
 from reports.judging.next_range import NextRange
 from reports.judging.verdicts import FINISHED
 from reports.style import DIVERGENT, GOOD, format_number
@@ -38,9 +39,9 @@ def good_ranges(
 
 def _unjudged(runs: pd.DataFrame) -> dict[int, str]:
     """By batch size how many finished runs have no verdict, where there are any."""
-    finished = runs[runs["state"] == FINISHED]
+    finished = runs[runs["state"].isin(FINISHED)]
     found = {}
-    for size, missing in finished["verdict"].isna().groupby(finished["batch_size"]):
+    for size, missing in is_unfollowed(finished).groupby(finished["batch_size"]):
         if missing.all():
             found[int(size)] = "nothing is recommended: no run follows the learning rate that was asked, so none is judged"
         elif missing.any():

@@ -8,10 +8,12 @@ import numpy as np
 import pandas as pd
 
 from reports.judging.edges import COVERAGE, EDGES, Edge
+from reports.judging.verdicts import was_cut
 from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number, format_seconds, name_metric
 
 DISTANCE = 2.0  # from the low end of the divergent edge's interval: a schedule's or a new data set's factor of safety
 SURE = 0.95  # share of new seeds a recommended learning rate is expected to be good on, where the good range allows
+FASTER = 1.25  # times as fast: a learning rate that is, is told with what it costs
 FACTORS = (0.1, 0.5, 1.0, 2.0, 10.0)  # how wrong somebody may be
 TO_GOOD, TO_TOO_HIGH, TO_DIVERGENT = EDGES
 
@@ -61,7 +63,8 @@ def recommend(
 
 
 def _values(runs: pd.DataFrame, monitor: str) -> "pd.Series[float]":
-    """The monitored metric of each run that has one, by learning rate."""
+    """The monitored metric of each run that has one, by learning rate; a run that was cut has none to compare with others."""
+    runs = runs[~was_cut(runs)]
     values = pd.to_numeric(runs[monitor], errors="coerce") if monitor in runs else pd.Series(math.nan, index=runs.index)
     return values.astype(float).set_axis(runs["learning_rate"]).dropna()
 
@@ -89,6 +92,7 @@ def _recommend(
     low, high = _interval(edges, use, level=level, lowest=lowest, highest=highest)
     factor = starts / use
     parts = [f"expected to be good on {math.floor(100 * share)} % of new seeds", _tell_distance(factor), words, why]
+    parts.append(_price(good, shares, row, values, best={"min": 1, "max": -1}[mode]))
     return {
         "batch_size": size,
         "learning_rate": use,
@@ -101,6 +105,26 @@ def _recommend(
         "time_to_bottom_seconds": row["time_to_bottom_seconds"],
         "reason": "; ".join(part for part in parts if part),
     }
+
+
+def _price(
+    good: pd.DataFrame, shares: "pd.Series[float]", row: "pd.Series[Any]", values: "pd.Series[float]", *, best: int
+) -> str:
+    """What is given up for being sure: the fastest good learning rate, where it is much faster; "" where it is not.
+
+    best: 1 where less of the monitored ``values`` is better, -1 where more is.
+    """
+    fastest = good.loc[good["time_to_bottom_epochs"].idxmin()]
+    if shares[fastest.name] >= shares[row.name] or fastest["time_to_bottom_epochs"] <= 0:
+        return ""
+    times = row["time_to_bottom_epochs"] / fastest["time_to_bottom_epochs"]
+    medians = (best * values).groupby(level=0).median()
+    of_fastest, of_use = (medians.get(each["learning_rate"], math.nan) for each in (fastest, row))
+    better = " and validates better" if of_fastest < of_use else ""
+    if times < FASTER:
+        return ""
+    share = f"good on {math.floor(100 * shares[fastest.name])} % of new seeds only"
+    return f"{format_number(fastest['learning_rate'])} is {format_number(times, digits=2)} times as fast{better}, but {share}"
 
 
 def _low_end(divergent: Edge) -> float:

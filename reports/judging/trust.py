@@ -1,16 +1,16 @@
 """What speaks for a study and what against it: one line a check, passed or failed, and what to run next."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from reports.judging.edges import COVERAGE
-from reports.judging.followed import NO_VERDICT
+from reports.judging.followed import NO_VERDICT, is_unfollowed
 from reports.judging.next_range import NextRange
-from reports.judging.verdicts import FINISHED, Thresholds, ended_early
+from reports.judging.verdicts import FINISHED, Thresholds, ended_early, was_cut
 from reports.style import DIVERGENT, GOOD, format_number
 
 SEEDS = 3  # with three, the median verdict of a cell is not decided by one odd seed
@@ -51,7 +51,7 @@ def check_trust(
         return unjudged
     return [
         *unjudged,
-        _seeds(cells),
+        _seeds(cells, edges, bool(was_cut(runs).any())),
         _range(cells, edges, nexts),
         _grid(cells, edges, recommendations),
         _budget(runs, cells, thresholds),
@@ -61,10 +61,25 @@ def check_trust(
     ]
 
 
+def next_changes(checks: Sequence[Check]) -> dict[str, Any]:
+    """Options of the study to run next that mends all failed checks together: of each the furthest that one of them asks for.
+
+    >>> next_changes([Check("a", False, "", {"learning_rate": [0.1, 1]}), Check("b", False, "", {"learning_rate": [0.2, 9]})])
+    {'learning_rate': [0.1, 9]}
+    """
+    found: dict[str, Any] = {}
+    for check in checks:
+        for option, value in (check.changes or {}).items():
+            known = found.get(option, value)
+            far = [min(known[0], value[0]), max(known[1], value[1])] if isinstance(value, list) else max(known, value)
+            found[option] = far
+    return found
+
+
 def _learning_rate(runs: pd.DataFrame) -> Iterator[Check]:
     """Failed where finished runs have no verdict, as they stepped with another learning rate; there is nothing to pass."""
-    finished = runs[runs["state"] == FINISHED]
-    without = finished[finished["verdict"].isna()]
+    finished = runs[runs["state"].isin(FINISHED)]
+    without = finished[is_unfollowed(finished)]
     if len(without):
         first = without["reason"].iloc[0].removeprefix(NO_VERDICT)
         text = f"{len(without)} of {len(finished)} runs have no verdict; run {without['trial'].iloc[0]}: {first}"
@@ -75,7 +90,7 @@ def _learning_rate(runs: pd.DataFrame) -> Iterator[Check]:
 def _ended_early(runs: pd.DataFrame) -> Iterator[Check]:
     """Failed where more than a few runs were ended before their budget; there is nothing to pass."""
     judged = runs[runs["verdict"].notna()]
-    early = judged[ended_early(judged)]
+    early = judged[ended_early(judged) & ~was_cut(judged)]
     if len(early) > FEW_EARLY * len(judged):
         names = " and ".join(sorted(early["ended_early"].unique()))
         text = f"{names} ended {len(early)} of {len(judged)} runs before the budget"
@@ -83,11 +98,10 @@ def _ended_early(runs: pd.DataFrame) -> Iterator[Check]:
         yield Check("ended early", False, text)
 
 
-def _seeds(cells: pd.DataFrame) -> Check:
-    fewest = int(cells["n_seeds"].min())
-    seeds = (
-        f"{fewest} seed{'s' * (fewest != 1)} in every cell" if fewest == cells["n_seeds"].max() else f"{fewest} seeds in some"
-    )
+def _seeds(cells: pd.DataFrame, edges: pd.DataFrame, searched: bool) -> Check:
+    counts = edges["n_seeds"] if searched else cells["n_seeds"]  # a search trains each seed elsewhere, around its own edges
+    fewest, place = int(counts.min()), "at every edge" if searched else "in every cell"
+    seeds = f"{fewest} seed{'s' * (fewest != 1)} {place}" if fewest == counts.max() else f"{fewest} seeds in some"
     if fewest >= SEEDS:
         return Check("seeds", True, f"{seeds}; at least {SEEDS} outvote one odd seed")
     return Check("seeds", False, f"{seeds}; at least {SEEDS} are needed to outvote one odd seed", {"seeds": SEEDS})
@@ -122,9 +136,8 @@ def _grid(cells: pd.DataFrame, edges: pd.DataFrame, recommendations: pd.DataFram
     steps = dict(_steps_at_edges(cells, edges))
     widest = max(steps.values(), default=1.0)
     narrow = recommendations.loc[recommendations["interval_share"] < COVERAGE, "batch_size"].tolist()
-    tried = np.log10(np.sort(cells["learning_rate"].unique()))
-    a_decade = (len(tried) - 1) / (tried[-1] - tried[0]) if len(tried) > 1 else 1.0
-    finer = {"per_decade": math.ceil(2 * a_decade)}
+    apart = np.diff(np.log10(np.sort(cells["learning_rate"].unique())))
+    finer = {"per_decade": math.ceil(2 / float(np.median(apart)) - 1e-3) if len(apart) else 2}
     if widest > STEP * 1.001:
         where = _sizes([size for size, step in steps.items() if step > STEP * 1.001])
         text = f"neighbours at an edge differ by a factor {format_number(widest)} at {where}, at most {STEP:g} is fine enough"

@@ -17,13 +17,17 @@ import pandas as pd
 
 from reports.errors import BadInput
 from reports.judging.cells import CELLS, cells_of, metrics_of
+from reports.judging.decided import BY_SEARCH, CUT, Yardstick
+from reports.judging.final_height import final_height
 from reports.judging.followed import find_unfollowed
 from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number
 
-FINISHED = "COMPLETE"
+FINISHED = ("COMPLETE", "PRUNED")  # to the end of their budget or of their own, and until their verdict was known
 # Ways to the floor, above the start: steps too small walk down and steps a little too large hover about the valley, so who
 # ends as far above the start as ten valleys are deep has left it, whichever learning rate made the most progress.
 FAR_ABOVE = 10.0
+RECOVERED = 0.1  # of the way to the floor: less is a network that stands where it stood, by a hair below or above
+BEYOND = 2.0  # times the lowest learning rate that is divergent as cut: nearer to it runs may differ by their seeds alone
 Floats = npt.NDArray[np.float64]
 
 
@@ -77,7 +81,8 @@ def classify(
     runs, curves: the tables of ``studies.tables`` (columns there). Returned are all rows of ``runs`` in their order with
     ``progress`` (final, 1 at the floor, -inf when non-finite), ``time_to_bottom`` (epochs, inf if never), ``verdict`` and
     ``reason`` (one sentence). Trials that did not finish keep their row, with no verdict and the reason why, and so do runs
-    that stepped with another learning rate than was asked (``reports.judging.followed``): nothing else counts them.
+    that stepped with another learning rate than was asked (``reports.judging.followed``), and runs that the search ended and
+    whose verdict is not known by what they have become (``reports.judging.decided``): nothing else counts them.
 
     against: cells of another study (``classify_cells``) whose floor and fastest learning rate are the yardstick; for a few
     more runs that are to be judged by what is known already. By default the runs are their own yardstick.
@@ -98,7 +103,7 @@ def classify_both(
     """What ``classify`` and ``classify_cells`` return, for the price of one."""
     thresholds = thresholds or Thresholds()
     judged = runs.reset_index(drop=True).assign(progress=math.nan, time_to_bottom=math.nan, verdict=None, reason=None)
-    finished = judged["state"] == FINISHED
+    finished = judged["state"].isin(FINISHED)
     judged.loc[~finished, "reason"] = [_unfinished(row) for row in judged[~finished].to_dict("records")]
     heights = split_curves(curves, "height")
     unfollowed = find_unfollowed(judged[finished], heights)
@@ -113,8 +118,15 @@ def classify_both(
             raise ValueError(f"against must hold cells of every batch size of the runs, got {sizes} for {batch_size}")
         floor = _floor(group, thresholds) if known is None else float(known["floor"].iloc[0])
         measured = group.assign(**_measure(group, heights, floor, thresholds))
+        cut = was_cut(measured)
+        fastest = _fastest(cells_of(measured[~cut]) if known is None else known, thresholds)
+        if cut.any():
+            yardstick = _yardstick(measured, heights, floor, fastest, thresholds)
+            measured, open_ = _decide(measured, heights, yardstick)
+            judged.loc[open_.index, "reason"] = [_undecided(row) for row in open_.to_dict("records")]
+            if measured.empty:
+                continue
         table = cells_of(measured).assign(floor=floor)
-        fastest = _fastest(table if known is None else known, thresholds)
         table[["verdict", "reason"]] = _verdicts(
             table.rename(columns={"time_to_bottom_epochs": "time_to_bottom"}), fastest, thresholds
         )
@@ -141,10 +153,11 @@ def _floor(group: pd.DataFrame, thresholds: Thresholds) -> float:
     """The floor of one batch size; inf when every learning rate turned non-finite.
 
     Only runs of the full budget make it, and non-finite ones; all do where no finite one has the full budget, or none that
-    went down.
+    went down, but those that the search ended.
     """
     if thresholds.target_loss is not None:
         return thresholds.target_loss
+    group = group if was_cut(group).all() else group[~was_cut(group)]
     whole = group[~ended_early(group)]
     fell = whole["final_height"] < whole["first_height"]
     counted = whole if fell.any() else group
@@ -156,11 +169,24 @@ def ended_early(runs: pd.DataFrame) -> "pd.Series[bool]":
     return runs["ended_early"].notna() if "ended_early" in runs else pd.Series(False, index=runs.index)
 
 
+def was_cut(runs: pd.DataFrame) -> "pd.Series[bool]":
+    """Which runs the search ended before their budget."""
+    return runs["ended_early"] == BY_SEARCH if "ended_early" in runs else pd.Series(False, index=runs.index)
+
+
 def _ends(runs: pd.DataFrame) -> list[str]:
     """What is added to the reason of each run: who ended it before its budget, if anybody did."""
     names = runs["ended_early"].where(ended_early(runs), "") if "ended_early" in runs else [""] * len(runs)
     said = zip(names, runs["epochs"], strict=True)
-    return [f"; stopped by {name} after {format_number(epochs)} epochs" if name else "" for name, epochs in said]
+    budget = format_number(runs["epochs"].max())
+    return [
+        f"; decided after {format_number(epochs)} of {budget} epochs"
+        if name == BY_SEARCH
+        else f"; stopped by {name} after {format_number(epochs)} epochs"
+        if name
+        else ""
+        for name, epochs in said
+    ]
 
 
 def _measure(
@@ -172,6 +198,74 @@ def _measure(
         ends.append(float(_progress(np.array([end]), start, floor)[0]))
         times.append(time_to_bottom(epochs, _progress(values, start, floor), level=1 - thresholds.tau))
     return {"progress": ends, "time_to_bottom": times}
+
+
+def find_yardsticks(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None) -> dict[int, Yardstick]:
+    """By batch size, what tells whether the verdict of a run is known; without those where nothing is the fastest yet.
+
+    runs, curves: as ``classify`` takes them. Only runs that the search did not end are a yardstick.
+    """
+    thresholds, heights, found = thresholds or Thresholds(), split_curves(curves, "height"), {}
+    for size, group in runs[runs["state"].isin(FINISHED)].groupby("batch_size"):
+        if (~was_cut(group)).any():
+            floor = _floor(group, thresholds)
+            measured = group.assign(**_measure(group, heights, floor, thresholds))
+            fastest = _fastest(cells_of(measured[~was_cut(group)]), thresholds)
+            found[int(size)] = _yardstick(measured, heights, floor, fastest, thresholds)
+    return found
+
+
+def _yardstick(
+    measured: pd.DataFrame,
+    heights: dict[Any, tuple[Floats, Floats]],
+    floor: float,
+    fastest: dict[str, Any],
+    thresholds: Thresholds,
+) -> Yardstick:
+    """Of one batch size; measured: its finished runs with their progress."""
+    rate, time = fastest["learning_rate"], fastest["time_to_bottom"] if fastest["reached"] else math.inf
+    above = measured[measured["learning_rate"] > rate]
+    ends = []
+    for trial, start in zip(above["trial"], above["first_height"], strict=True):
+        epochs, values = heights[trial]
+        first = max(int(np.searchsorted(epochs, CUT * time)) + 1, 1)  # measured up to there, as a run that is cut is
+        ends.append(float(_progress(np.array([final_height(epochs[:first], values[:first])]), start, floor)[0]))
+    whole = above["progress"].where(~was_cut(above))
+    holds = _cuts_hold(pd.DataFrame({"learning_rate": above["learning_rate"], "progress_cut": ends, "progress": whole}))
+    return Yardstick(floor, float(rate), float(time), 1 - thresholds.tau, thresholds.rho, holds)
+
+
+def _cuts_hold(as_cut: pd.DataFrame) -> bool:
+    """Whether no run above the fastest recovers late, so that cutting them changes no verdict.
+
+    as_cut: runs above the fastest, a row each: ``learning_rate``; ``progress_cut``, when they are judged after ``CUT`` times
+    the fastest's time; ``progress`` at the end of those trained to it, NaN for others.
+    """
+    lost = as_cut.loc[as_cut["progress_cut"] <= 0, "learning_rate"]
+    if lost.empty:
+        return True
+    beyond = as_cut["learning_rate"] >= BEYOND * 0.99 * lost.min()
+    return not (beyond & (as_cut["progress_cut"] <= 0) & (as_cut["progress"] > RECOVERED)).any()
+
+
+def _decide(
+    measured: pd.DataFrame, heights: dict[Any, tuple[Floats, Floats]], yardstick: Yardstick
+) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """The runs whose verdict is known, and those whose is not.
+
+    A run below the fastest that was ended at the bottom counts by where it was then: that it stays needs no showing.
+    """
+    known = []
+    for trial, rate, cut in zip(measured["trial"], measured["learning_rate"], was_cut(measured), strict=True):
+        known.append(not cut or yardstick.decides(rate, *heights[trial]))
+    decided = measured[known].copy()
+    arrived = was_cut(decided) & (decided["learning_rate"] < yardstick.learning_rate) & np.isfinite(decided["time_to_bottom"])
+    decided.loc[arrived, "progress"] = decided.loc[arrived, "progress"].clip(lower=yardstick.level)
+    return decided, measured[~np.array(known, dtype=bool)]
+
+
+def _undecided(row: dict[str, Any]) -> str:
+    return f"not known: the search ended it after {format_number(row['epochs'])} epochs, which do not tell yet"
 
 
 def _progress(heights: Floats, start: float, floor: float) -> Floats:

@@ -10,6 +10,7 @@ from reports.figures import FIGURES, draw_figures
 from reports.figures.landscape import Landscape, animate_landscape, describe_landscape, plot_landscape
 from reports.figures.pictures import write_figures
 from reports.judging.judged import Judged
+from reports.judging.ledger import ledger_json
 from reports.pages.spreadsheet import to_csv
 from reports.pages.study import Command, no_command, render_html, render_markdown
 from reports.pages.written_file import write_file
@@ -28,8 +29,8 @@ def write_report(
 ) -> Path:
     """Write the report of a judged study into ``folder`` (made if missing) and return the path of ``report.html``.
 
-    Written are ``report.html``, ``report.md``, every table of ``Judged`` as CSV (``read_csv`` gives it back) and
-    ``figures/*.png`` and ``*.svg``, with a landscape also ``figures/landscape.gif``. Each file is replaced in one step, the
+    Written are ``report.html``, ``report.md``, every table of ``Judged`` as CSV (``read_csv`` gives it back), ``ledger.json``,
+    and ``figures/*.png`` and ``*.svg``, with a landscape also ``figures/landscape.gif``. Each file is replaced in one step, the
     page last: a reader never sees half a file, and earlier files stay when something fails. A figure that cannot be drawn any
     more is removed.
     """
@@ -40,6 +41,7 @@ def write_report(
     for name, table in judged._replace(cells=judged.cells[first])._asdict().items():
         if isinstance(table, pd.DataFrame):
             write_file(place / f"{name}.csv", to_csv(table))
+    write_file(place / "ledger.json", ledger_json(judged.ledger).encode())
     if landscape is None:
         film.unlink(missing_ok=True)
     else:

@@ -56,7 +56,7 @@ def to_html(judged: Judged) -> str:
 def _counts(judged: Judged) -> dict[str, int]:
     """Runs of each verdict, and those that have none."""
     runs = judged.runs
-    without = (runs["state"] == FINISHED).map({True: "without a verdict", False: "did not finish"})
+    without = runs["state"].isin(FINISHED).map({True: "without a verdict", False: "did not finish"})
     counts = runs["verdict"].fillna(without).value_counts()
     return {name: int(counts[name]) for name in (*STYLES, "without a verdict", "did not finish") if name in counts}
 

@@ -12,7 +12,7 @@ import pandas as pd
 # one begins so, or has apostrophes before, it gets one more apostrophe, which reading takes away.
 FORMULA = re.compile(r"^(?='*[=+\-@\t\r\n＝＋－＠])|(?<=[;\t\r\n])(?='*[=+\-@＝＋－＠])")
 GUARDED = re.compile(FORMULA.pattern.replace("(?='*", "'(?='*"))
-TEXT = "state verdict reason error traceback edge note metric judgement sentence".split()  # columns of the report,
+TEXT = "state verdict reason error traceback edge note metric judgement sentence way".split()  # columns of the report,
 TEXT += "highest_learning_rates ended_early".split()
 TEXT += "study option baseline_verdict quantity test".split()  # and of the comparison
 

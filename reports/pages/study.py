@@ -7,9 +7,11 @@ from typing import Any
 import pandas as pd
 
 from reports.figures import FIGURES
-from reports.judging.followed import NO_VERDICT
+from reports.judging.followed import NO_VERDICT, is_unfollowed
 from reports.judging.judged import Judged
 from reports.judging.judgements import score_sensitivity
+from reports.judging.ledger import NOTE, THIS, describe_ledger
+from reports.judging.trust import next_changes
 from reports.judging.verdicts import FINISHED
 from reports.pages.page_data import CURVES_HEIGHT, page_data
 from reports.pages.page_scripts import page_scripts, reserved_pixels
@@ -55,7 +57,7 @@ def _context(
 ) -> dict[str, Any]:
     runs, cells, thresholds = judged.runs, judged.cells, judged.thresholds
     without = runs["verdict"].isna()
-    crashed, unjudged = runs[without & (runs["state"] != FINISHED)], runs[without & (runs["state"] == FINISHED)]
+    crashed, unjudged = runs[without & ~runs["state"].isin(FINISHED)], runs[is_unfollowed(runs)]
     metrics = [str(name) for name in cells if str(name).startswith("val_")]
     return {
         "title": " ".join(title.split()) or "Learning-rate study",
@@ -68,10 +70,8 @@ def _context(
         "answers": judged.answers,
         "overall": " ".join(filter(None, (judged.overall, judged.own))),
         "brackets": BRACKETS,
-        "trust": [
-            (check.name, check.passed, check.sentence, command(check.changes) if check.changes else "")
-            for check in judged.trust
-        ],
+        "trust": [(check.name, check.passed, check.sentence) for check in judged.trust],
+        "next": command(changes) if (changes := next_changes(judged.trust)) else "",
         "ranges": _ranges(judged),
         "sizes": _sizes(judged),
         "judgements": _judgements(judged),
@@ -92,6 +92,7 @@ def _context(
             for row in cells.to_dict("records")
         ],
         "remarks": judged.remarks,
+        "cost": {"sentence": describe_ledger(judged.ledger), "ways": _ways(judged.ledger), "note": NOTE},
         "crashed": [
             [row["trial"], row["batch_size"], format_number(row["learning_rate"]), row["seed"], row["reason"]]
             for row in crashed.to_dict("records")
@@ -132,6 +133,24 @@ def _sizes(judged: Judged) -> list[dict[str, Any]]:
         }
         found += [size] if rows else []
     return found
+
+
+def _ways(ledger: pd.DataFrame) -> list[list[str]]:
+    """What each way costs, where there are others than the study itself."""
+    return [
+        [
+            row["way"],
+            f"{format_number(row['share'])} x" if row["share"] > 1 else _percent(row["share"]),
+            *("-" if pd.isna(row[key]) else f"{row[key]:,}" for key in ("runs", "examples")),
+            "about " * (row["way"] != THIS and row["seconds"] > 0) + format_seconds(row["seconds"]),
+            format_number(row["per_decade"], digits=2),
+        ]
+        for row in (ledger.to_dict("records") if len(ledger) > 1 else [])
+    ]
+
+
+def _percent(share: float) -> str:
+    return f"{format_number(100 * share)} %" if share == share else "-"
 
 
 def _ranges(judged: Judged) -> list[list[Any]]:

@@ -136,8 +136,8 @@ def _row(study: FrozenStudy, runs: Runs) -> Iterator[str]:
     plan = plan_of(study.user_attrs)
     yield "\n".join(runs.describe(plan))
     if plan is not None:
-        low, high = plan.learning_rate
-        yield f"{low:g} to {high:g}\n{f'{plan.points} values' if plan.sampler == 'grid' else plan.sampler}"
+        ends = "" if plan.learning_rate is None else f"{plan.learning_rate[0]:g} to {plan.learning_rate[1]:g}\n"
+        yield f"{ends}{f'{plan.points} values' if plan.sampler == 'grid' else plan.sampler}"
         yield ", ".join(map(str, plan.batch_sizes))
         yield str(plan.seeds)
     elif study.study_name.startswith(IMPORTING):

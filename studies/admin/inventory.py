@@ -12,13 +12,14 @@ from sqlalchemy import func, select
 from studies.config import StudyConfig
 from studies.storage.stored import CONFIGURATION, SELF_CHECK_OF
 
-COUNTED = {TrialState.COMPLETE: "complete", TrialState.FAIL: "failed", TrialState.RUNNING: "running"}
+COUNTED = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "cut", TrialState.FAIL: "failed", TrialState.RUNNING: "running"}
 
 
 class Runs(NamedTuple):
     """Runs of a study by state, and when the last one began or ended, in local time, "" without runs."""
 
     complete: int = 0
+    cut: int = 0
     failed: int = 0
     running: int = 0
     other: int = 0
@@ -27,7 +28,7 @@ class Runs(NamedTuple):
     @property
     def total(self) -> int:
         """In whatever state."""
-        return self.complete + self.failed + self.running + self.other
+        return self.complete + self.cut + self.failed + self.running + self.other
 
     def describe(self, plan: StudyConfig | None) -> list[str]:
         """In words, of those that were planned.
@@ -35,8 +36,9 @@ class Runs(NamedTuple):
         >>> Runs(complete=3, failed=1).describe(StudyConfig(points=2, batch_size=64))
         ['3 of 6 complete', '1 failed']
         """
-        first = f"{self.complete} complete" if plan is None else f"{self.complete} of {plan.n_runs} complete"
-        others = {"failed": self.failed, "running": self.running, "waiting or pruned": self.other}
+        planned = "" if plan is None or plan.sampler == "edges" else f" of {plan.n_runs}"  # edges takes as many as it takes
+        first = f"{self.complete}{planned} complete"
+        others = {"ended early": self.cut, "failed": self.failed, "running": self.running, "waiting": self.other}
         return [first, *(f"{number} {state}" for state, number in others.items() if number)]
 
 

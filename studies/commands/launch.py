@@ -19,9 +19,9 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--trainer", None, "OPTIONS", "options of Lightning's Trainer, as --trainer.precision bf16-mixed"),
     ("--optimizer", None, "CLASS", "used instead of the module's own, as --optimizer SGD --optimizer.momentum 0.9"),
     ("--lr-scheduler", None, "CLASS", SCHEDULER),
-    ("--learning-rate", [0.003, 30.0], ("LOW", "HIGH"), "lowest and highest learning rate to try (default: 0.003 30)"),
-    ("--per-decade", None, "N", "learning rates a factor of 10, evenly on a log scale (default: 4)"),
-    ("--points", None, "N", "learning rates in all, instead of --per-decade"),
+    ("--learning-rate", None, ("LOW", "HIGH"), "lowest and highest learning rate to try (default: found out)"),
+    ("--per-decade", None, "N", "learning rates a factor of 10 that may be tried (default: 10; of a grid 4)"),
+    ("--points", None, "N", "learning rates of a grid in all, instead of --per-decade; makes --sampler grid the default"),
     ("--batch-size", [16, 64, 256], "N", "examples a step, one or several sizes (default: 16 64 256)"),
     ("--learning-rate-name", None, "NAME", "attribute that holds the learning rate (default: lr or learning_rate)"),
     ("--monitor", None, "NAME", "a metric the module logs, to decide by (default: the loss, and val_loss where it is logged)"),
@@ -29,8 +29,10 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--fuse", "auto", "auto|never", "auto trains members together where that is faster, never repeats to the bit (auto)"),
     ("--seeds", 3, "N", "runs of each learning rate and batch size (default: 3)"),
     ("--seed-everything", None, "N", "first seed (default: 0)"),
-    ("--epochs", None, "N", "passes over the training set in each run (default: 10)"),
-    ("--sampler", "grid", "NAME", "grid trains every cell; tpe, random and qmc sample freely (default: grid)"),
+    ("--epochs", None, "N", "passes over the training set in each run, most of which end early (default: 24; of a grid 10)"),
+    ("--sampler", None, "NAME", "edges looks for where verdicts change, grid trains all, tpe, random, qmc sample (edges)"),
+    ("--max-time", None, "TIME", "end the search after this time, such as 20min, and judge what there is"),
+    ("--max-epochs-in-all", None, "N", "end the search after as many epochs of all runs"),
     ("--trials", None, "N", "runs in all for tpe, random, qmc (default: as many as the grid has)"),
     ("--workers", "auto", "auto|N", "processes that train (default: auto, one a core where that is worth their start)"),
     ("--engine", "processes", "processes|ray", "where runs are trained: on this machine, or by Ray on a cluster (extra ray)"),
@@ -56,6 +58,9 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
         elif flag == "--self-check":
             many = {"nargs": "?", "const": 3}
         parser.add_argument(flag, type=Any, default=default, metavar=metavar, help=text, **many)
+    plan = "say what the study will cost, by a few measured steps, and train nothing"
+    parser.add_argument("--plan", action="store_true", help=plan)
+    parser.add_argument("--exact", action="store_true", help="train every run to its end")
     constant = "keep the learning rate constant: the module's schedulers are left out"
     parser.add_argument("--constant", action="store_true", help=constant)
     own = "leave the batches as the training loader gives them; --batch-size N is then what they are called"
@@ -74,15 +79,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     from studies.config import count
 
     chosen = {name: options.pop(name) for name in ("tau", "rho", "target_loss")}
-    out, fresh_seeds = options.pop("out"), options.pop("self_check")
+    out, fresh_seeds, only_plan = (options.pop(name) for name in ("out", "self_check", "plan"))
     if not isinstance(out, str) or not out.strip() or "\0" in out:
         raise BadInput(f"out must be a folder, got {out!r}")
     if fresh_seeds is not None:
         fresh_seeds = count("self_check", fresh_seeds)
     config = StudyConfig.from_mapping(options)
     folder = Path(out) / str(config.name)
-    from studies.storage.door import entered
+    from studies.storage.door import check_door, entered
 
+    if only_plan:
+        check_door(config, folder)
+        from studies.bill import expected_bills, tell_bills  # PyTorch
+
+        print("\n".join([f"{config.name!r}, before anything is spent:", *tell_bills(expected_bills(config))]))
+        return 0
     with entered(config, folder):
         from reports import Thresholds  # pandas
 
@@ -92,11 +103,13 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None) -> int:
     # PyTorch: seconds, so only once the options make sense and the study is ours
     from studies import FailedAlike, judge_study, load_study, report_study
+    from studies.answers import command_to_follow
     from studies.commands.terminal import Progress, print_answer
     from studies.dashboard.cards_and_notes import mirror
     from studies.next_run import program
     from studies.search import run_self_check, train_study
     from studies.storage.database_url import without_password
+    from studies.storage.stored import PARAMS
 
     try:
         with Progress(thresholds) as progress:
@@ -110,7 +123,7 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None) 
             print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
         page = report_study(study, folder, judged)
         mirror(study, judged)
-        print_answer(study.study_name, judged)
+        print_answer(study.study_name, judged, following=command_to_follow(study, judged))
         print(f"report: {page}")
         print(f"look closer: {shlex.join([*program('dashboard'), '--storage', without_password(config.storage)])}")
     except KeyboardInterrupt:
@@ -122,9 +135,12 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None) 
         raise
     except Exception as error:
         return fail_at_work(error, folder=str(folder), storage=without_password(config.storage))
-    left = config.n_runs - int((judged.runs["state"] == "COMPLETE").sum())
+    finished = judged.runs["state"].isin(("COMPLETE", "PRUNED"))
+    again = judged.runs[~finished].merge(judged.runs[finished], on=list(PARAMS), how="left", indicator=True)
+    searched = config.sampler == "edges"  # which takes as many runs as it takes
+    left = int((again["_merge"] == "left_only").sum()) if searched else config.n_runs - int(finished.sum())
     if left > 0:
-        runs = f"{left} of {config.n_runs} runs did not finish"
+        runs = f"{left} of {int(finished.sum()) + left if searched else config.n_runs} runs did not finish"
         print(f"{runs}: the report says why, and the same command tries them again", file=sys.stderr)
         return FAILED
     return 0

@@ -57,7 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_writable(folder, "out")
 
     # figures: seconds, so only once the places are known
-    from studies.answers import judge_study, report_study
+    from studies.answers import command_to_follow, judge_study, report_study
     from studies.commands.terminal import print_answer
 
     def tell(cost: str) -> None:
@@ -73,7 +73,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config = replace(config_of(study), storage=options["storage"])
             walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
         page = report_study(study, folder, judged)
-        print_answer(study.study_name, judged)
+        print_answer(study.study_name, judged, following=command_to_follow(study, judged))
         if walk:
             print(f"landscape: {walk}")
         print(f"report: {page}")

@@ -13,6 +13,7 @@ from rich.text import Text
 
 from reports.judging.edges import EDGES
 from reports.judging.judged import Judged
+from reports.judging.ledger import describe_ledger
 from reports.judging.verdicts import FINISHED, Thresholds, classify
 from reports.style import VERDICTS, format_number, format_seconds
 from studies.tables import runs_and_curves
@@ -65,7 +66,7 @@ class Progress:
             judged = classify(*runs_and_curves(study), self._thresholds, against=self._against)
             counts = judged["verdict"].value_counts()
             self._verdicts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
-            if without := int((judged["verdict"].isna() & (judged["state"] == FINISHED)).sum()):
+            if without := int((judged["verdict"].isna() & judged["state"].isin(FINISHED)).sum()):
                 self._verdicts += f", {without} without a verdict"
             self._judge_after = time.monotonic() + (time.monotonic() - now) / JUDGING_SHARE
         self._bar.update(self._task, completed=finished, description=self._verdicts)
@@ -76,8 +77,11 @@ class Progress:
             self._console.print("; ".join(filter(None, (line, self._verdicts))), soft_wrap=True)
 
 
-def print_answer(name: str, judged: Judged) -> None:
-    """Print the answer on stdout: a row a batch size with what to use and the three edges, then what to know about it."""
+def print_answer(name: str, judged: Judged, *, following: str = "") -> None:
+    """Print the answer on stdout: a row a batch size with what to use and the three edges, then what to know about it.
+
+    following: a command that would mend what does not speak for the study, "" for none.
+    """
     title = Text(f"Learning rates of {name!r}", style="table.title")
     table = Table(title=title, caption="below an edge: where it lies on another seed, nine times in ten")
     for heading in ("batch\nsize", "use\ngood on new seeds", *(edge.replace(" to ", "\nto ") for edge in EDGES)):
@@ -91,5 +95,6 @@ def print_answer(name: str, judged: Judged) -> None:
     notes = [f"batch size {answer.batch_size}: {answer.note}" for answer in judged.answers if answer.note]
     failed = [f"not to be trusted yet, {check.name}: {check.sentence}" for check in judged.trust if not check.passed]
     passed = f"{len(judged.trust) - len(failed)} of {len(judged.trust)} checks passed"
-    for line in filter(None, (judged.overall, judged.own, *notes, passed, *failed, *judged.remarks)):
+    cost, following = describe_ledger(judged.ledger), following and f"run next: {following}"
+    for line in filter(None, (judged.overall, judged.own, *notes, passed, *failed, cost, following, *judged.remarks)):
         console.print(line, soft_wrap=True, highlight=False, markup=False)

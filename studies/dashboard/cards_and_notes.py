@@ -16,6 +16,7 @@ from reports.charts.marks import Chart
 from reports.charts.study import edges_chart, map_chart, times_chart
 from reports.judging.followed import NO_VERDICT
 from reports.judging.judged import Judged
+from reports.judging.trust import next_changes
 from reports.pages.study import TRACEBACK_LINES
 from reports.pages.templating import flat_options, markdown_text
 from reports.style import BRACKETS, STYLES
@@ -101,7 +102,7 @@ def study_note(study: optuna.Study, judged: Judged, about: str, reading: str = "
 
 def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str]:
     count = Counter(judged.runs["state"])
-    runs = Runs(complete=count["COMPLETE"], failed=count["FAIL"], running=count["RUNNING"])
+    runs = Runs(complete=count["COMPLETE"], cut=count["PRUNED"], failed=count["FAIL"], running=count["RUNNING"])
     yield f"{'So far' if runs.running else 'Runs'}: {', '.join(runs.describe(plan_of(study.user_attrs)))}.\n"
     for answer in judged.answers:
         use, semicolon, edges = answer.sentence.partition("; ")
@@ -119,9 +120,10 @@ def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str
     options = None if runs.running else study.user_attrs.get(OPTIONS)  # another launch would be refused
     for check in judged.trust:
         sign = "✓ passed" if check.passed else "✗ failed"
-        line = f"- {sign} **{markdown_text(check.name)}**: {markdown_text(check.sentence)}."
-        command = "" if options is None or not check.changes else launch_command(study.study_name, options, check.changes)
-        yield line + (f" Run next: {_code(command)}" if command else "")
+        yield f"- {sign} **{markdown_text(check.name)}**: {markdown_text(check.sentence)}."
+    changes = next_changes(judged.trust)
+    if options is not None and changes and (command := launch_command(study.study_name, options, changes)):
+        yield f"\nRun next: {_code(command)}"
     if judged.remarks:
         yield "\n## How this was measured\n"
     yield from (f"- {markdown_text(remark)}" for remark in judged.remarks)

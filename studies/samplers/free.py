@@ -2,15 +2,21 @@
 
 import warnings
 
+from optuna import Study
 from optuna.exceptions import ExperimentalWarning
 from optuna.samplers import BaseSampler, QMCSampler, RandomSampler, TPESampler
 
 from studies.config import StudyConfig
-from studies.plan import Planned
+from studies.plan import Asked, Planned
 
 
 def plan(config: StudyConfig) -> list[Planned]:
     """Nothing is known beforehand."""
+    return []
+
+
+def more(study: Study, config: StudyConfig, n: int, seconds: float) -> list[Asked]:
+    """The sampler is asked."""
     return []
 
 

@@ -12,6 +12,7 @@ from optuna.exceptions import StorageInternalError
 from optuna.trial import FrozenTrial, TrialState
 from sqlalchemy.exc import SQLAlchemyError
 
+from reports.judging.decided import BY_SEARCH
 from studies.errors import StorageAway, StudyDamaged
 from studies.storage.beside import database_of, system_attributes
 from studies.storage.stored import CHECKSUM, CHECKSUMS, CONFIGURATION, ERROR, FACTS, checksum, run_checksum
@@ -66,16 +67,18 @@ def _faults(study: optuna.Study, trials: Sequence[FrozenTrial]) -> Iterator[str]
 
 def _fault(trial: FrozenTrial, *, expected: bool) -> str:
     """What is wrong with a trial, "" when nothing is. expected: it was stored with all that is looked at here."""
-    complete, failed = trial.state is TrialState.COMPLETE, trial.state is TrialState.FAIL
-    stored = (trial.user_attrs.get(FACTS, {}) if complete else trial.user_attrs).get(CHECKSUM)
+    cut, failed = trial.state is TrialState.PRUNED, trial.state is TrialState.FAIL
+    ran = cut or trial.state is TrialState.COMPLETE
+    stored = (trial.user_attrs.get(FACTS, {}) if ran else trial.user_attrs).get(CHECKSUM)
     if stored is not None and trial.state.is_finished():
-        if stored != run_checksum(trial.params, trial.values[0] if complete else None, trial.user_attrs):
+        if stored != run_checksum(trial.params, trial.values[0] if trial.values else None, trial.user_attrs):
             return "does not match its checksum"
-    elif expected and complete:
+    elif expected and ran:
         return "has lost its checksum"
     if expected and failed and trial.params and ERROR not in trial.user_attrs:
         return "failed and does not say why"
-    if expected and (trial.state is TrialState.PRUNED or trial.state.is_finished() != (trial.datetime_complete is not None)):
+    by_search = ran and trial.user_attrs.get(FACTS, {}).get("ended_early") == BY_SEARCH
+    if expected and (cut != by_search or trial.state.is_finished() != (trial.datetime_complete is not None)):
         return f"cannot be {trial.state.name}"
     return ""
 

@@ -7,6 +7,8 @@ from numbers import Real
 from typing import TYPE_CHECKING, Any
 from zlib import crc32
 
+from reports.judging.decided import BY_SEARCH
+
 if TYPE_CHECKING:  # PyTorch and Optuna, which names do without
     from optuna.trial import FrozenTrial
 
@@ -21,6 +23,9 @@ REMARKS = "remarks"  # how the module was measured and fed, a list of sentences
 HOW_TRAINED = "how_trained"  # how each batch size is trained, and why
 LANDSCAPE = "landscape"  # what ``studies.landscape`` found
 OWN_LEARNING_RATE = "own_learning_rate"  # that a module of the user's has today
+BRACKET = "bracket"  # learning rates between which a search that was given none began, and why
+UNFINISHED = "unfinished"  # what ended a search before it was done, "" where nothing did
+ROUND = "round"  # of a search: the runs it asked for last, and before which trial
 # System attributes of a study, which Optuna Dashboard does not show.
 CHECKSUMS = "learning_rates:checksums"  # of the configuration, and from which trial on each has one
 OUR_NOTE = "learning_rates:note_version"  # the version of the dashboard's note that we wrote last
@@ -73,7 +78,8 @@ def attributes_of(run: "Run", **more: Any) -> dict[str, Any]:
         FACTS: facts | more,
         CURVES: {name: [list(steps), [_plain(v) for v in values]] for name, (steps, values) in run.curves.items()},
     }
-    attributes[FACTS][CHECKSUM] = run_checksum(vars(run), run.value, attributes)
+    value = None if run.ended_by == BY_SEARCH else run.value  # such a trial is pruned, and has none
+    attributes[FACTS][CHECKSUM] = run_checksum(vars(run), value, attributes)
     return attributes
 
 
@@ -104,7 +110,7 @@ def _plain(value: float) -> float | None:
 
 
 def run_checksum(params: Mapping[str, Any], value: float | None, attributes: Mapping[str, Any]) -> int:
-    """Of all that the tables read of a run: its parameters, its value, None if it failed, and the attributes of its trial."""
+    """Of all that the tables read of a run: its parameters, its value, None without one, and the attributes of its trial."""
     numbers = [float(each) or 0.0 if isinstance(each, Real) else None for each in (*map(params.get, PARAMS), value)]
     read = {name: attributes[name] for name in ATTRIBUTES if name in attributes}
     if isinstance(facts := read.get(FACTS), Mapping):

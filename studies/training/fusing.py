@@ -19,6 +19,7 @@ from lightning_modules.learning_rate import LearningRate, set_attribute
 from lightning_modules.loaders import PROBE_SEED
 from lightning_modules.record import Record
 from lightning_modules.recorder import Recorder
+from reports.judging.decided import Query
 from studies.plan import Planned
 from studies.training.classes import PACKAGES, package_of
 from studies.training.fitting import ASIDE, fit
@@ -158,16 +159,20 @@ class Timer(pl.Callback):
         trainer.should_stop |= len(self.losses) == self.n_steps
 
 
-def train_fused(workload: Workload, members: Sequence[Planned], *, epochs: int) -> list[Run]:
+def train_fused(
+    workload: Workload, members: Sequence[Planned], *, epochs: int, queries: Sequence[Query | None] = ()
+) -> list[Run]:
     """Train members of one batch size in one fit; runs come back in their order, each with its share of the time by its steps.
+
+    queries: of each member, where there are any: when it may end before its budget.
 
     Raises NotFusable where it is not ``pytorch_lightning``'s or cannot be fused, or whatever vectorising the module raises.
     """
     if len(members) == 1:  # a stack of one may go through other kernels, whose rounding is another
-        return train_fused(workload, [*members, *members], epochs=epochs)[:1]
+        return train_fused(workload, [*members, *members], epochs=epochs, queries=[*queries, *queries])[:1]
     fixed = look_at(workload, members[0].batch_size)
     began = time.perf_counter()
-    records = _fit_fused(workload, members, fixed, epochs=epochs)
+    records = _fit_fused(workload, members, fixed, epochs=epochs, queries=queries)
     seconds, steps = time.perf_counter() - began, sum(record.step for record in records) or 1
     return [
         run_of(record, workload, planned, seconds * record.step / steps)
@@ -176,7 +181,13 @@ def train_fused(workload: Workload, members: Sequence[Planned], *, epochs: int) 
 
 
 def _fit_fused(
-    workload: Workload, members: Sequence[Planned], fixed: Fixed, *, epochs: int, timer: Timer | None = None
+    workload: Workload,
+    members: Sequence[Planned],
+    fixed: Fixed,
+    *,
+    epochs: int,
+    timer: Timer | None = None,
+    queries: Sequence[Query | None] = (),
 ) -> list[Record]:
     """Fit members together; timer: only as many steps as it wants, without validation."""
     built: dict[int, Built] = {}
@@ -193,6 +204,8 @@ def _fit_fused(
         return built[seed].model
 
     records = [Record(None if timer is None else [0]) for _ in members]
+    for record, query in zip(records, queries, strict=False):
+        record.is_over = None if query is None else query.is_over
     fused = Fused(
         [(LearningRate(each.learning_rate, fixed.proportions, constant=workload.constant), each.seed) for each in members],
         at=at,

@@ -50,7 +50,7 @@ class Actors(Workers):
         wanted = room if config.workers == "auto" else int(config.workers)
         actor = self._ray.remote(num_cpus=num_cpus, num_gpus=num_gpus, max_restarts=0)(_Actor)
         self._make = functools.partial(actor.remote, packed, os.getcwd(), max(1, int(num_cpus)))
-        super().__init__(max(1, min(wanted, room, most)) if config.sampler == "grid" else 1)
+        super().__init__(max(1, min(wanted, room, most)) if config.sampler in ("grid", "edges") else 1)
 
     def close(self) -> None:
         """Kill the actors, and end Ray where it was started for them."""

@@ -18,6 +18,7 @@ from lightning_modules.checkpoint import RunCheckpoint, checkpoint_file
 from lightning_modules.learning_rate import LearningRate
 from lightning_modules.record import Record, metric_name
 from lightning_modules.recorder import Recorder
+from reports.judging.decided import BY_SEARCH, Query
 from reports.judging.final_height import final_height
 from studies.plan import Planned
 from studies.training.fitting import fit
@@ -37,7 +38,7 @@ class Run:
     first_height, final_height: see ``reports.judging.verdicts``; inf once non-finite.
     validation_examples: examples each validation looked at, 0 without validation.
     highest_learning_rates: that each parameter group stepped with.
-    ended_by: who ended it before its budget, such as ``EarlyStopping``; "" where nobody did.
+    ended_by: who ended it before its budget, such as ``EarlyStopping``, or ``BY_SEARCH``; "" where nobody did.
     loss_as_at_start: see ``Record``.
     value: what the search optimises: the monitored metric of the last validation, ``val_loss`` unless another is named, else
         the final height; inf for a run that is not finite (-inf where more is better).
@@ -90,7 +91,7 @@ def train(
 
 
 def train_alone(workload: Workload, planned: Planned, *, checkpoint: Path | None, **options: Any) -> Run:
-    """One run, as ``train`` describes it; options: its ``epochs`` and ``folder``."""
+    """One run, as ``train`` describes it; options: its ``epochs``, ``folder``, and ``query``, which may end it earlier."""
     if checkpoint is not None:
         return _train_kept(workload, planned, checkpoint, **options)
     recorder = recorder_of(workload, planned.batch_size)
@@ -132,6 +133,7 @@ def train_recorded(
     *,
     epochs: int,
     folder: str | Path,
+    query: Query | None = None,
     callbacks: Sequence[pl.Callback] = (),
     resume: Path | None = None,
 ) -> None:
@@ -142,6 +144,7 @@ def train_recorded(
     Raises ScheduleTooShort for a schedule that was made for another length.
     """
     learning_rate, batch_size, seed = planned
+    recorder.record.is_over = None if query is None else query.is_over
     proportions = look_at(workload, batch_size).proportions
     built = workload.build(learning_rate=learning_rate, batch_size=batch_size, seed=seed)
     rate = LearningRate(learning_rate, proportions, constant=workload.constant)
@@ -159,7 +162,8 @@ def run_of(record: Record, workload: Workload, planned: Planned, seconds: float)
     """The run a record tells of."""
     curves = {name: ([s for s, _ in points], [v for _, v in points]) for name, points in record.curves.items() if points}
     steps, heights = (np.array(column, dtype=float) for column in curves["height"])
-    final = final_height(steps, heights, ended_early=bool(record.ended_by))
+    ended_by = BY_SEARCH if record.was_cut else record.ended_by
+    final = final_height(steps, heights, ended_early=bool(ended_by))
     finite = record.nonfinite_at is None
     metrics = {name: values[-1] for name, (_, values) in curves.items() if name.startswith("val_")} if finite else {}
     return Run(
@@ -176,7 +180,7 @@ def run_of(record: Record, workload: Workload, planned: Planned, seconds: float)
         metrics=metrics,
         curves=curves,
         highest_learning_rates=tuple(record.highest_learning_rates),
-        ended_by=record.ended_by,
+        ended_by=ended_by,
         loss_as_at_start=record.loss_as_at_start,
     )
 

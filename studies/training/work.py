@@ -11,6 +11,7 @@ import cloudpickle
 import torch
 
 from lightning_modules.checkpoint import CheckpointNotWritten
+from reports.judging.decided import Query
 from studies.plan import Planned
 from studies.training.fusing import reason_of, train_fused
 from studies.training.memory import keep_freed_memory
@@ -28,6 +29,7 @@ class Job:
     epochs: int
     fused: bool
     folder: Path
+    queries: tuple[Query | None, ...] = ()  # of each member: when it may end before its budget
     checkpoint: Path | None = None  # where its runs are saved at the end of every epoch
 
     @property
@@ -59,9 +61,10 @@ def work(workload: Callable[[], Workload], job: Job) -> Outcome:
     """
     try:
         if job.fused:
-            return train_fused(workload(), job.members, epochs=job.epochs)
+            return train_fused(workload(), job.members, epochs=job.epochs, queries=job.queries)
         alike: dict[str, Any] = {"epochs": job.epochs, "folder": job.folder, "checkpoint": job.checkpoint}
-        return [train_alone(workload(), planned, **alike) for planned in job.members]
+        queries = job.queries or [None] * len(job.members)
+        return [train_alone(workload(), each, query=query, **alike) for each, query in zip(job.members, queries, strict=True)]
     except CheckpointNotWritten:
         raise
     except Exception as error:
