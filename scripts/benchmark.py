@@ -12,6 +12,9 @@ are two; the report is not included. The limit is the arithmetic of all training
 fresh seeds. A study on seeds 0, 1, 2 names one learning rate a batch size; a finder names one for each fresh seed. All are
 judged by the floor and the fastest of a grid that was trained on the fresh seeds alone.
 
+``search`` trains grids of a tenth of a decade and replays on them the search and other ways of the same price: what they cost
+in passes, how far off their edges are, and whether what they recommend is good on other seeds.
+
 ``report`` stores synthetic runs, whose verdicts are known from how they were made, as a study stores its own, and times the
 way from the storage to the finished report, a process a size, with its peak memory.
 
@@ -34,13 +37,21 @@ from benchmarks.finders import CASES, compare_answers
 from benchmarks.own_process import quiet
 from benchmarks.page import measure_pages
 from benchmarks.report import measure_reports
+from benchmarks.search import CASES as SEARCHED
+from benchmarks.search import compare_searches
 from benchmarks.speed import compare_speed
 from benchmarks.ways import WAYS
 from benchmarks.works import WORKS
 
 from studies.commands.command_line import make_parser, parse, run
 
-COMMANDS = {"speed": compare_speed, "finders": compare_answers, "report": measure_reports, "page": measure_pages}
+COMMANDS = {
+    "speed": compare_speed,
+    "finders": compare_answers,
+    "search": compare_searches,
+    "report": measure_reports,
+    "page": measure_pages,
+}
 NAMES: dict[str, Mapping[str, Any]] = {"works": WORKS, "ways": dict.fromkeys(WAYS), "cases": CASES}  # options that take names
 MEMBERS = "members trained in one fit, of which time and memory are told (default: 1 4 16 64 256)"
 KEPT = "where to keep studies and pages (default: nowhere)"
@@ -48,7 +59,13 @@ KEPT = "where to keep studies and pages (default: nowhere)"
 
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     """The options; ``subcommand`` says which benchmark."""
-    speed, finders, report, page = (make_parser() for _ in COMMANDS)
+    speed, finders, search, report, page = (make_parser() for _ in COMMANDS)
+    text = f"of {', '.join(SEARCHED)} (default: all)"
+    search.add_argument("--cases", nargs="+", default=list(SEARCHED), metavar="NAME", help=text)
+    search.add_argument(
+        "--repeats", type=Any, default=5, metavar="N", help="searches of each case, on other seeds (default: 5)"
+    )
+    search.add_argument("--csv", default=None, metavar="FILE", help="also write a row a search (default: none)")
     for parser, option in ((speed, "works"), (speed, "ways"), (finders, "cases")):
         text = f"of {', '.join(NAMES[option])} (default: all)"
         parser.add_argument(f"--{option}", nargs="+", default=list(NAMES[option]), metavar="NAME", help=text)
@@ -72,6 +89,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     commands = parser.add_subcommands()
     commands.add_subcommand("speed", speed, help="time the same studies by this project, by hand, naively and by Ray Tune")
     commands.add_subcommand("finders", finders, help="compare learning rates with those of lr_find and torch-lr-finder")
+    commands.add_subcommand("search", search, help="what the search costs and finds, beside other ways of the same price")
     commands.add_subcommand("report", report, help="time the report of synthetic studies of many runs")
     commands.add_subcommand("page", page, help="time how pages of many runs open in Chromium")
     return parse(parser, argv)
@@ -82,9 +100,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     chosen = parse_args(argv)
     options = chosen[chosen["subcommand"]]
     for option in NAMES.keys() & options.keys():
+        known = SEARCHED if chosen["subcommand"] == "search" else NAMES[option]
         for name in options[option]:
-            if name not in NAMES[option]:
-                raise BadInput(f"{option} must be of {', '.join(NAMES[option])}, got {name!r}")
+            if name not in known:
+                raise BadInput(f"{option} must be of {', '.join(known)}, got {name!r}")
     quiet()
     COMMANDS[chosen["subcommand"]](options)
     return 0

@@ -21,8 +21,8 @@ from studies.storage.lock import locked
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--learning-rate 0.03 10 --points 3 --batch-size 256 --seeds 1 --epochs 2".split()
-TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check".split()
-FILES = {"report.html", "report.md", *(f"{name}.csv" for name in TABLES)}
+TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check ledger".split()
+FILES = {"report.html", "report.md", "ledger.json", *(f"{name}.csv" for name in TABLES)}
 
 
 def script(name: str) -> ModuleType:
@@ -196,6 +196,22 @@ def test_pages_are_opened_in_turn_until_their_maps_are_drawn(
     assert 0 < painted and 0 < usable < drawn and rows[0][-1] == "1.00"
 
 
+def test_searches_are_replayed_on_a_grid_beside_other_ways_of_their_price(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    module = script("benchmark")
+    small = module.SEARCHED["wine-32"]._replace(batch_size=64, epochs=8, learning_rates=(-2, 1.5))
+    monkeypatch.setitem(module.SEARCHED, "wine-32", small)
+    line = f"search --cases wine-32 --repeats 1 --csv {tmp_path / 'rows.csv'}"
+    assert run(lambda: module.main(line.split()), "benchmark") == 0
+    table, cases = capsys.readouterr().out.split("\n\n")[1:3]
+    ways = ["search", "grid of the same price", "random", "TPE", "ASHA", "constant cut"]
+    assert [row.split(" | ")[0].strip("| ") for row in table.splitlines()[2:]] == ways and "wine-32" in cases
+    rows = pd.read_csv(tmp_path / "rows.csv").set_index("way")
+    assert rows.loc["search", ["low", "high"]].max() < 0.3 and rows.loc["search", "good"] == 1
+    assert (rows["passes"] > 0.5 * rows.loc["search", "passes"]).all()
+
+
 def test_browser_is_asked_for_where_none_is_installed(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -260,7 +276,7 @@ LAUNCH: list[tuple[str, str]] = [
     ("--trainer fast", "trainer must be a mapping of option to value, got 'fast'"),
     ("--seeds many", "seeds must be a whole number of at least 1, got 'many'"),
     ("--seeds 2.5", "seeds must be a whole number of at least 1, got 2.5"),
-    ("--sampler best", "sampler must be one of grid, tpe, random, qmc, got 'best'"),
+    ("--sampler best", "sampler must be one of edges, grid, tpe, random, qmc, got 'best'"),
     ("--trials 5", "trials belongs to the samplers tpe, random and qmc"),
     ("--points 3 --per-decade 3", "points and per_decade exclude each other"),
     ("--storage nodb://host/name", "storage"),
@@ -287,7 +303,8 @@ OTHERS: list[tuple[str, str, str]] = [
     ("open_dashboard", "--storage none.db", "storage 'none.db' does not exist"),
     ("open_dashboard", "--port 65536", "port must be between 0 and 65535, got 65536"),
     ("open_dashboard", "--browser maybe", "browser"),
-    ("benchmark", "", 'expected "subcommand" to be one of {speed,finders,report,page}'),
+    ("benchmark", "search --cases nothing", "cases must be of digits-mlp-16, digits-mlp-64,"),
+    ("benchmark", "", 'expected "subcommand" to be one of {speed,finders,search,report,page}'),
     ("benchmark", "speed --repeats 0", "repeats must be a whole number of at least 1, got 0"),
     (
         "benchmark",
@@ -372,7 +389,9 @@ def test_dotted_flags_and_files_mean_the_same(place: Path) -> None:
 
     def meaning(options: dict[str, object]) -> object:
         options = {
-            key: value for key, value in options.items() if key not in ("out", "self_check", "tau", "rho", "target_loss")
+            key: value
+            for key, value in options.items()
+            if key not in ("out", "plan", "self_check", "tau", "rho", "target_loss")
         }
         config = StudyConfig.from_mapping(options)
         return Workload.of_config(config).as_dict(), config.learning_rates, config.epochs

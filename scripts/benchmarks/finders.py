@@ -132,7 +132,9 @@ def suggestions(name: str, case: Case, n_fresh: int) -> Any:
     say = Console(stderr=True, highlight=False).print
     say(f"{name}: a grid on {STUDY_SEEDS} + {n_fresh} seeds")
     with tempfile.TemporaryDirectory() as folder:
-        config = StudyConfig(**shape, learning_rate=case.learning_rates, seeds=fresh.stop, storage=f"{folder}/s.db", name=name)
+        config = StudyConfig(
+            **shape, sampler="grid", learning_rate=case.learning_rates, seeds=fresh.stop, storage=f"{folder}/s.db", name=name
+        )
         study = run_study(config)
         runs, curves = runs_table(study), curves_table(study)
     known = runs["seed"] < STUDY_SEEDS

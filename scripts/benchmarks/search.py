@@ -1,0 +1,299 @@
+"""What the search costs and finds, replayed on grids that are trained for it, and other ways of the same price beside it."""
+
+from __future__ import annotations
+
+import math
+import os
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from typing import Any, NamedTuple
+
+from studies.config import count
+
+PER_DECADE = 10  # of the grids and of the search
+REPEATED = 3  # seeds of each search; the others of a grid say what it promised
+EARLY = 0.25  # of the budget, after which the constant cut ends every run
+
+
+class Case(NamedTuple):
+    """A network on its data, at one batch size; learning_rates: exponents of ten."""
+
+    network: dict[str, Any]
+    data: str
+    batch_size: int
+    epochs: int
+    learning_rates: tuple[float, float]
+    optimizer: str = "SGD"
+
+
+def mlp(*hidden: int) -> dict[str, Any]:
+    """An MLP with these widths."""
+    return {"class_path": "MLP", "init_args": {"hidden": list(hidden)}}
+
+
+CASES = {
+    "digits-mlp-16": Case(mlp(64), "Digits", 16, 20, (-4, 1.6)),
+    "digits-mlp-64": Case(mlp(64), "Digits", 64, 20, (-4, 1.6)),
+    "digits-mlp-256": Case(mlp(64), "Digits", 256, 20, (-4, 1.6)),
+    "wine-8": Case(mlp(16), "Wine", 8, 15, (-4, 1.5)),
+    "wine-32": Case(mlp(16), "Wine", 32, 15, (-4, 1.5)),
+    "diabetes-mlp-16": Case(mlp(32), "Diabetes", 16, 20, (-4, 1)),
+    "digits-deep-64": Case(mlp(32, 32, 32), "Digits", 64, 12, (-3.5, 1.5)),
+    "digits-wide-32": Case(mlp(256), "Digits", 32, 20, (-4, 1.5)),
+    "wine-32-adamw": Case(mlp(16), "Wine", 32, 15, (-5, 1), "AdamW"),
+    "digits-mlp-64-adamw": Case(mlp(64), "Digits", 64, 12, (-5, 1), "AdamW"),
+}
+
+
+class Grid:
+    """All runs of a case, each in full; passes: epochs that a way has taken of them so far.
+
+    A run is determined by its learning rate and seed, so one that is ended early is the beginning of the full one.
+    """
+
+    def __init__(self, case: Case, n_seeds: int) -> None:
+        from studies import StudyConfig, curves_table, run_study, runs_table
+
+        kind = "Regressor" if case.data == "Diabetes" else "ImageClassifier"
+        low, high = (float(f"{10**end:.6g}") for end in case.learning_rates)
+        with tempfile.TemporaryDirectory() as folder:
+            options: dict[str, Any] = {"optimizer": case.optimizer} if case.optimizer != "SGD" else {}
+            study = run_study(
+                StudyConfig(
+                    model={"class_path": kind, "init_args": {"network": case.network}},
+                    data=case.data,
+                    batch_size=case.batch_size,
+                    epochs=case.epochs,
+                    learning_rate=(low, high),
+                    per_decade=PER_DECADE,
+                    sampler="grid",
+                    seeds=n_seeds,
+                    storage=f"{folder}/s.db",
+                    name="grid",
+                    **options,
+                )
+            )
+            self.runs, self.curves = runs_table(study), curves_table(study)
+        self.curves = self.curves[self.curves["metric"] == "height"].sort_values(["trial", "step"])
+        self.case, self.low, self.high = case, low, high
+        self.rates: list[float] = sorted(self.runs["learning_rate"].unique())
+        self.seconds = float(self.runs["seconds"].sum())
+        self._at = {(rate, seed): index for index, rate, seed in self.runs[["learning_rate", "seed"]].itertuples()}
+        self._curve = dict(list(self.curves.groupby("trial")))
+
+    def begin(self) -> None:
+        """A way begins: nothing is trained yet."""
+        self.passes, self._rows, self._parts = 0.0, dict[tuple[float, int], Any](), dict[tuple[float, int], Any]()
+
+    def train(self, rate: float, seed: int, is_over: Callable[[Any, Any], bool], *, as_if_end: bool = False) -> Any:
+        """Train a run until it is over; as_if_end: then it counts as one of the full budget. Returns its heights."""
+        from reports.judging.decided import BY_SEARCH
+        from reports.judging.final_height import final_height
+
+        trained = min(self.rates, key=lambda known: abs(math.log(known / rate)))  # the last of six digits may differ
+        row = self.runs.loc[self._at[trained, seed]].copy()
+        row["learning_rate"] = rate
+        curve = self._curve[row["trial"]]
+        epochs, heights = curve["epoch"].to_numpy(float), curve["value"].to_numpy(float)
+        ends = (
+            k for k in range(1, len(heights) - 1) if math.isfinite(heights[k]) and is_over(epochs[: k + 1], heights[: k + 1])
+        )
+        last = next(ends, len(heights) - 1)
+        cut = last < len(heights) - 1
+        self.passes += float(epochs[last]) if cut else float(row["epochs"])
+        if cut:
+            own = {"epochs": float(epochs[last]), "nonfinite_at": None}
+            own["final_height"] = final_height(epochs[: last + 1], heights[: last + 1], ended_early=True)
+            for name, value in (own | ({} if as_if_end else {"state": "PRUNED", "ended_early": BY_SEARCH})).items():
+                row[name] = value
+        self._rows[rate, seed], self._parts[rate, seed] = row, curve.iloc[: last + 1]
+        return heights[: last + 1]
+
+    def tables(self) -> tuple[Any, Any]:
+        """``runs`` and ``curves`` of what was trained since it began."""
+        import pandas as pd
+
+        if not self._rows:
+            return self.runs.head(0), self.curves.head(0)
+        runs = pd.DataFrame(list(self._rows.values())).astype({"nonfinite_at": "Int64", "ended_early": object})
+        return runs, pd.concat(list(self._parts.values()))
+
+
+def never(epochs: Any, heights: Any) -> bool:
+    """A run to the end."""
+    return False
+
+
+def search(grid: Grid, seeds: Sequence[int], price: float) -> None:
+    """This project's, at whatever price."""
+    from reports.judging.queries import Search, next_queries
+
+    wanted = Search(grid.low, grid.high, seeds=seeds, epochs=float(grid.case.epochs), per_decade=PER_DECADE)
+    while queries := next_queries(*grid.tables(), wanted):
+        for query in queries:
+            grid.train(query.learning_rate, query.seed, query.is_over)
+
+
+def coarse_grid(grid: Grid, seeds: Sequence[int], price: float) -> None:
+    """Every k-th learning rate on all seeds, as dense as the price allows."""
+    n = max(2, round(price / grid.case.epochs / len(seeds)))
+    chosen = {round(k * (len(grid.rates) - 1) / (n - 1)) for k in range(n)}
+    for index in sorted(chosen):
+        for seed in seeds:
+            grid.train(grid.rates[index], seed, never)
+
+
+def random_rates(grid: Grid, seeds: Sequence[int], price: float) -> None:
+    """Learning rates at random on a log scale."""
+    import numpy as np
+
+    chance = np.random.default_rng(seeds[0])
+    while grid.passes < price:
+        for seed in seeds:
+            grid.train(grid.rates[int(chance.integers(len(grid.rates)))], seed, never)
+
+
+def tpe(grid: Grid, seeds: Sequence[int], price: float) -> None:
+    """Optuna's TPE, minimising the final height."""
+    import optuna
+
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=seeds[0]))
+    space = {"at": optuna.distributions.IntDistribution(0, len(grid.rates) - 1)}
+    turn = 0
+    while grid.passes < price:
+        trial = study.ask(space)
+        heights = grid.train(grid.rates[trial.params["at"]], seeds[turn % len(seeds)], never)
+        study.tell(trial, float(heights[-1]))
+        turn += 1
+
+
+def asha(grid: Grid, seeds: Sequence[int], price: float) -> None:
+    """Random learning rates, halved by Optuna's ``SuccessiveHalvingPruner``; a run counts by where it was pruned."""
+    import numpy as np
+    import optuna
+
+    study = optuna.create_study(pruner=optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=2))
+    chance = np.random.default_rng(seeds[0])
+    turn = 0
+    while grid.passes < price:
+        trial = study.ask()
+
+        def is_over(epochs: Any, heights: Any, trial: Any = trial) -> bool:
+            if epochs[-1] >= 1 and int(epochs[-1]) > int(epochs[-2]):
+                trial.report(float(heights[-1]), int(epochs[-1]))
+                return bool(trial.should_prune())
+            return False
+
+        rate = grid.rates[int(chance.integers(len(grid.rates)))]
+        heights = grid.train(rate, seeds[turn % len(seeds)], is_over, as_if_end=True)
+        study.tell(trial, float(heights[-1]))
+        turn += 1
+
+
+def constant_cut(grid: Grid, seeds: Sequence[int], price: float) -> None:
+    """A grid, every run ended after a quarter of the budget as if that were its end."""
+    until = EARLY * grid.case.epochs
+    n = max(2, round(price / until / len(seeds)))
+    for index in sorted({round(k * (len(grid.rates) - 1) / (n - 1)) for k in range(n)}):
+        for seed in seeds:
+            grid.train(grid.rates[index], seed, lambda epochs, heights: bool(epochs[-1] >= until), as_if_end=True)
+
+
+WAYS: dict[str, Callable[[Grid, Sequence[int], float], None]] = {
+    "search": search,
+    "grid of the same price": coarse_grid,
+    "random": random_rates,
+    "TPE": tpe,
+    "ASHA": asha,
+    "constant cut": constant_cut,
+}
+
+
+def compare_searches(options: dict[str, Any]) -> None:
+    """Print a Markdown table: what each way cost and how far off its edges were, over all cases and repeats; then each case."""
+    import numpy as np
+    import pandas as pd
+    from rich.console import Console
+
+    repeats = count("repeats", options["repeats"])
+    say, rows = Console(stderr=True, highlight=False).print, []
+    for name in options["cases"]:
+        say(f"{name}: the grid on {repeats + REPEATED} seeds")
+        grid = Grid(CASES[name], repeats + REPEATED)
+        say(f"{name}: {repeats} searches, after {grid.seconds:.0f} s")
+        rows += [{"case": name, **row} for row in _measure(grid, repeats)]
+    table = pd.DataFrame(rows)
+    if options["csv"] is not None:
+        table.to_csv(options["csv"], index=False)
+    libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "optuna"))
+    print(f"{libraries}; {os.cpu_count()} cores; {repeats} repeats on {REPEATED} seeds each\n")
+    columns = ["passes", "low", "high", "divergent", "covered", "good"]
+    heads = "passes, % of the grid | low | high | divergent | 90 % intervals hold | recommended is good"
+    for by, title in (("way", "way"), ("case", "case, searched")):
+        print(f"| {title} | {heads} |\n|---|{'---|' * len(columns)}")
+        for key, group in (table if by == "way" else table[table["way"] == "search"]).groupby(by, sort=False):
+            passes, errors = group["passes"] * 100, [group[column].replace(np.inf, np.nan) for column in columns[1:4]]
+            cells = [f"{passes.median():.1f} ({passes.max():.1f})"]
+            cells += [f"{each.median():.2f} ({each.quantile(0.9):.2f}), none {each.isna().mean():.0%}" for each in errors]
+            print(f"| {key} | {' | '.join(cells)} | {group['covered'].mean():.0%} | {group['good'].mean():.0%} |")
+        print()
+
+
+def _measure(grid: Grid, repeats: int) -> Iterator[dict[str, Any]]:
+    """A row a repeat and way.
+
+    ``passes``, as a share of the grid's on as many seeds; ``low``, ``high``, ``divergent``, the errors of the edges in decades
+    against all seeds, inf where none was found; ``covered``, the share of other seeds' edges inside the intervals; ``good``,
+    the share of other seeds on which the recommended learning rate is good, 0 where nothing is recommended.
+    """
+    from reports.judging.edges import EDGES, find_edges, fit_edges, seed_gaps
+    from reports.judging.recommendation import recommend
+    from reports.judging.verdicts import classify_both
+
+    truth = classify_both(grid.runs, grid.curves)[0]
+    gaps = seed_gaps(truth)[grid.case.batch_size]
+    middle = {edge: [_middle(*gap[:2]) for gap in gaps[edge]] for edge in EDGES}
+    full = len(grid.rates) * REPEATED * grid.case.epochs
+    for first in range(repeats):
+        seeds, price = list(range(first, first + REPEATED)), 0.0
+        others = [seed for seed in range(repeats + REPEATED) if seed not in seeds]
+        for way, train in WAYS.items():
+            grid.begin()
+            train(grid, seeds, price)
+            price = price or grid.passes
+            judged, cells = classify_both(*grid.tables())
+            own = seed_gaps(judged).get(grid.case.batch_size, {edge: [] for edge in EDGES})
+            edges = find_edges(judged).set_index("edge")
+            errors = [_off([_middle(*gap[:2]) for gap in own[edge]], middle[edge]) for edge in EDGES]
+            inside = [edges["low"].get(e, 0) <= middle[e][s] <= edges["high"].get(e, 0) for e in EDGES for s in others]
+            uses = recommend(judged, cells, fit_edges(judged))["learning_rate"].tolist() if len(cells) else []
+            found = dict(zip(("low", "high", "divergent"), errors, strict=True))
+            good = _share_good(truth, uses[0], others) if uses else 0.0
+            yield {
+                "way": way,
+                "seed": first,
+                "passes": grid.passes / full,
+                **found,
+                "covered": sum(inside) / len(inside),
+                "good": good,
+            }
+
+
+def _middle(low: float, high: float) -> float:
+    """Of a gap, 0 or inf where it is open."""
+    return math.sqrt(low * high) if 0 < low and high < math.inf else 0.0 if low == 0 else math.inf
+
+
+def _share_good(runs: Any, rate: float, seeds: Sequence[int]) -> float:
+    """Of seeds, those on which a learning rate is good."""
+    here = runs[(runs["learning_rate"] / rate - 1).abs().lt(1e-4) & runs["seed"].isin(seeds)]
+    return float((here["verdict"] == "good").mean())
+
+
+def _off(found: Sequence[float], truth: Sequence[float]) -> float:
+    """Decades between the medians of two sets of edges, inf where one has none."""
+    import numpy as np
+
+    a, b = float(np.median(found)) if found else 0.0, float(np.median(truth))
+    return abs(math.log10(a / b)) if 0 < a < math.inf and 0 < b < math.inf else math.inf
