@@ -255,5 +255,5 @@ def test_number_of_workers_is_checked(workers: Any) -> None:
 
 def test_free_samplers_train_one_run_after_the_other() -> None:
     assert StudyConfig(sampler="tpe").workers == "auto" and StudyConfig(sampler="tpe", workers=1).workers == 1
-    with pytest.raises(ValueError, match="workers belong to the grid: tpe chooses each run by those before, got 2"):
+    with pytest.raises(ValueError, match="workers belong to edges and grid: tpe chooses each run by those before, got 2"):
         StudyConfig(sampler="tpe", workers=2)
