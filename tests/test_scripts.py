@@ -65,6 +65,20 @@ def test_launch_writes_the_database_and_all_files_of_the_report(launched: Path) 
     assert len(pd.read_csv(report / "runs.csv")) == 3
 
 
+@pytest.mark.parametrize("options", ["--batch-size 64 256 --epochs 4", f"{' '.join(SMALL)} --fuse never"])
+def test_plan_says_what_a_study_will_cost_and_leaves_nothing(
+    options: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert call("launch_study", "--plan", *options.split()) == 0
+    head, *sizes, total = capsys.readouterr().out.splitlines()
+    assert head == "'digits', before anything is spent:" and not list(tmp_path.iterdir())
+    cost = r"about \d+ runs of at most \d+ epochs, [\d.]+ (million|thousand) example passes, [\d.]+ \w+ here on one core \(.+\)"
+    assert all(re.fullmatch(rf"batch size (64|256): {cost}", line) for line in sizes)
+    counts = [int(line.split("about ")[1].split()[0]) for line in (*sizes, total)]
+    assert sum(counts[:-1]) == counts[-1] and (counts == [3, 3]) == ("points" in options)
+
+
 def test_second_launch_trains_nothing_and_prints_the_answer(
     launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
