@@ -61,8 +61,8 @@ class Driver:
 
     missing: runs that are planned, in the order they are to be trained. seeds: of runs whose learning rate and batch size the
     study's sampler chooses, each by those before; where there are any, nothing is missing at first.
-    more: asked for runs when there are none left, about as many as it is told, after so many seconds; when it gives none, the
-        study is finished.
+    more: asked for runs when there are none left, about as many as it is told, after so many seconds, without those that
+        are left out as they failed; when it gives none, the study is finished.
     folder: where each run has a folder for the user's loggers.
     on_run: called as ``on_run(study, finished, n_runs)`` at the start and after every run.
     actors: of Ray, where there are some already.
@@ -77,7 +77,7 @@ class Driver:
     folder: Path
     on_run: OnRun
     actors: Actors | None = None
-    more: Callable[[int, float], list[Asked]] = lambda n, seconds: []
+    more: Callable[[int, float, Callable[[Planned], bool]], list[Asked]] = lambda n, seconds, is_left_out: []
     jobs_under_way: dict[Future[Outcome], UnderWay] = field(default_factory=dict)
     in_workers: bool = False
     members_per_worker: dict[int, int] = field(default_factory=dict)  # of a batch size's fused members, at most
@@ -85,6 +85,7 @@ class Driver:
     _too_large: float = math.inf  # the smallest batch size that did not fit into memory
     _queries: dict[Planned, Query] = field(default_factory=dict)  # how far runs are to be trained, where not to their end
     _given_up: set[Planned] = field(default_factory=set)  # as they failed
+    _too_short: set[int] = field(default_factory=set)  # batch sizes for whose runs the schedule was not made
     _deaths: Counter[Planned] = field(default_factory=Counter)  # of workers, by what they trained
 
     def __post_init__(self) -> None:
@@ -132,10 +133,13 @@ class Driver:
     def _go_on(self) -> bool:
         """Whether there is more to train after what was trained so far, which is missing now."""
         seconds = time.monotonic() - self._began
-        asked = [each for each in self.more(self._at_once(), seconds) if each[0] not in self._given_up]
+        asked = self.more(self._at_once(), seconds, self._is_left_out)
         self._queries, self.missing = dict(asked), [planned for planned, _ in asked]
         self.members_per_worker.clear()
         return bool(asked)
+
+    def _is_left_out(self, planned: Planned) -> bool:
+        return planned in self._given_up or planned.batch_size >= self._too_large or planned.batch_size in self._too_short
 
     def _at_once(self) -> int:
         """Runs of a round: as many as are cheap together, the same for few workers and however many fit into one fit."""
@@ -291,6 +295,7 @@ class Driver:
         trials.fail(self.study, trial, failed.error, failed.traceback)
         if failed.of_schedule:  # of this batch size, at which a run has as many steps as it has
             self._failures[:-1] = []
+            self._too_short.add(job.batch_size)
             logger.warning("runs at batch size %d are left out: %s", job.batch_size, failed.error)
             self.missing = [planned for planned in self.missing if planned.batch_size != job.batch_size]
         self._forget(job)

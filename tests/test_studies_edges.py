@@ -174,7 +174,7 @@ def test_runs_that_fail_are_not_asked_for_again_and_again(tmp_path: Path, monkey
     broken = module(
         tmp_path,
         monkeypatch,
-        "broken",
+        "fails_at_times",
         "if counts['steps'] % 41 == 40 and counts['steps'] > 0: raise RuntimeError(f'no {counts}')",
     )
     few = {"data": "Digits", "model": broken, "batch_size": 256, "epochs": 8, "seeds": 1, "learning_rate": (0.01, 10.0)}
@@ -184,6 +184,17 @@ def test_runs_that_fail_are_not_asked_for_again_and_again(tmp_path: Path, monkey
     always = module(tmp_path, monkeypatch, "fails_always", "if counts['steps'] > 0: raise RuntimeError('no')")
     with pytest.raises(FailedAlike, match="3 runs in a row failed alike"):
         run_study(config(tmp_path, **few | {"model": always}, name="always"))
+
+
+def test_a_batch_size_without_memory_is_left_out_and_the_others_are_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    full = module(tmp_path, monkeypatch, "full", "if counts['steps'] > 0 and len(batch[0]) > 256: raise MemoryError('full')")
+    few = {"data": "Digits", "model": full, "batch_size": (256, 512), "epochs": 8, "learning_rate": (0.03, 10.0)}
+    study = run_study(config(tmp_path, **few))
+    failed = [trial.params["batch_size"] for trial in study.trials if trial.state is TrialState.FAIL]
+    assert failed == [512] and {size for _, size, _ in asked(study)} == {256}
+    assert judge_study(study).answers[0].is_good
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """What tells most of where the verdicts change (``reports.judging.queries``), in rounds that are kept in the storage."""
 
 import math
+from collections.abc import Callable
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -22,6 +23,7 @@ from studies.tables import runs_and_curves
 AROUND = 10**0.5  # times, around the edges of the batch size before, where the next one begins to look
 # Of a study the batch sizes that need no more, by how many runs each had, and where the next one begins.
 _done: WeakKeyDictionary[optuna.Study, dict[int, tuple[int, tuple[float, float]]]] = WeakKeyDictionary()
+LeftOut = Callable[[Planned], bool]
 BY_SIZE = 0.5  # power of the batch size by which edges move until it is known (LAW: between 0 and 1)
 
 
@@ -35,12 +37,12 @@ def make(name: str, n_trials: int) -> BaseSampler:
     return RandomSampler(seed=n_trials)
 
 
-def more(study: optuna.Study, config: StudyConfig, n: int, seconds: float) -> list[Asked]:
+def more(study: optuna.Study, config: StudyConfig, n: int, seconds: float, is_left_out: LeftOut) -> list[Asked]:
     """What is left of the last round, or the next one; nothing where a limit of ``config`` is reached.
 
     A round is written down before it is trained, so that a study that was killed in its midst asks for the same runs again.
     """
-    asked = _left(study) or _next(study, config, n)
+    asked = _left(study, is_left_out) or _next(study, config, n, is_left_out)
     limit = _limit(study, config, seconds) if asked else ""
     if not limit and asked:
         _write(study, asked)
@@ -58,7 +60,7 @@ def _limit(study: optuna.Study, config: StudyConfig, seconds: float) -> str:
     return ""
 
 
-def _next(study: optuna.Study, config: StudyConfig, n: int) -> list[Asked]:
+def _next(study: optuna.Study, config: StudyConfig, n: int, is_left_out: LeftOut) -> list[Asked]:
     runs, curves = runs_and_curves(study)
     decided: Any = study.user_attrs.get(HOW_TRAINED, {})
     done = _done.setdefault(study, {})
@@ -81,8 +83,9 @@ def _next(study: optuna.Study, config: StudyConfig, n: int) -> list[Asked]:
         )
         together = int(decided.get(str(size), {"members": 1})["members"]) > 1
         queries = next_queries(mine, curves[curves["trial"].isin(mine["trial"])], search, n=n, together=together)
-        if queries:
-            return [(Planned(query.learning_rate, size, query.seed), query) for query in queries]
+        asked = [(Planned(query.learning_rate, size, query.seed), query) for query in queries]
+        if asked := [each for each in asked if not is_left_out(each[0])]:
+            return asked
         if following:
             low, high = _next_range(mine, curves, search, following / size)
         done[size] = len(mine), (low, high)
@@ -113,7 +116,7 @@ def _write(study: optuna.Study, asked: list[Asked]) -> None:
         trials.set_attribute(study, ROUND, {"since": len(study.get_trials(deepcopy=False)), "runs": rows})
 
 
-def _left(study: optuna.Study) -> list[Asked]:
+def _left(study: optuna.Study, is_left_out: LeftOut) -> list[Asked]:
     """Runs of the last round that have not finished since."""
     told: Any = study.user_attrs.get(ROUND, {"since": 0, "runs": []})
     since = study.get_trials(deepcopy=False)[told["since"] :]
@@ -125,7 +128,7 @@ def _left(study: optuna.Study) -> list[Asked]:
             floor, rate_of_fastest, time, level, rho = (math.inf if each is None else each for each in given[:5])
             yardstick = Yardstick(floor, rate_of_fastest, time, level, rho, cuts_above=given[5])
         planned = Planned(rate, size, seed)
-        if planned not in done:
+        if planned not in done and not is_left_out(planned):
             asked.append((planned, Query(rate, seed, math.inf if epochs is None else epochs, yardstick)))
     return asked
 
