@@ -24,7 +24,9 @@ def actors() -> list[psutil.Process]:
 
 @pytest.fixture(scope="module")
 def token(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A home of its own, where Ray makes its token."""
+    """A home of its own, where Ray makes its token, although it was imported before it was told to."""
+    import ray  # noqa: F401
+
     home, before = tmp_path_factory.mktemp("home"), dict(os.environ)
     os.environ["HOME"] = str(home)
     yield home / ".ray" / "auth_token"

@@ -95,8 +95,6 @@ class _Actor:
 
 def _connected(address: str | None) -> tuple[Any, bool]:
     """Ray, and whether it was connected here: one that the caller connected is used as it is."""
-    if address is None:
-        os.environ.setdefault("RAY_AUTH_MODE", "token")  # it would let in whoever reaches its ports
     import ray
 
     if ray.is_initialized():
