@@ -6,6 +6,9 @@ from .errors import FailedAlike as FailedAlike
 from .errors import StudyInUse as StudyInUse
 from .finder import LearningRates as LearningRates
 from .finder import lr_find as lr_find
+from .samplers.edge_pruner import EdgePruner as EdgePruner
+from .samplers.edge_sampler import EdgeSampler as EdgeSampler
+from .samplers.reports_of_trials import tables_of_reports as tables_of_reports
 from .search import run_study as run_study
 from .storage.opening import load_study as load_study
 from .tables import curves_table as curves_table

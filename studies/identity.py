@@ -12,7 +12,7 @@ ELSEWHERE = "name storage workers engine ray_address num_cpus num_gpus checkpoin
 ELSEWHERE += ["max_time", "max_epochs_in_all"]
 # Options that are told at their defaults, too. Others are left out there: older studies, which lack them, stay the same.
 ALWAYS = "learning_rate points batch_size seeds epochs sampler trials".split()
-GROWS = "seeds"  # the option that may grow: only new seeds are trained
+SEEDS, EPOCHS = "seeds", "epochs"  # options that may grow, the latter of a search: what was trained stays, and counts
 
 
 def configuration(config: StudyConfig, workload: Mapping[str, Any]) -> dict[str, Any]:
@@ -29,8 +29,9 @@ def configuration(config: StudyConfig, workload: Mapping[str, Any]) -> dict[str,
 
 
 def is_same(stored: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
-    """Whether a study of the configuration ``stored`` may go on as ``wanted``: only its seeds may have grown."""
-    return {**stored, GROWS: max(stored[GROWS], wanted[GROWS])} == wanted
+    """Whether a study of the configuration ``stored`` may go on as ``wanted``: only seeds, or a search's epochs, have grown."""
+    grows = (SEEDS, EPOCHS) if wanted["sampler"] == "edges" else (SEEDS,)
+    return {**stored, **{option: max(stored[option], wanted[option]) for option in grows}} == wanted
 
 
 def differences(stored: Mapping[str, Any], wanted: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, str]]:

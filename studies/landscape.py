@@ -26,7 +26,7 @@ from reports.style import GOOD, VERDICTS
 from studies.answers import judge_study
 from studies.config import StudyConfig
 from studies.errors import BadInput, as_bad_input
-from studies.identity import GROWS, configuration, differences
+from studies.identity import SEEDS, configuration, differences
 from studies.plan import Planned
 from studies.search import runs_folder
 from studies.storage.database_url import storage_url
@@ -187,7 +187,7 @@ def choose_runs(judged: Judged, batch_size: int | None = None) -> pd.DataFrame:
 def _differences(study: optuna.Study, config: StudyConfig, workload: Workload) -> list[str]:
     """In what a configuration is not that of the study; seeds may have grown."""
     found = differences(study.user_attrs.get(CONFIGURATION, {}), configuration(config, workload.as_dict()))
-    return list(dict.fromkeys(name.partition(".")[0] for name, _ in found if name != GROWS))
+    return list(dict.fromkeys(name.partition(".")[0] for name, _ in found if name != SEEDS))
 
 
 def _first(batches: Sequence[Any]) -> Sequence[Any]:

@@ -40,12 +40,12 @@ def given_options(config: StudyConfig) -> dict[str, Any]:
 def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
     """A line for a shell: the launch with the options of a study and some of them changed.
 
-    Where a change makes it another study it gets another name; a search goes on, but for another length of its runs. A new
+    Where a change makes it another study it gets another name; a search goes on. A new
     range of a grid keeps the density of learning rates, and a new density the range. More seeds or a finer grid of a study that
     was sampled freely is a grid. "" where an option holds a line or another character that is not to be pasted.
 
     >>> launch_command("wine", {"model": {"init_args": {"momentum": 0.9}}}, {"epochs": 30}).partition("lr-study ")[2]
-    'launch --model.momentum 0.9 --epochs 30 --name wine-longer'
+    'launch --model.momentum 0.9 --epochs 30 --name wine'
     """
     wanted = {key: value for key, value in options.items() if key != "name"}
     if wanted.get("sampler") and {"learning_rate", "per_decade"} & set(changes):
@@ -53,7 +53,7 @@ def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, 
         points = wanted.pop("points", None)
         if points and points > 1 and high > low:
             wanted.setdefault("per_decade", math.ceil((points - 1) / math.log10(high / low)))
-    anew = NAMES if wanted.get("sampler") else {"epochs": NAMES["epochs"]}
+    anew = NAMES if wanted.get("sampler") else {}
     suffix = next((suffix for key, suffix in anew.items() if key in changes), None)
     if wanted.get("sampler") in FREE and {"seeds", "per_decade"} & set(changes):  # which try each learning rate once
         suffix, wanted = "grid", {key: value for key, value in wanted.items() if key != "trials"} | {"sampler": "grid"}

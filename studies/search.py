@@ -12,14 +12,15 @@ import pandas as pd
 from optuna.pruners import NopPruner
 from optuna.samplers import RandomSampler
 from optuna.study import StudyDirection
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 
 from reports.judging.self_check import rates_to_check
+from reports.judging.verdicts import Thresholds
 from studies import trials
 from studies.config import RANGE, StudyConfig
 from studies.driver import Driver, OnRun
 from studies.errors import BadInput
-from studies.identity import configuration, differences, is_same
+from studies.identity import EPOCHS, configuration, differences, is_same
 from studies.next_run import given_options
 from studies.plan import Planned, missing
 from studies.samplers import sampler_of
@@ -28,11 +29,22 @@ from studies.storage.database_url import sqlite_path, storage_url
 from studies.storage.door import entered
 from studies.storage.lock import locked
 from studies.storage.opening import open_storage
-from studies.storage.stored import BRACKET, CONFIGURATION, OPTIONS, OWN_LEARNING_RATE, REMARKS, SELF_CHECK_OF, self_check_name
+from studies.storage.stored import (
+    BRACKET,
+    CONFIGURATION,
+    OPTIONS,
+    OWN_LEARNING_RATE,
+    REMARKS,
+    SELF_CHECK_OF,
+    facts_of,
+    self_check_name,
+)
+from studies.tables import is_short
 from studies.training.bracket import find_bracket
 from studies.training.fixed import look_at
 from studies.training.preflight import preflight
 from studies.training.ray_actors import Actors
+from studies.training.schedule import dry_run
 from studies.training.workload import Workload
 
 logger = logging.getLogger(__name__)
@@ -40,7 +52,9 @@ logger = logging.getLogger(__name__)
 DONE = (TrialState.COMPLETE,)
 
 
-def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnRun | None = None) -> optuna.Study:
+def run_study(
+    config: StudyConfig, *, out: str | Path | None = None, on_run: OnRun | None = None, thresholds: Thresholds | None = None
+) -> optuna.Study:
     """Train what is missing of a study and return it, finished.
 
     Args:
@@ -48,6 +62,7 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
         out: a folder that will be written afterwards, ``outputs/NAME`` unless given; checked at the door so that no training
             is lost to it. Loggers and checkpoints of the user's write into its ``runs``.
         on_run: called as ``on_run(study, finished, planned)`` at the start and after every run.
+        thresholds: of the verdicts whose edges a search looks for.
 
     Raises:
         ValueError: bad input, before anything is trained.
@@ -56,10 +71,12 @@ def run_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnR
         KeyboardInterrupt: Ctrl-C; what finished is kept, the same call goes on.
     """
     with entered(config, out):
-        return train_study(config, out=out, on_run=on_run)
+        return train_study(config, out=out, on_run=on_run, thresholds=thresholds)
 
 
-def train_study(config: StudyConfig, *, out: str | Path | None = None, on_run: OnRun | None = None) -> optuna.Study:
+def train_study(
+    config: StudyConfig, *, out: str | Path | None = None, on_run: OnRun | None = None, thresholds: Thresholds | None = None
+) -> optuna.Study:
     """``run_study`` for whoever has entered the study, so that its storage is checked once."""
     assert config.name is not None
     workload, url = Workload.of_config(config), storage_url(config.storage)
@@ -68,7 +85,7 @@ def train_study(config: StudyConfig, *, out: str | Path | None = None, on_run: O
     for remark in remarks:
         logger.warning("%s", remark)
     with _actors(config, url, config.name, config.n_runs) as actors:
-        study = _open_study(url, config.name, configuration(config, workload.as_dict()))
+        study = _open_study(url, config.name, configuration(config, workload.as_dict()), workload)
         sampler = sampler_of(str(config.sampler))
         study.sampler = sampler.make(config.sampler, len(study.get_trials(deepcopy=False)))
         trials.set_attribute(study, OPTIONS, given_options(config))
@@ -77,11 +94,11 @@ def train_study(config: StudyConfig, *, out: str | Path | None = None, on_run: O
             trials.set_attribute(study, OWN_LEARNING_RATE, look_at(workload, max(config.batch_sizes)).own)
         if config.learning_rate is None and BRACKET not in study.user_attrs:
             trials.set_attribute(study, BRACKET, list(find_bracket(workload, max(config.batch_sizes), seed)))
-        complete, plan = study.get_trials(deepcopy=False, states=DONE), sampler.plan(config)
+        complete, plan = _complete(study), sampler.plan(config)
         chosen = [] if plan or config.sampler == "edges" else range(len(complete), config.n_runs)
         work = missing(plan, complete), [config.seed_values[index % config.seeds] for index in chosen]
         told = on_run or (lambda *_: None)
-        more = partial(sampler.more, study, config)
+        more = partial(sampler.more, study, config, thresholds or Thresholds())
         Driver(study, config, workload, *work, config.n_runs, runs_folder(config, out), told, actors, more).run()
     return study
 
@@ -118,9 +135,9 @@ def run_self_check(
     ]
     wanted = configuration(config, workload.as_dict()) | {SELF_CHECK_OF: config.name}
     with locked(url, name), _actors(config, url, name, len(plan)) as actors:
-        study = _open_study(url, name, wanted)
+        study = _open_study(url, name, wanted, workload)
         study.sampler = RandomSampler(seed=0)  # every parameter is fixed by the plan
-        left, folder = missing(plan, study.get_trials(deepcopy=False, states=DONE)), runs_folder(config, out)
+        left, folder = missing(plan, _complete(study)), runs_folder(config, out)
         Driver(study, config, workload, left, [], len(plan), folder, on_run or (lambda *_: None), actors).run()
     return study
 
@@ -137,8 +154,12 @@ def _actors(config: StudyConfig, url: str, name: str, n_runs: int) -> Iterator[A
         yield actors
 
 
-def _open_study(url: str, name: str, wanted: dict[str, Any]) -> optuna.Study:
-    """Open or make a study of these settings and close what a killed process left behind; only its seeds may have grown."""
+def _complete(study: optuna.Study) -> list[FrozenTrial]:
+    return [trial for trial in study.get_trials(deepcopy=False, states=DONE) if not is_short(study, trial)]
+
+
+def _open_study(url: str, name: str, wanted: dict[str, Any], workload: Workload) -> optuna.Study:
+    """Open or make a study of these settings and close what a killed process left behind; only what may grow may differ."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     storage = open_storage(url)
     known = {summary.study_name for summary in storage.get_all_studies()}
@@ -155,9 +176,23 @@ def _open_study(url: str, name: str, wanted: dict[str, Any]) -> optuna.Study:
     if not is_same(stored, wanted):
         told = "; ".join(" ".join(difference) for difference in differences(stored, wanted))
         raise BadInput(f"study {name!r} exists with other settings ({told}): give another name")
+    if stored[EPOCHS] < wanted[EPOCHS]:
+        _check_longer(study, workload, stored[EPOCHS], wanted[EPOCHS])
+        trials.give_longer_runs(study, stored[EPOCHS])
     trials.write_configuration(study, wanted)
     trials.close_orphans(study, "the process ended before the run did")
     return study
+
+
+def _check_longer(study: optuna.Study, workload: Workload, had: int, wanted: int) -> None:
+    """Raises BadInput where a run of more epochs does not begin as the shorter ones did."""
+    seen = [facts_of(trial) for trial in study.get_trials(deepcopy=False, states=DONE)]
+    who = dry_run(workload, RANGE[0], max(workload.batch_sizes or (1,))).set_by
+    if who or any("loss_as_at_start" in facts for facts in seen):
+        raise BadInput(
+            f"epochs of study {study.study_name!r} must stay {had}, as {who or 'its loss'} may follow the length of a run,"
+            f" got {wanted}: give another name"
+        )
 
 
 def runs_folder(config: StudyConfig, out: str | Path | None) -> Path:

@@ -7,7 +7,7 @@ trial               int      Optuna's number
 learning_rate       float
 batch_size          int      examples a step
 seed                int
-state               str      COMPLETE, PRUNED (ended by the search), FAIL or RUNNING
+state               str      COMPLETE, PRUNED (ended by the search, or as long as its runs were before), FAIL or RUNNING
 epochs              float    trained, in passes over the training set; fractional if stopped
 steps               int      updates done
 examples            int      seen
@@ -41,8 +41,9 @@ import pandas as pd
 from optuna.distributions import FloatDistribution, IntDistribution
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from reports.judging.decided import BY_SEARCH
 from studies.storage.checksums import verified_trials
-from studies.storage.stored import PARAMS, attributes_of, facts_of, is_planned, number
+from studies.storage.stored import BUDGETS, PARAMS, attributes_of, facts_of, is_planned, number
 
 if TYPE_CHECKING:  # PyTorch, which reading a study does without
     from studies.training.runs import Run
@@ -53,12 +54,12 @@ STATES = (*FINISHED, TrialState.FAIL, TrialState.RUNNING)
 
 def runs_table(study: optuna.Study) -> pd.DataFrame:
     """The table ``runs``; trials that were never started, without all parameters, are left out."""
-    return _runs_table(*_trials(study))
+    return runs_and_curves(study)[0]
 
 
 def curves_table(study: optuna.Study) -> pd.DataFrame:
     """The table ``curves``."""
-    return _curves_table(_trials(study)[0])
+    return runs_and_curves(study)[1]
 
 
 def tables_of(runs: "Sequence[Run]") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -117,7 +118,18 @@ def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 def runs_and_curves(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     """``runs_table`` and ``curves_table`` of one moment."""
     trials, before = _trials(study)  # once, as they are verified each time
-    return _runs_table(trials, before), _curves_table(trials)
+    runs = _runs_table(trials, before)
+    short = runs["trial"].isin([trial.number for trial in trials if is_short(study, trial)])
+    runs.loc[short, ["state", "ended_early"]] = TrialState.PRUNED.name, BY_SEARCH
+    return runs, _curves_table(trials)
+
+
+def is_short(study: optuna.Study, trial: FrozenTrial) -> bool:
+    """Whether a run was trained to the end when the runs of its study had fewer epochs: it counts as one ended early."""
+    facts, budgets = facts_of(trial), study.user_attrs.get(BUDGETS, [])
+    epochs = next((epochs for before, epochs in budgets if trial.number < before), math.inf)
+    ended = facts.get("ended_early") is not None or facts.get("nonfinite_at") is not None
+    return trial.state is TrialState.COMPLETE and not ended and bool(facts["epochs"] > epochs * (1 - 1e-9))
 
 
 def _trials(study: optuna.Study) -> tuple[list[FrozenTrial], dict[int, list[FrozenTrial]]]:
@@ -129,7 +141,7 @@ def _trials(study: optuna.Study) -> tuple[list[FrozenTrial], dict[int, list[Froz
     before: dict[int, list[FrozenTrial]] = {}
     for trial in found:
         number = last.get(tuple(map(trial.params.get, PARAMS)), trial.number)
-        again = trial.state is TrialState.PRUNED and number != trial.number
+        again = number != trial.number and (trial.state is TrialState.PRUNED or is_short(study, trial))
         (before.setdefault(number, []) if again else shown).append(trial)
     return shown, before
 

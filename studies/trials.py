@@ -19,7 +19,7 @@ from studies.plan import Planned
 from studies.storage.beside import system_attributes
 from studies.storage.checksums import study_checksums
 from studies.storage.interrupts import uninterrupted
-from studies.storage.stored import CHECKSUMS, CONFIGURATION, ERROR, TRACEBACK, attributes_of, attributes_of_failure
+from studies.storage.stored import BUDGETS, CHECKSUMS, CONFIGURATION, ERROR, TRACEBACK, attributes_of, attributes_of_failure
 
 if TYPE_CHECKING:  # PyTorch, which writing does without
     from studies.training.runs import Run
@@ -114,6 +114,12 @@ def write_configuration(study: optuna.Study, wanted: Mapping[str, Any]) -> None:
     """Store what a study is; its checksum first, beside that of what it was."""
     set_system_attribute(study, CHECKSUMS, study_checksums(study, wanted))
     set_attribute(study, CONFIGURATION, wanted)
+
+
+def give_longer_runs(study: optuna.Study, epochs: float) -> None:
+    """Say that the runs of a study so far had ``epochs`` epochs, before it is given more."""
+    budgets = [[before, had] for before, had in study.user_attrs.get(BUDGETS, []) if had != epochs]
+    set_attribute(study, BUDGETS, [*budgets, [len(study.get_trials(deepcopy=False)), epochs]])
 
 
 def copy_trial(study: optuna.Study, trial: FrozenTrial) -> int:

@@ -12,9 +12,10 @@ import pytest
 from optuna.trial import TrialState
 from test_studies_search import module
 
-from reports import Judged
+from reports import Judged, Thresholds
+from reports.judging.decided import BY_SEARCH
 from studies import BadInput, FailedAlike, StudyConfig, judge_study, load_study, run_study, runs_table
-from studies.commands import admin
+from studies.commands import admin, launch
 from studies.commands.command_line import run
 from studies.storage.stored import BRACKET, PARAMS, ROUND
 from studies.training.bracket import find_bracket
@@ -119,6 +120,66 @@ def test_more_seeds_and_finer_steps_go_on_under_the_same_name(tmp_path: Path) ->
     more = asked(run_study(config(tmp_path, per_decade=10, seeds=2)))
     assert finer[: len(first)] == first and more[: len(finer)] == finer
     assert len(first) < len(finer) < len(more) and {seed for *_, seed in more[len(finer) :]} >= {1}
+
+
+def test_more_epochs_go_on_under_the_same_name_and_what_was_trained_counts(tmp_path: Path) -> None:
+    first = runs_table(run_study(config(tmp_path, epochs=20)))
+    before = runs_table(run_study(config(tmp_path, epochs=30, max_epochs_in_all=1)))
+    full = first["state"] == "COMPLETE"
+    assert full.any() and set(before.loc[full, "state"]) == {"PRUNED"} and set(before.loc[full, "ended_early"]) == {BY_SEARCH}
+    study = run_study(config(tmp_path, epochs=30))
+    judged, alone = judge_study(study), judge_study(run_study(config(tmp_path, name="alone")))
+    assert edges(judged) == pytest.approx(edges(alone), abs=0.11)
+    assert judged.runs.loc[judged.runs["state"] == "COMPLETE", "epochs"].max() == 30
+    assert len(set(first["trial"]) & set(judged.runs["trial"])) > len(first) / 3
+    assert judged.answers[0].use in set(judged.runs.loc[judged.runs["epochs"] == 30, "learning_rate"])
+    again = run_study(config(tmp_path, epochs=30))
+    assert len(asked(again)) == len(asked(study)) > len(first)
+    with pytest.raises(BadInput, match="study 'hill' exists with other settings .epochs was 30, now 20.: give another name"):
+        run_study(config(tmp_path, epochs=20))
+
+
+def test_epochs_of_a_study_whose_schedule_follows_its_length_must_stay(tmp_path: Path) -> None:
+    options = {"optimizer": "SGD", "lr_scheduler": {"class_path": "CosineAnnealingLR", "init_args": {"T_max": 20}}}
+    study = run_study(config(tmp_path, epochs=10, **options))
+    with pytest.raises(BadInput, match="epochs of study 'hill' must stay 10, as .* may follow the length of a run, got 12"):
+        run_study(config(tmp_path, epochs=12, **options))
+    assert judge_study(study).runs["epochs"].max() == 10
+
+
+def test_a_search_looks_for_the_edges_of_the_thresholds_it_is_given(tmp_path: Path) -> None:
+    strict = Thresholds(rho=1.2)
+    study = run_study(config(tmp_path), thresholds=strict)
+    judged = judge_study(study, strict)
+    low = judged.edges.set_index("edge").loc["too low to good", "learning_rate"]
+    tried = judged.runs.loc[judged.runs["verdict"].notna(), "learning_rate"]
+    assert (tried / low).map(math.log10).abs().min() <= 0.11
+    lax = judge_study(study).edges.set_index("edge").loc["too low to good", "learning_rate"]
+    assert lax < 0.8 * low
+
+
+def test_continue_goes_on_as_the_report_says_and_with_what_is_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = "--model Parabola --data ParabolaData --data.noise 0.02 --learning-rate 0.001 9 --per-decade 4 --batch-size 8"
+    flags += " --epochs 20 --fuse never --workers 1"
+    assert launch.main([*flags.split(), "--seeds", "1", "--name", "mine"]) == 0
+    assert "1 seed at every edge" in capsys.readouterr().out
+    assert launch.main(["--continue", "--name=mine", "--epochs", "22"]) == 0
+    out, err = capsys.readouterr()
+    assert "going on: " in err and "--seeds 3" in err and "seeds:" not in out
+    runs = runs_table(load_study(f"{tmp_path}/outputs/studies.db", "mine"))
+    assert sorted(runs["seed"].unique()) == [0, 1, 2] and runs["epochs"].max() == 22
+    with pytest.raises(BadInput, match="name must be a study in 'outputs/studies.db': mine; got 'other'"):
+        launch.main(["--continue", "--name", "other"])
+
+
+def test_continue_of_a_study_that_nobody_launched_is_refused(tmp_path: Path) -> None:
+    storage = f"sqlite:///{tmp_path}/other.db"
+    optuna.create_study(study_name="theirs", storage=storage)
+    with pytest.raises(BadInput, match="continue must name a study that was launched, got 'theirs', which does not say how"):
+        launch.main(["--continue", "--name", "theirs", "--storage", str(tmp_path / "other.db")])
 
 
 def test_an_exact_search_ends_no_run_early(tmp_path: Path) -> None:

@@ -73,14 +73,15 @@ def test_change_that_makes_another_study_gets_another_name(changes: dict[str, An
     assert len(again.learning_rates) == {"longer": 17, "finer": 33, "wider": 23}[name.partition("-")[2]]
 
 
-@pytest.mark.parametrize("changes", [{"per_decade": 20}, {"learning_rate": [0.001, 300.0]}, {"seeds": 5}], ids=str)
-def test_a_search_goes_on_under_its_name_finer_wider_and_on_more_seeds(changes: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    "changes", [{"per_decade": 20}, {"learning_rate": [0.001, 300.0]}, {"seeds": 5}, {"epochs": 60}], ids=str
+)
+def test_a_search_goes_on_under_its_name_finer_wider_longer_and_on_more_seeds(changes: dict[str, Any]) -> None:
     again = parsed(launch_command("digits", given_options(StudyConfig()), changes))
     assert (again.name, again.sampler, again.points) == ("digits", "edges", None)
     assert {name: getattr(again, name) for name in changes} == {
         name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()
     }
-    assert parsed(launch_command("digits", given_options(StudyConfig()), {"epochs": 60})).name == "digits-longer"
 
 
 def test_more_seeds_go_on_under_the_same_name() -> None:
@@ -145,7 +146,9 @@ def test_no_command_holds_what_is_not_to_be_pasted(text: str) -> None:
 
 @pytest.mark.parametrize("name", [name for name in HOSTILE if not name.isalnum()])
 def test_command_names_a_study_that_can_be_launched_where_other_tools_named_it(name: str) -> None:
-    assert parsed(launch_command(name, {}, {"epochs": 30})).name == f"{folder_name(name)}-longer"
+    assert parsed(launch_command(name, {}, {"epochs": 30})).name == folder_name(name)
+    grid = launch_command(name, {"sampler": "grid"}, {"epochs": 30})
+    assert parsed(grid).name == f"{folder_name(name)}-longer"
 
 
 def test_script_names_the_script_beside_it(installed: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from reports import classify, judge
 from reports.errors import BadInput
-from studies.samplers.optuna_edges import ASKED, EdgePruner, EdgeSampler, tables_of_reports
+from studies import EdgePruner, EdgeSampler, tables_of_reports
+from studies.samplers.reports_of_trials import ASKED
 
 EPOCHS = 32
 RANGE = (1e-5, 10.0)

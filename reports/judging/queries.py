@@ -124,6 +124,10 @@ def _race(runs: pd.DataFrame, curves: pd.DataFrame, search: Search, together: bo
     curves = curves[curves["metric"] == "height"].sort_values("step")
     heights = {rate: curves.loc[curves["trial"] == mine.loc[rate, "trial"], ["epoch", "value"]] for rate in mine.index}
     whole = set(mine.index[mine["whole"]])
+    last = {rate: curve.iloc[-1] for rate, curve in heights.items() if rate not in whole and len(curve)}
+    far = {rate: end["value"] for rate, end in last.items() if end["epoch"] >= HEATS[-1] * search.epochs * (1 - 1e-9)}
+    if far:  # the last heat is over, or the budget was smaller before
+        return _to_the_end(sorted(far, key=far.__getitem__), search, together)
     ahead = rungs
     for share in HEATS[:1] if together else HEATS:
         until, at = (math.inf if search.exact else share * search.epochs), {}
@@ -140,9 +144,12 @@ def _race(runs: pd.DataFrame, curves: pd.DataFrame, search: Search, together: bo
             if grown != search:
                 return _race(runs, curves, grown, together)
             ahead = ahead[: math.ceil(GOES_ON * len(rungs))]
-    # to the end on all seeds, one after the other until one has gone down; together two, as the second costs little there
-    left = [rate for rate in ahead if rate not in whole][: 1 + together]
-    return [Query(rate, seed, math.inf) for rate in left for seed in search.seeds]
+    return _to_the_end([rate for rate in ahead if rate not in whole], search, together)
+
+
+def _to_the_end(ahead: Sequence[float], search: Search, together: bool) -> list[Query]:
+    # on all seeds, one after the other until one has gone down; together two, as the second costs little there
+    return [Query(rate, seed, math.inf) for rate in ahead[: 1 + together] for seed in search.seeds]
 
 
 def _grown(judged: pd.DataFrame, search: Search) -> Search:

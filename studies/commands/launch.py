@@ -68,8 +68,39 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     saved = "save each run at the end of every epoch, so that one that was killed goes on from there: for long runs"
     parser.add_argument("--checkpoint", action="store_true", help=saved)
     parser.add_argument("--config", action="append", metavar="FILE.yaml", help=CONFIG)
+    goes_on = (
+        "go on with the study --name (default: digits) as its report says in Run next; other options given here come on top"
+    )
+    parser.add_argument("--continue", dest="goes_on", action="store_true", help=goes_on)
     add_thresholds(parser)
-    return parse(parser, argv)
+    options = parse(parser, argv)
+    return parse_args(_going_on(options, sys.argv[1:] if argv is None else argv)) if options.pop("goes_on") else options
+
+
+def _going_on(options: dict[str, Any], argv: Sequence[str]) -> list[str]:
+    """The arguments of the launch that mends what failed in a study, and those of ``argv`` after them.
+
+    Raises BadInput where there is no such study, or nothing says how it was launched.
+    """
+    name, storage = options["name"] or "digits", options["storage"]
+    from reports import Thresholds
+    from studies.answers import command_to_follow, judge_study
+    from studies.next_run import launch_command, program
+    from studies.storage.opening import load_study
+    from studies.storage.stored import OPTIONS as STORED
+
+    study = load_study(storage, name)
+    if STORED not in study.user_attrs:
+        raise BadInput(f"continue must name a study that was launched, got {name!r}, which does not say how it was")
+    judged = judge_study(study, Thresholds(**{each: options[each] for each in ("tau", "rho", "target_loss")}))
+    command = command_to_follow(study, judged) or launch_command(name, study.user_attrs[STORED], {})
+    print(f"going on: {command}", file=sys.stderr)
+    rest = [each for each in argv if each != "--continue"]
+    if "--name" in rest:
+        at = rest.index("--name")
+        del rest[at : at + 2]
+    rest = [each for each in rest if not each.startswith("--name=")]
+    return [*shlex.split(command)[len(program("launch")) :], *rest]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -113,7 +144,7 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None) 
 
     try:
         with Progress(thresholds) as progress:
-            study = train_study(config, out=folder, on_run=progress)
+            study = train_study(config, out=folder, on_run=progress, thresholds=thresholds)
         judged = judge_study(study, thresholds)
         if fresh_seeds and len(judged.recommendations):
             with Progress(thresholds, against=judged.cells) as progress:

@@ -60,7 +60,7 @@ class Progress:
         if self._task is None:
             self._task, self._start = self._bar.add_task("", total=planned, completed=finished), finished
             if finished:
-                self._console.print(f"going on: {finished} of {planned} runs were finished before")
+                self._console.print(f"going on: {finished} runs were finished before")
             return
         if planned <= MOST_JUDGED and (now >= self._judge_after or finished == planned):
             judged = classify(*runs_and_curves(study), self._thresholds, against=self._against)

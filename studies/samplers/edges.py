@@ -12,7 +12,7 @@ from reports.judging.decided import Query, Yardstick
 from reports.judging.edges import find_edges
 from reports.judging.queries import Search, next_queries
 from reports.judging.recommendation import TO_DIVERGENT, TO_GOOD
-from reports.judging.verdicts import FINISHED, classify
+from reports.judging.verdicts import FINISHED, Thresholds, classify
 from reports.style import format_number, format_seconds
 from studies import trials
 from studies.config import LIMITS, StudyConfig
@@ -37,12 +37,14 @@ def make(name: str, n_trials: int) -> BaseSampler:
     return RandomSampler(seed=n_trials)
 
 
-def more(study: optuna.Study, config: StudyConfig, n: int, seconds: float, is_left_out: LeftOut) -> list[Asked]:
+def more(
+    study: optuna.Study, config: StudyConfig, thresholds: Thresholds, n: int, seconds: float, is_left_out: LeftOut
+) -> list[Asked]:
     """What is left of the last round, or the next one; nothing where a limit of ``config`` is reached.
 
     A round is written down before it is trained, so that a study that was killed in its midst asks for the same runs again.
     """
-    asked = _left(study, is_left_out) or _next(study, config, n, is_left_out)
+    asked = _left(study, is_left_out) or _next(study, config, thresholds, n, is_left_out)
     limit = _limit(study, config, seconds) if asked else ""
     if not limit and asked:
         _write(study, asked)
@@ -60,7 +62,7 @@ def _limit(study: optuna.Study, config: StudyConfig, seconds: float) -> str:
     return ""
 
 
-def _next(study: optuna.Study, config: StudyConfig, n: int, is_left_out: LeftOut) -> list[Asked]:
+def _next(study: optuna.Study, config: StudyConfig, thresholds: Thresholds, n: int, is_left_out: LeftOut) -> list[Asked]:
     runs, curves = runs_and_curves(study)
     decided: Any = study.user_attrs.get(HOW_TRAINED, {})
     done = _done.setdefault(study, {})
@@ -80,6 +82,7 @@ def _next(study: optuna.Study, config: StudyConfig, n: int, is_left_out: LeftOut
             highest=0.0 if config.learning_rate else LIMITS[1],
             per_decade=int(config.per_decade or 1),
             exact=config.exact,
+            thresholds=thresholds,
         )
         together = int(decided.get(str(size), {"members": 1})["members"]) > 1
         queries = next_queries(mine, curves[curves["trial"].isin(mine["trial"])], search, n=n, together=together)

@@ -15,7 +15,7 @@ def plan(config: StudyConfig) -> list[Planned]:
     return []
 
 
-def more(study: Study, config: StudyConfig, n: int, seconds: float, is_left_out: object) -> list[Asked]:
+def more(study: Study, config: StudyConfig, *round_: object) -> list[Asked]:
     """The sampler is asked."""
     return []
 

@@ -13,7 +13,7 @@ def plan(config: StudyConfig) -> list[Planned]:
     return [Planned(rate, size, seed) for seed in seeds for size in sizes for rate in rates]
 
 
-def more(study: Study, config: StudyConfig, n: int, seconds: float, is_left_out: object) -> list[Asked]:
+def more(study: Study, config: StudyConfig, *round_: object) -> list[Asked]:
     """Nothing but what was planned."""
     return []
 

@@ -25,6 +25,7 @@ LANDSCAPE = "landscape"  # what ``studies.landscape`` found
 OWN_LEARNING_RATE = "own_learning_rate"  # that a module of the user's has today
 BRACKET = "bracket"  # learning rates between which a search that was given none began, and why
 UNFINISHED = "unfinished"  # what ended a search before it was done, "" where nothing did
+BUDGETS = "budgets"  # of a search that was given more epochs: before which trial, and how many there had been
 ROUND = "round"  # of a search: the runs it asked for last, and before which trial
 # System attributes of a study, which Optuna Dashboard does not show.
 CHECKSUMS = "learning_rates:checksums"  # of the configuration, and from which trial on each has one

@@ -8,7 +8,7 @@ rates are too low, good, too high and divergent is known after about a tenth of 
 A parabola, on which steps diverge from learning rate 2 on, for the training of five full runs:
 
 >>> import optuna
->>> from studies.samplers.optuna_edges import EdgePruner, EdgeSampler, tables_of_reports
+>>> from studies import EdgePruner, EdgeSampler, tables_of_reports
 >>> def train(trial):
 ...     rate = trial.suggest_float("learning_rate", 1e-3, 10, log=True)
 ...     for step in range(17):
@@ -34,102 +34,41 @@ import math
 import threading
 import warnings
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, Context
-from numbers import Integral
-from typing import Any, NamedTuple, TypeGuard
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import optuna
 import pandas as pd
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.pruners import BasePruner
+from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution
 from optuna.samplers import BaseSampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
 from reports.errors import BadInput
-from reports.judging.decided import BY_SEARCH, Query, Yardstick
+from reports.judging.decided import Query
 from reports.judging.edges import fit_edges
-from reports.judging.final_height import final_height
-from reports.judging.followed import HIGHEST
 from reports.judging.queries import Search, next_queries
 from reports.judging.recommendation import recommend
-from reports.judging.verdicts import classify_both, find_yardsticks, split_curves, was_cut
+from reports.judging.verdicts import classify_both, split_curves, was_cut
+from studies.samplers.reports_of_trials import (
+    ASKED,
+    FINISHED,
+    Asked,
+    Ends,
+    Last,
+    Objective,
+    Tables,
+    asked_of,
+    check_whole,
+    curve_of,
+    ends_of,
+    is_whole,
+    yardstick_of,
+)
 
-ASKED = "learning_rates:asked"  # system attribute of a trial: ``_Asked``, which is what the sampler wants to be trained
-BY_OBJECTIVE = "the objective"  # who ended a run that is complete and shorter than others, in the column ``ended_early``
 N_SEEDS = 3  # that are taken of those an objective has
-FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
-ENDED = (*FINISHED, TrialState.FAIL)
-COLUMNS = "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height"
-COLUMNS += f" validation_examples {HIGHEST} ended_early loss_as_at_start member_of error traceback"
-WHOLE_NUMBERS = ("nonfinite_at", "steps", "examples", "validation_examples")
-Floats = npt.NDArray[np.float64]
-Ends = tuple[float, float]
-Tables = tuple[pd.DataFrame, pd.DataFrame]
-
 _ASKING = threading.Lock()  # threads of ``optimize(n_jobs=...)`` choose one after the other, so that they choose differently
-
-
-class _Asked(NamedTuple):
-    """What the sampler wants of a trial: as ``Query``, in plain JSON, with None for training to the end."""
-
-    learning_rate: float
-    seed: int
-    epochs: float | None
-    until_decided: bool
-
-    @classmethod
-    def of(cls, query: Query) -> "_Asked":
-        epochs = query.epochs if math.isfinite(query.epochs) else None
-        return cls(query.learning_rate, query.seed, epochs, query.yardstick is not None)
-
-
-@dataclass(frozen=True)
-class _Objective:
-    """How an objective names what is looked at; epochs: the step at which a full run reports last."""
-
-    epochs: int
-    learning_rate: str
-    seed: str
-
-    def __post_init__(self) -> None:
-        _check_whole("epochs", self.epochs)
-        if self.learning_rate == self.seed:
-            raise BadInput(f"learning_rate and seed must be the names of two parameters, got {self.seed!r} for both")
-
-    def ends(self, trial: FrozenTrial) -> Ends | None:
-        """The learning rates between which a trial was to choose, None where it was not or not on a log scale."""
-        return _ends(trial.distributions.get(self.learning_rate))
-
-    def point(self, trial: FrozenTrial) -> tuple[float, int] | None:
-        """Learning rate and seed of a trial, those that are asked for where it has none yet; None where they are none."""
-        asked = _asked(trial) or _Asked(math.nan, 0, None, True)
-        rate, seed = trial.params.get(self.learning_rate, asked.learning_rate), trial.params.get(self.seed, asked.seed)
-        return (rate, int(seed)) if isinstance(rate, float) and 0 < rate < math.inf and _is_whole(seed) else None
-
-    def tables(self, study: optuna.Study, ends: Ends) -> Tables:
-        """``tables_of_reports`` of the learning rates in a range: it may have been another one before."""
-        runs, curves = tables_of_reports(study, epochs=self.epochs, learning_rate=self.learning_rate, seed=self.seed)
-        runs = runs[runs["learning_rate"].between(*ends)]
-        return runs, curves[curves["trial"].isin(runs["trial"])]
-
-
-class _Last:
-    """What was computed last, for whoever asks again before another trial has finished; nothing that decides anything."""
-
-    def __init__(self) -> None:
-        self._found: tuple[Any, Any] | None = None
-
-    def __call__(self, study: optuna.Study, key: Any, compute: Callable[[], Any]) -> Any:
-        finished = [(trial.number, trial.datetime_complete) for trial in study.get_trials(deepcopy=False, states=ENDED)]
-        found, whole_key = self._found, (study.study_name, finished, key)
-        if found is None or found[0] != whole_key:
-            self._found = found = whole_key, compute()
-        return found[1]
 
 
 class EdgeSampler(BaseSampler):
@@ -160,14 +99,14 @@ class EdgeSampler(BaseSampler):
         seed: str = "seed",
         independent_sampler: BaseSampler | None = None,
     ) -> None:
-        self._objective = _Objective(epochs, learning_rate, seed)
-        _check_whole("per_decade", per_decade)
-        if seeds is not None and not (len(seeds) == len(set(seeds)) > 0 and all(map(_is_whole, seeds))):
+        self._objective = Objective(epochs, learning_rate, seed)
+        check_whole("per_decade", per_decade)
+        if seeds is not None and not (len(seeds) == len(set(seeds)) > 0 and all(map(is_whole, seeds))):
             raise BadInput(f"seeds must be different whole numbers, at least one, got {list(seeds)}")
         self._per_decade = int(per_decade)
         self._seeds = None if seeds is None else [int(each) for each in seeds]
         self._independent_sampler = independent_sampler or RandomSampler()
-        self._last = _Last()
+        self._last = Last()
 
     def infer_relative_search_space(self, study: optuna.Study, trial: FrozenTrial) -> dict[str, BaseDistribution]:
         """Nothing: the range of a parameter is known when it is asked for."""
@@ -185,7 +124,7 @@ class EdgeSampler(BaseSampler):
         """The learning rate or the seed of the next run, or what the independent sampler chooses."""
         found: float | None = None
         if len(study.directions) == 1:
-            if param_name == self._objective.learning_rate and (ends := _ends(param_distribution)):
+            if param_name == self._objective.learning_rate and (ends := ends_of(param_distribution)):
                 found = self._ask(study, trial, ends).learning_rate
             elif param_name == self._objective.seed and _first_seeds(param_distribution):
                 found = self._ask_seed(study, trial, param_distribution)
@@ -225,7 +164,7 @@ class EdgeSampler(BaseSampler):
                 raise BadInput(f"seeds must be values of the parameter {self._objective.seed!r}, {distribution}, got {each}")
         if ends is None:  # of the first trial: the search begins with the first seed wherever it does
             return seeds[0]
-        if asked and _asked(trial) is None:  # somebody else chose it
+        if asked and asked_of(trial) is None:  # somebody else chose it
             runs, _ = self._objective.tables(study, ends)
             rate = trial.params[self._objective.learning_rate]
             done = set(runs.loc[(runs["learning_rate"] == rate) & ~was_cut(runs), "seed"])
@@ -233,19 +172,19 @@ class EdgeSampler(BaseSampler):
         found = self._ask(study, trial, ends, seeds).seed
         return found if found in seeds else seeds[0]
 
-    def _ask(self, study: optuna.Study, trial: FrozenTrial, ends: Ends, seeds: Sequence[int] | None = None) -> _Asked:
+    def _ask(self, study: optuna.Study, trial: FrozenTrial, ends: Ends, seeds: Sequence[int] | None = None) -> Asked:
         """What a trial is to train, which is written down for its pruner and for those who choose next."""
         if study.direction == StudyDirection.MAXIMIZE:
             raise BadInput("the study must minimize, as its objective returns a height, got one that maximizes")
-        asked, given = _asked(trial), trial.params.get(self._objective.seed)
+        asked, given = asked_of(trial), trial.params.get(self._objective.seed)
         if asked is not None and ends[0] <= asked.learning_rate <= ends[1]:
             return asked
         with _ASKING:
-            asked = self._choose(study, trial, self._search(study, ends, [int(given)] if _is_whole(given) else seeds), ends)
+            asked = self._choose(study, trial, self._search(study, ends, [int(given)] if is_whole(given) else seeds), ends)
             study._storage.set_trial_system_attr(trial._trial_id, ASKED, list(asked))
         return asked
 
-    def _choose(self, study: optuna.Study, trial: FrozenTrial, search: Search, ends: Ends) -> _Asked:
+    def _choose(self, study: optuna.Study, trial: FrozenTrial, search: Search, ends: Ends) -> Asked:
         """The best that no other trial trains; what is recommended where nothing is left to ask for."""
         self._warn(study)
         tables, all_seeds = self._objective.tables(study, ends), search.seeds
@@ -255,21 +194,21 @@ class EdgeSampler(BaseSampler):
         n = 1 + busy.total()
         queries = best = self._queries(study, tables, search, n=n)
         if not best:
-            return _Asked(_recommended(tables, search), all_seeds[0], None, False)
+            return Asked(_recommended(tables, search), all_seeds[0], None, False)
         while queries:
             others = [query._replace(seed=seed) for seed in search.seeds for query in queries]
             for query in (*queries, *(other for other in others if other[:2] not in tried)):
                 if query[:2] not in busy:
-                    return _Asked.of(query)
+                    return Asked.of(query)
             # As if there were only those seeds that nothing is waited for.
             search = replace(search, seeds=_without(search.seeds, queries))
             queries = self._queries(study, tables, search, n=n) if search.seeds else []
         awaited = min(best, key=lambda query: busy[query[:2]])
         free = [(rate, seed) for seed in all_seeds for rate in search.rates if (rate, seed) not in tried | set(busy)]
         if busy[awaited[:2]] == 1 or not free:  # who trains it may be dead and have left a trial that runs for ever
-            return _Asked.of(awaited)
+            return Asked.of(awaited)
         rate, seed = min(free, key=lambda point: (abs(math.log(point[0] / awaited.learning_rate)), point[1] != awaited.seed))
-        return _Asked(float(rate), seed, None, True)
+        return Asked(float(rate), seed, None, True)
 
     def _queries(self, study: optuna.Study, tables: Tables, search: Search, *, n: int = 1) -> list[Query]:
         found: list[Query] = self._last(study, (search, n), lambda: _open_queries(tables, search, n=n))
@@ -294,110 +233,11 @@ class EdgeSampler(BaseSampler):
 
     def _warn(self, study: optuna.Study) -> None:
         for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,)):
-            if _asked(trial) and _curve(trial, self._objective.epochs) is None:
+            if asked_of(trial) and curve_of(trial, self._objective.epochs) is None:
                 told = f"trial {trial.number} reported no height at step 0 or none after it, so it tells nothing of the edges"
                 way_out = "report the height before training as step 0 and then one after each epoch"
                 warnings.warn(f"{told}: {way_out}", stacklevel=2)
                 return
-
-
-class EdgePruner(BasePruner):
-    """Ends a run when its verdict is known (``reports.judging.decided``), or when it is as long as ``EdgeSampler`` asked for.
-
-    epochs, learning_rate, seed: as in ``EdgeSampler``. No run ends at step 0 or at the last one, ``epochs``. Those that
-    ``EdgeSampler`` wants to see to the end go on to it as long as their heights are finite. With other samplers runs end when
-    their verdict is known, too; but nobody checks then that those above the fastest do not recover.
-    """
-
-    def __init__(self, *, epochs: int, learning_rate: str = "learning_rate", seed: str = "seed") -> None:
-        self._objective = _Objective(epochs, learning_rate, seed)
-        self._last = _Last()
-
-    def prune(self, study: optuna.Study, trial: FrozenTrial) -> bool:
-        """Whether the run may end at its last report."""
-        ends, curve = self._objective.ends(trial), _curve(trial, self._objective.epochs)
-        if ends is None or curve is None or curve[0][-1] >= self._objective.epochs:
-            return False
-        if not math.isfinite(curve[1][-1]):
-            return True
-        rate, asked = trial.params[self._objective.learning_rate], _asked(trial)
-        if asked is None or asked.learning_rate != rate:  # somebody else chose it
-            asked = _Asked(rate, 0, None, True)
-        until, yardstick = math.inf if asked.epochs is None else asked.epochs, None
-        if asked.until_decided:
-            yardstick = self._last(study, ends, lambda: _find_yardstick(self._objective.tables(study, ends)))
-        return Query(rate, asked.seed, until, yardstick).is_over(*curve)
-
-
-def tables_of_reports(
-    study: optuna.Study,
-    *,
-    epochs: int | None = None,
-    learning_rate: str = "learning_rate",
-    seed: str = "seed",
-    batch_size: int = 1,
-) -> Tables:
-    """``runs`` and ``curves`` as in ``studies.tables``, a step of report as an epoch: for ``reports.judge`` and ``classify``.
-
-    epochs: the step at which a full run reports last, by default the last of all. learning_rate, seed: names of parameters;
-    without the latter a run has the seed that ``EdgeSampler`` meant, or 0. batch_size: of all runs, for the tables alone.
-
-    Runs are the trials that are complete, or pruned, which is ended by the search. Heights are not finite from the first one on
-    that is not, and at the end where the value is not; such a run is over by itself, and is one, too, if Optuna failed it, as
-    it does when the value is NaN. Of the runs of one learning rate and seed the last stands, a pruned one only where none was
-    trained to its end. Left out are trials without a learning rate, without a height at step 0 or without one after it.
-    """
-    trials = study.get_trials(deepcopy=False, states=ENDED)
-    objective = _Objective(epochs or max([1, *(trial.last_step or 0 for trial in trials)]), learning_rate, seed)
-    found: dict[tuple[float, int], tuple[dict[str, Any], tuple[Floats, Floats]]] = {}
-    for trial in trials:
-        point, curve = objective.point(trial), _curve(trial, objective.epochs)
-        if point is None or curve is None or learning_rate not in trial.params:
-            continue
-        row = {"learning_rate": point[0], "batch_size": batch_size, "seed": point[1], **_row(trial, *curve, objective.epochs)}
-        whole = row["ended_early"] != BY_SEARCH
-        if row["state"] != "FAIL" and (whole or point not in found or found[point][0]["ended_early"] == BY_SEARCH):
-            found[point] = row, curve
-    stand = sorted(found.values(), key=lambda run: int(run[0]["trial"]))
-    steps, heights = (np.concatenate([np.zeros(0), *(curve[axis] for _, curve in stand)]) for axis in (0, 1))
-    of = np.repeat(np.array([row["trial"] for row, _ in stand], int), [len(curve[0]) for _, curve in stand])
-    kinds: dict[str, Any] = dict.fromkeys(WHOLE_NUMBERS, "Int64") | {HIGHEST: object, "ended_early": object}
-    runs = pd.DataFrame([row for row, _ in stand], columns=COLUMNS.split()).astype(kinds | {"loss_as_at_start": float})
-    columns = {"trial": of, "step": steps.astype(int), "epoch": steps, "metric": "height", "value": heights}
-    return runs, pd.DataFrame(columns)
-
-
-def _row(trial: FrozenTrial, steps: Floats, heights: Floats, epochs: int) -> dict[str, Any]:
-    """What ``runs`` says of a run beside what was asked for."""
-    bad, ended = np.flatnonzero(~np.isfinite(heights)), None
-    if not len(bad):
-        ended = BY_SEARCH if trial.state is TrialState.PRUNED else BY_OBJECTIVE if steps[-1] < epochs else None
-    failed = trial.state is TrialState.FAIL and len(bad)
-    return {
-        "trial": trial.number,
-        "state": "COMPLETE" if failed else trial.state.name,
-        "epochs": float(steps[-1]),
-        "steps": int(steps[-1]),
-        "seconds": trial.duration.total_seconds() if trial.duration else math.nan,
-        "nonfinite_at": int(steps[bad[0]]) if len(bad) else None,
-        "first_height": float(heights[0]),
-        "final_height": final_height(steps, heights, ended_early=ended is not None),
-        "ended_early": ended,
-        "member_of": trial.number,
-    }
-
-
-def _curve(trial: FrozenTrial, epochs: int) -> tuple[Floats, Floats] | None:
-    """Steps and heights so far, inf once they are not finite; None without one at step 0 and one after it."""
-    reports = dict(sorted(trial.intermediate_values.items()))
-    if trial.state is TrialState.COMPLETE and reports and not math.isfinite(trial.values[0]):
-        last = max(reports)
-        reports[last if last >= epochs else last + 1] = math.inf
-    if len(reports) < 2 or 0 not in reports:
-        return None
-    heights = np.array(list(reports.values()), dtype=float)
-    heights[np.logical_or.accumulate(~np.isfinite(heights))] = math.inf
-    return np.array(list(reports), dtype=float), heights
 
 
 def _open_queries(tables: Tables, search: Search, *, n: int) -> list[Query]:
@@ -412,7 +252,7 @@ def _open_queries(tables: Tables, search: Search, *, n: int) -> list[Query]:
         return cut and (curve is None or not query.is_over(*curve))
 
     if search.seeds[0] not in set(runs["seed"]):
-        yardstick = _find_yardstick(tables)
+        yardstick = yardstick_of(tables)
         if yardstick is None or not math.isfinite(yardstick.time):
             runs = runs[:0]  # the race is one seed's alone, and ``next_queries`` fails where others have runs and it has none
     while True:
@@ -421,10 +261,6 @@ def _open_queries(tables: Tables, search: Search, *, n: int) -> list[Query]:
         if found or len(queries) < n:
             return found
         n *= 2
-
-
-def _find_yardstick(tables: Tables) -> Yardstick | None:
-    return next(iter(find_yardsticks(*tables).values()), None)
 
 
 def _without(seeds: Sequence[int], queries: Sequence[Query]) -> Sequence[int]:
@@ -444,26 +280,12 @@ def _points(runs: pd.DataFrame) -> set[tuple[float, int]]:
     return set(runs[["learning_rate", "seed"]].itertuples(index=False, name=None))
 
 
-def _asked(trial: FrozenTrial) -> _Asked | None:
-    told = trial.system_attrs.get(ASKED)
-    return None if told is None else _Asked(*told)
-
-
-def _ends(distribution: BaseDistribution | None) -> Ends | None:
-    """The range of a learning rate, with six digits as those that are tried; None where it is none on a log scale."""
-    if not (isinstance(distribution, FloatDistribution) and distribution.log):
-        return None
-    inward = zip((ROUND_CEILING, ROUND_FLOOR), (distribution.low, distribution.high), strict=True)
-    low, high = (float(Context(prec=6, rounding=way).create_decimal(repr(float(end)))) for way, end in inward)
-    return (low, high) if low < high else None
-
-
 def _first_seeds(distribution: BaseDistribution | None) -> Sequence[int]:
     """The first seeds that a parameter can be, none where they are no whole numbers."""
     if isinstance(distribution, IntDistribution):
         return range(distribution.low, distribution.high + 1, distribution.step)[:N_SEEDS]
-    if isinstance(distribution, CategoricalDistribution) and all(map(_is_whole, distribution.choices)):
-        return [int(choice) for choice in distribution.choices[:N_SEEDS] if _is_whole(choice)]
+    if isinstance(distribution, CategoricalDistribution) and all(map(is_whole, distribution.choices)):
+        return [int(choice) for choice in distribution.choices[:N_SEEDS] if is_whole(choice)]
     return ()
 
 
@@ -471,12 +293,3 @@ def _takes(distribution: BaseDistribution, seed: int) -> bool:
     if isinstance(distribution, IntDistribution):
         return seed in range(distribution.low, distribution.high + 1, distribution.step)
     return isinstance(distribution, CategoricalDistribution) and seed in distribution.choices
-
-
-def _is_whole(value: object) -> TypeGuard[int]:
-    return isinstance(value, Integral) and not isinstance(value, bool)
-
-
-def _check_whole(name: str, value: object) -> None:
-    if not (_is_whole(value) and value >= 1):
-        raise BadInput(f"{name} must be a whole number of at least 1, got {value}")
