@@ -22,7 +22,7 @@ val_...             float    final validation metrics, missing for non-finite ru
 highest_learning_rates  str  that each parameter group stepped with, as "0.1" or "0.01; 0.1"; missing if unknown
 ended_early         str      who ended the run before its budget, such as EarlyStopping; missing where nobody did
 loss_as_at_start    float    final height by the loss of the start, where the loss changed in the run; missing otherwise
-member_of           int      the first trial of the fit this run was trained in
+member_of           int      the first trial in the table of the fit this run was trained in
 error               str      why a trial failed, missing otherwise
 traceback           str      where it failed, in many lines; missing where none was kept
 ==================  =======  ===============================================================
@@ -83,6 +83,7 @@ def _runs_table(trials: Sequence[FrozenTrial], before: Mapping[int, Sequence[Fro
     told = ["highest_learning_rates", "ended_early", "loss_as_at_start"]
     table = pd.DataFrame(rows, columns=[*columns.split(), *metrics, *told, "member_of", "error", "traceback"])
     if before:
+        table["member_of"] = table.groupby("member_of")["trial"].transform("min")  # its first trial may stand no more
         for name in ("examples", "seconds"):
             table[f"{name}_before"] = [sum(facts_of(trial)[name] for trial in before.get(at, ())) for at in table["trial"]]
     kinds: dict[str, Any] = dict.fromkeys(("nonfinite_at", "steps", "examples", "validation_examples"), "Int64")

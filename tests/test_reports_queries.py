@@ -230,7 +230,10 @@ def test_in_one_fit_runs_to_the_end_have_others_beside_them() -> None:
         for query in queries:
             replay.train(query)
     one_by_one, _ = searched("digits_mlp_16")
-    assert len(rounds) < 9 and len({query.learning_rate for query in rounds[1]}) == 2
+    assert len(rounds) < 8 and {query.epochs for query in rounds[1]} == {INF} and {query.seed for query in rounds[1]} == {0, 1, 2}
+    *best, first_lost, second_lost = sorted({query.learning_rate for query in rounds[1]})
+    verdicts = classify_both(*replay.tables())[1].set_index("learning_rate")["verdict"]
+    assert [verdicts[rate] for rate in (*best, first_lost, second_lost)] == ["good", "good", "divergent", "divergent"]
     found, wanted = (middles(classify_both(*each.tables())[0]) for each in (replay, one_by_one))
     assert [name for name in EDGES if abs(found[name] - wanted[name]) > 0.25] == []
 

@@ -107,7 +107,9 @@ def test_fused_a_search_finds_the_same_edges_and_verdicts(tmp_path: Path, monkey
     monkeypatch.setattr("studies.training.fusing.Fusing._choose", lambda *_: (12, "12 fused"))  # whatever measuring would say
     study = run_study(config(tmp_path, fuse="auto", data={**HILL["data"], "init_args": {"n_examples": 128, "noise": 0.02}}))
     alone = run_study(config(tmp_path, data={**HILL["data"], "init_args": {"n_examples": 128, "noise": 0.02}}, name="alone"))
-    assert any(len(group) > 1 for _, group in runs_table(study).groupby("member_of"))
+    runs = runs_table(study)
+    assert set(runs["member_of"]) <= set(runs["trial"]) and len(study.trials) > len(runs)
+    assert any(len(group) > 1 for _, group in runs.groupby("member_of"))
     fused, single = judge_study(study), judge_study(alone)
     both = fused.runs.merge(single.runs, on=list(PARAMS)).dropna(subset=["verdict_x", "verdict_y"])
     assert len(both) > 10 and (both["verdict_x"] == both["verdict_y"]).all()

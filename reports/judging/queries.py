@@ -127,8 +127,8 @@ def _race(runs: pd.DataFrame, curves: pd.DataFrame, search: Search, together: bo
     last = {rate: curve.iloc[-1] for rate, curve in heights.items() if rate not in whole and len(curve)}
     far = {rate: end["value"] for rate, end in last.items() if end["epoch"] >= HEATS[-1] * search.epochs * (1 - 1e-9)}
     if far:  # the last heat is over, or the budget was smaller before
-        return _to_the_end(sorted(far, key=far.__getitem__), search, together)
-    ahead = rungs
+        return _to_the_end(sorted(far, key=far.__getitem__)[: 1 + together], search)
+    ahead, lost = rungs, list[float]()
     for share in HEATS[:1] if together else HEATS:
         until, at = (math.inf if search.exact else share * search.epochs), {}
         for rate in ahead:
@@ -143,13 +143,15 @@ def _race(runs: pd.DataFrame, curves: pd.DataFrame, search: Search, together: bo
             grown = search.down() if not fell or fell[0] == rungs[0] else search.up() if fell[0] == rungs[-1] else search
             if grown != search:
                 return _race(runs, curves, grown, together)
-            ahead = ahead[: math.ceil(GOES_ON * len(rungs))]
-    return _to_the_end([rate for rate in ahead if rate not in whole], search, together)
+            lost = [rate for rate in rungs if rate > max(fell, default=math.inf)][:2]
+            ahead = ahead if together else ahead[: math.ceil(GOES_ON * len(rungs))]
+    # One after the other until one has gone down; together two, and controls, as they cost little there.
+    left = [rate for rate in ahead if rate not in whole][: 1 + together]
+    return _to_the_end([*left, *(rate for rate in lost if together and left and rate not in whole)], search)
 
 
-def _to_the_end(ahead: Sequence[float], search: Search, together: bool) -> list[Query]:
-    # on all seeds, one after the other until one has gone down; together two, as the second costs little there
-    return [Query(rate, seed, math.inf) for rate in ahead[: 1 + together] for seed in search.seeds]
+def _to_the_end(rates: Sequence[float], search: Search) -> list[Query]:
+    return [Query(rate, seed, math.inf) for rate in rates for seed in search.seeds]
 
 
 def _grown(judged: pd.DataFrame, search: Search) -> Search:

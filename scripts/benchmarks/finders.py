@@ -90,6 +90,15 @@ FINDERS: dict[str, Callable[[Any, Any], float | None]] = {
 }
 
 
+def suggestion(way: str, workload: Any, batch_size: int, seed: int) -> float | None:
+    """What a finder names for the module of a seed."""
+    model, built = workload.build(learning_rate=LEARNING_RATE, batch_size=batch_size, seed=seed)
+    data = built["datamodule"]
+    data.setup()
+    with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
+        return FINDERS[way](model, data)  # both print and draw a bar
+
+
 def compare_answers(options: dict[str, Any]) -> None:
     """Ask every way in every case and print a Markdown table: how many of its suggestions are good, and what they cost."""
     import pandas as pd
@@ -141,15 +150,11 @@ def suggestions(name: str, case: Case, n_fresh: int) -> Any:
     truth = classify_cells(runs[~known], curves)
     use = judge(runs[known], curves).recommendations["learning_rate"]
     found = [("this project", seed, use.iloc[0] if len(use) else None, runs.loc[known, "epochs"].sum()) for seed in fresh]
-    for way, find in FINDERS.items():
+    for way in FINDERS:
         say(f"{name}: {way}")
         for seed in fresh:
-            model_of_seed, built = workload.build(learning_rate=LEARNING_RATE, batch_size=case.batch_size, seed=seed)
-            data = built["datamodule"]
-            data.setup()
-            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-                rate = find(model_of_seed, data)  # both print and draw a bar
-            found.append((way, seed, rate, STEPS / len(data.train_dataloader())))
+            rate = suggestion(way, workload, case.batch_size, seed)
+            found.append((way, seed, rate, STEPS / (runs["steps"] / runs["epochs"]).max()))
     table = pd.DataFrame(found, columns=["way", "seed", "learning_rate", "epochs"])
     asked = table.dropna(subset=["learning_rate"])
     pairs = list(zip(asked["learning_rate"].astype(float), asked["seed"], strict=True))

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from importlib.metadata import version
 from typing import Any, NamedTuple
 
+from benchmarks.finders import FINDERS, STEPS, suggestion
 from studies.config import count
 
 PER_DECADE = 10  # of the grids and of the search
@@ -36,14 +37,36 @@ CASES = {
     "digits-mlp-16": Case(mlp(64), "Digits", 16, 20, (-4, 1.6)),
     "digits-mlp-64": Case(mlp(64), "Digits", 64, 20, (-4, 1.6)),
     "digits-mlp-256": Case(mlp(64), "Digits", 256, 20, (-4, 1.6)),
+    "wine-1": Case(mlp(16), "Wine", 1, 15, (-4.5, 1)),
     "wine-8": Case(mlp(16), "Wine", 8, 15, (-4, 1.5)),
     "wine-32": Case(mlp(16), "Wine", 32, 15, (-4, 1.5)),
     "diabetes-mlp-16": Case(mlp(32), "Diabetes", 16, 20, (-4, 1)),
+    "diabetes-linear-331": Case(mlp(), "Diabetes", 331, 60, (-3, 1)),
     "digits-deep-64": Case(mlp(32, 32, 32), "Digits", 64, 12, (-3.5, 1.5)),
     "digits-wide-32": Case(mlp(256), "Digits", 32, 20, (-4, 1.5)),
+    "digits-conv-64": Case({"class_path": "ConvNet", "init_args": {"width": 8}}, "Digits", 64, 8, (-3.5, 1.5)),
     "wine-32-adamw": Case(mlp(16), "Wine", 32, 15, (-5, 1), "AdamW"),
     "digits-mlp-64-adamw": Case(mlp(64), "Digits", 64, 12, (-5, 1), "AdamW"),
 }
+
+
+def study_of(case: Case, **options: Any) -> Any:
+    """The configuration of a study of a case, over its range."""
+    from studies import StudyConfig
+
+    if case.optimizer != "SGD":
+        options["optimizer"] = case.optimizer
+    low, high = (float(f"{10**end:.6g}") for end in case.learning_rates)
+    kind = "Regressor" if case.data == "Diabetes" else "ImageClassifier"
+    return StudyConfig(
+        model={"class_path": kind, "init_args": {"network": case.network}},
+        data=case.data,
+        batch_size=case.batch_size,
+        epochs=case.epochs,
+        learning_rate=(low, high),
+        per_decade=PER_DECADE,
+        **options,
+    )
 
 
 class Grid:
@@ -53,32 +76,18 @@ class Grid:
     """
 
     def __init__(self, case: Case, n_seeds: int) -> None:
-        from studies import StudyConfig, curves_table, run_study, runs_table
+        from studies import Workload, curves_table, run_study, runs_table
 
-        kind = "Regressor" if case.data == "Diabetes" else "ImageClassifier"
-        low, high = (float(f"{10**end:.6g}") for end in case.learning_rates)
         with tempfile.TemporaryDirectory() as folder:
-            options: dict[str, Any] = {"optimizer": case.optimizer} if case.optimizer != "SGD" else {}
-            study = run_study(
-                StudyConfig(
-                    model={"class_path": kind, "init_args": {"network": case.network}},
-                    data=case.data,
-                    batch_size=case.batch_size,
-                    epochs=case.epochs,
-                    learning_rate=(low, high),
-                    per_decade=PER_DECADE,
-                    sampler="grid",
-                    seeds=n_seeds,
-                    storage=f"{folder}/s.db",
-                    name="grid",
-                    **options,
-                )
-            )
+            self.config = study_of(case, sampler="grid", seeds=n_seeds, storage=f"{folder}/s.db", name="grid")
+            study = run_study(self.config)
             self.runs, self.curves = runs_table(study), curves_table(study)
         self.curves = self.curves[self.curves["metric"] == "height"].sort_values(["trial", "step"])
-        self.case, self.low, self.high = case, low, high
+        self.case, (self.low, self.high) = case, self.config.learning_rate
         self.rates: list[float] = sorted(self.runs["learning_rate"].unique())
         self.seconds = float(self.runs["seconds"].sum())
+        self.workload = Workload.of_config(self.config)
+        self.steps = float((self.runs["steps"] / self.runs["epochs"]).max())
         self._at = {(rate, seed): index for index, rate, seed in self.runs[["learning_rate", "seed"]].itertuples()}
         self._curve = dict(list(self.curves.groupby("trial")))
 
@@ -277,6 +286,15 @@ def _measure(grid: Grid, repeats: int) -> Iterator[dict[str, Any]]:
                 **found,
                 "covered": sum(inside) / len(inside),
                 "good": good,
+            }
+        for way in FINDERS if grid.case.optimizer == "SGD" else ():
+            rate = suggestion(way, grid.workload, grid.case.batch_size, first)
+            nearest = min(grid.rates, key=lambda known: abs(math.log(known / rate))) if rate else None
+            yield {
+                "way": way,
+                "seed": first,
+                "passes": STEPS / grid.steps / full,
+                "good": _share_good(truth, nearest, others) if nearest else 0.0,
             }
 
 

@@ -111,7 +111,10 @@ class Fusing:
         unlike = [other for other in members if other.learning_rate != first.learning_rate]
         unlike = [other for other in unlike if other.seed != first.seed] or unlike
         unlike.sort(key=lambda other: abs(math.log10(other.learning_rate / first.learning_rate) - FAR))
-        members = [first, *unlike[:1], *(other for other in members[1:] if other not in unlike[:1])]
+        others = list(members[1:])
+        for other in unlike[:1]:
+            others.remove(other)
+        members = [first, *unlike[:1], *others]
         most = min(len(members), _n_that_fit(workload, first))
         if most < 2:
             raise NotFusable("there is no memory for more at once")
