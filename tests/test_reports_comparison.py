@@ -13,12 +13,13 @@ import pandas as pd
 import pytest
 from conftest import HOSTILE, four_verdicts, tables
 from scipy.stats import false_discovery_control, ttest_ind
+from test_reports_queries import Replay, searched
 
 from reports.comparison.answers import _advise, answers, describe_change, summarize
 from reports.comparison.figures import FIGURES, draw_figures, drawable_names, plot_curves
 from reports.comparison.folder import write_comparison
 from reports.comparison.pages import render_html, render_markdown
-from reports.comparison.seed_tests import measure_seeds
+from reports.comparison.seed_tests import ENDS, measure_seeds
 from reports.comparison.significance import compare_edges, compare_means
 from reports.comparison.tables import Comparison, compare, find_not_good, short_names
 from reports.figures.pictures import draw_picture
@@ -192,6 +193,35 @@ def test_seeds_that_missed_a_learning_rate_are_left_out_of_the_tests() -> None:
     assert measure_seeds(judged, {})["seed"].tolist() == [0, 2]
     tests = compare({"whole": whole, "part": judged}).tests
     assert set(tests["baseline_seeds"]) == {3} and set(tests["seeds"]) == {2}
+
+
+def tables_of_search(replay: Replay) -> tuple[pd.DataFrame, pd.DataFrame]:
+    runs, curves = replay.tables()
+    return runs.assign(member_of=runs["trial"], examples=(1347 * runs["epochs"]).astype(int)), curves
+
+
+def test_searches_are_compared_though_each_seed_tried_other_learning_rates() -> None:
+    runs, curves = tables_of_search(searched("digits_mlp_16")[0])
+    found, moved = judge(runs, curves), judge(runs.assign(learning_rate=runs["learning_rate"] / 10), curves)
+    comparison = compare({"as it was": found, "moved": moved})
+    edges = comparison.tests.set_index("quantity").loc[list(ENDS)]
+    assert edges["exceeds"].tolist() == [True] * 3 and edges["ratio"].tolist() == pytest.approx([0.1] * 3, rel=0.05)
+    assert set(edges["seeds"]) == {3} and not [note for note in comparison.notes if "ranges" in note]
+    rest = comparison.tests[~comparison.tests["quantity"].isin(ENDS)]
+    assert len(rest) and not rest["exceeds"].any() and (rest["p_value"] > 0.9).all()
+    mine = measure_seeds(found, {}).set_index("seed")
+    whole = found.runs[found.runs["state"] == "COMPLETE"].groupby("learning_rate").filter(lambda cell: len(cell) == 3)
+    assert mine["lowest height (loss)"].to_dict() == whole.groupby("seed")["final_height"].min().to_dict()
+    judged = found.runs[found.runs["verdict"].notna()]
+    told = f"| runs | {len(judged)}, {(judged['state'] == 'PRUNED').sum()} ended when decided |"
+    assert told in render_markdown(comparison, dict.fromkeys(FIGURES, "x"))
+
+
+def test_searches_of_one_network_on_other_seeds_do_not_differ() -> None:
+    replays = [Replay("digits_mlp_16", seeds) for seeds in ((0, 1), (2, 3))]
+    first, second = (judge(*tables_of_search(replay.run(replay.search()))) for replay in replays)
+    comparison = compare({"first": first, "second": second})
+    assert not comparison.tests["exceeds"].any() and comparison.tests["p_value"].notna().all()
 
 
 def test_nothing_is_tested_with_one_seed() -> None:

@@ -31,7 +31,9 @@ HOW_READ = (
     " one machine that were trained in the same way."
 )
 HOW_TESTED = (
-    "For the tests each seed is judged as a study of its own, as the seeds of a study share a floor otherwise. An edge of a"
+    "For the tests each seed is judged as a study of its own, as the seeds of a study share a floor otherwise; but not those of"
+    " a search, which tries other learning rates on each: they stand as they are judged in the study, with times, heights and"
+    " metrics of the learning rates on which all seeds were trained to the end. An edge of a"
     " seed is known to lie between two learning rates only: compared are the posteriors of its centre in two studies, by the"
     " model behind the intervals, with a wider prior on the spread; an edge outside the range is taken to lie just beyond it."
     " Numbers are compared by a t test (the larger p value of Welch's and Student's). Seeds are not paired. The p values of"
@@ -141,6 +143,8 @@ def _side_by_side(comparison: Comparison, size: int, names: Mapping[str, str]) -
             add(quantity, {baseline: format_number(first)} | values, quantity)
     add("sensitivity (loss)", {s: format_number(r["sensitivity"]) for s, r in records.items()})
     add("seeds", {s: str(r["n_seeds"]) for s, r in records.items()})
+    ended = {s: f", {r['n_cut']} ended when decided" if r["n_cut"] else "" for s, r in records.items()}
+    add("runs", {s: f"{r['n_runs']}{ended[s]}" for s, r in records.items()})
     return {"size": size, "columns": columns, "rows": lines}
 
 

@@ -1,4 +1,4 @@
-"""Tests of what differs between two studies: each seed judged as a study of its own, then the seeds of both compared."""
+"""Tests of what differs between two studies: what each seed found by itself, then the seeds of both compared."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from reports.judging.edges import EDGES, seed_gaps
 from reports.judging.followed import HIGHEST
 from reports.judging.judged import Judged
 from reports.judging.judgements import metric_directions
-from reports.judging.verdicts import classify_both
+from reports.judging.verdicts import classify_both, was_cut
 from reports.style import GOOD, name_metric
 
 FALSE_DISCOVERIES = 0.05  # of the differences said to exceed the seeds' spread, the share expected to be chance
@@ -34,24 +34,33 @@ def find_metrics(baseline: Judged, monitored: Sequence[str]) -> dict[str, int]:
 
 
 def measure_seeds(judged: Judged, metrics: Mapping[str, int]) -> pd.DataFrame:
-    """Every seed that tried all learning rates of its batch size, judged as a study of its own.
+    """What every seed found: judged as a study of its own where it tried all learning rates of its batch size, as a grid does.
+
+    A search tries others on each seed, around its own edges, so there the verdicts are the study's, and times, heights and
+    metrics those of learning rates that all seeds were trained with to the end.
 
     Columns: ``batch_size``; ``seed``; by the quantities of the tests, the gap (two learning rates) that each edge lies
     in, the shortest time to bottom, the lowest final height and the best of each metric.
     metrics: by column of ``runs``, 1 where more is better and -1 where less is.
     """
     runs = judged.runs[judged.runs["verdict"].notna()]
-    tried = runs.groupby(["batch_size", "seed"])["learning_rate"].transform("nunique")
-    runs = runs[tried == runs.groupby("batch_size")["learning_rate"].transform("nunique")]
+    searched = bool(was_cut(runs).any())
+    if not searched:
+        tried = runs.groupby(["batch_size", "seed"])["learning_rate"].transform("nunique")
+        runs = runs[tried == runs.groupby("batch_size")["learning_rate"].transform("nunique")]
     names = [*ENDS, SHORTEST, LOWEST, *metrics]
     if runs.empty:
         return pd.DataFrame(columns=["batch_size", "seed", *names])
     number = runs.groupby(["batch_size", "seed"]).ngroup()
-    curves = judged.curves[(judged.curves["metric"] == "height") & judged.curves["trial"].isin(runs["trial"])]
-    # A seed stands where a batch size does, whose cells are judged by each other only; all follow their learning rates.
-    alone, cells = classify_both(
-        runs.assign(batch_size=number).drop(columns=HIGHEST, errors="ignore"), curves, judged.thresholds
-    )
+    alone = runs.assign(batch_size=number)  # a seed stands where a batch size does
+    if searched:
+        whole = runs[~was_cut(runs)]
+        on = whole.groupby(["batch_size", "learning_rate"])["seed"].transform("nunique")
+        on_all = on == whole["batch_size"].map(runs.groupby("batch_size")["seed"].nunique())
+        cells = alone.loc[whole.index[on_all]].rename(columns={"time_to_bottom": "time_to_bottom_epochs"})
+    else:  # its cells are judged by each other only; all follow their learning rates
+        curves = judged.curves[(judged.curves["metric"] == "height") & judged.curves["trial"].isin(runs["trial"])]
+        alone, cells = classify_both(alone.drop(columns=HIGHEST, errors="ignore"), curves, judged.thresholds)
     rows = []
     for k, gaps in seed_gaps(alone).items():
         mine = cells[cells["batch_size"] == k]

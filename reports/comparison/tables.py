@@ -13,7 +13,7 @@ from reports.judging.edges import fit_edges
 from reports.judging.judged import Judged
 from reports.judging.judgements import score_sensitivity
 from reports.judging.recommendation import verdict_at
-from reports.judging.verdicts import FINISHED, Thresholds
+from reports.judging.verdicts import FINISHED, Thresholds, was_cut
 from reports.pages.templating import flat_options
 from reports.style import GOOD, format_number
 
@@ -24,7 +24,7 @@ NAME_LENGTH = 29  # characters; what fits beside a picture
 SUMMARY = (
     "batch_size study learning_rate low high baseline_verdict good_begins good_begins_low good_begins_high good_ends"
     " good_ends_low good_ends_high divergence_begins divergence_begins_low divergence_begins_high time_to_bottom_epochs"
-    " time_to_bottom_steps time_to_bottom_examples time_to_bottom_seconds final_height sensitivity n_seeds"
+    " time_to_bottom_steps time_to_bottom_examples time_to_bottom_seconds final_height sensitivity n_seeds n_runs n_cut"
 ).split()
 TESTS = (
     "batch_size study quantity baseline value ratio difference baseline_seeds seeds p_value adjusted_p_value test exceeds note"
@@ -61,7 +61,7 @@ def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[s
     """Compare studies by name, each with the first.
 
     For the tests each seed is judged as a study of its own, by its own floor and its own fastest learning rate: only then are
-    the seeds of a study independent. Compared are its edges (``compare_edges``) and its best over the learning rates:
+    the seeds of a study independent. Those of a search have too few runs of their own for that (``measure_seeds``). Compared are its edges (``compare_edges``) and its best over the learning rates:
     shortest time to bottom (as logarithms), lowest final height, best metrics (``compare_means``). Seeds with the same number
     in two studies are not paired: another architecture draws other weights from them. The p values of each study are adjusted
     for their number (Benjamini & Hochberg 1995), so two studies differ in the same whatever else they are compared with.
@@ -181,6 +181,7 @@ def _summary(judged: Mapping[str, Judged]) -> pd.DataFrame:
                 an_epoch = float((runs["examples"] / runs["epochs"]).median())
                 row["time_to_bottom_examples"] = row["time_to_bottom_epochs"] * an_epoch
             row |= {"sensitivity": score_sensitivity(runs)[size], "n_seeds": runs["seed"].nunique()}
+            row |= {"n_runs": len(runs), "n_cut": int(was_cut(runs).sum())}
             rows.append(row)
     return pd.DataFrame(rows, columns=[*SUMMARY, *metrics])
 
@@ -221,6 +222,7 @@ def _notes(both: str, baseline: Judged, study: Judged) -> list[str]:
             " times and heights are measured from it"
         )
     one, other = (s.cells.groupby("batch_size")["learning_rate"].agg(["min", "max"]).loc[shared] for s in (baseline, study))
-    if not np.allclose(one, other, rtol=1e-5, atol=0):
+    searched = any(was_cut(s.runs).any() for s in (baseline, study))  # which looks wherever an edge may be
+    if not searched and not np.allclose(one, other, rtol=1e-5, atol=0):
         notes.append(f"{both} tried different ranges of learning rates, on which floor, edges and sensitivity depend")
     return notes
