@@ -64,7 +64,7 @@ GLOSSARY: dict[str, str] = {
     " good on nine new seeds in ten",
     "standard error": "how far a mean is off by chance: the standard deviation of the values over the root of their number",
     "sensitivity": "how much height is lost by not knowing the learning rate: the mean over all learning rates tried of the"
-    " final height above the lowest, counted up to the untrained height (Wortsman et al. 2023)",
+    " final height above the lowest, counted up to the untrained height (Wortsman et al. 2023); of a grid only",
 }
 
 BRACKETS = (

@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from conftest import reference_tables, tables
 
+from reports.judging.decided import BY_SEARCH
 from reports.judging.judged import judge
 from reports.judging.judgements import JUDGEMENT_COLUMNS, LOOKS, judge_curves, score_sensitivity
 from reports.judging.verdicts import classify
@@ -77,6 +78,16 @@ def test_slow_run_is_still_improving_and_says_how_far_the_bottom_is() -> None:
     )
     table = judged({(8, 0.1): [DOWN], (8, 0.01): [slow]})
     assert table["number"].tolist() == pytest.approx([16.0], rel=0.15)
+
+
+def test_runs_that_the_search_ended_have_no_judgement_and_no_sensitivity() -> None:
+    slow = [2.0 - 0.05 * k for k in range(21)]
+    runs, curves = tables({(8, 0.01): [slow], (8, 0.1): [DOWN], (8, 1.0): [[2.0] + [0.0] * 20]}, epochs=20)
+    assert judge_curves(classify(runs, curves), curves)["judgement"].tolist() == ["still improving"]
+    cut = runs.assign(ended_early=[BY_SEARCH, None, None], state=["PRUNED", "COMPLETE", "COMPLETE"])
+    judged = classify(cut, curves)
+    assert judged["verdict"].notna().all() and judge_curves(judged, curves).empty
+    assert math.isnan(score_sensitivity(judged)[8]) and score_sensitivity(classify(runs, curves))[8] > 0
 
 
 def test_run_that_stands_still_or_has_arrived_is_not_improving() -> None:

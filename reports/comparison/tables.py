@@ -61,10 +61,11 @@ def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[s
     """Compare studies by name, each with the first.
 
     For the tests each seed is judged as a study of its own, by its own floor and its own fastest learning rate: only then are
-    the seeds of a study independent. Those of a search have too few runs of their own for that (``measure_seeds``). Compared are its edges (``compare_edges``) and its best over the learning rates:
-    shortest time to bottom (as logarithms), lowest final height, best metrics (``compare_means``). Seeds with the same number
-    in two studies are not paired: another architecture draws other weights from them. The p values of each study are adjusted
-    for their number (Benjamini & Hochberg 1995), so two studies differ in the same whatever else they are compared with.
+    the seeds of a study independent. Those of a search have too few runs of their own for that (``measure_seeds``). Compared
+    are the edges (``compare_edges``) and the best over the learning rates: shortest time to bottom (as logarithms), lowest
+    final height, best metrics (``compare_means``). Seeds with the same number in two studies are not paired: another
+    architecture draws other weights from them. The p values of each study are adjusted for their number (Benjamini & Hochberg
+    1995), so two studies differ in the same whatever else they are compared with.
 
     Raises ValueError for fewer than two studies, one without a run that has a verdict, and studies judged by different
     thresholds.

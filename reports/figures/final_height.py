@@ -10,9 +10,13 @@ from matplotlib.lines import Line2D
 from reports.figures.marks import FAINT, height_axis, mark_use, mark_verdicts, use_handle, verdict_handles
 from reports.figures.panels import make_panels, set_title, write_instead
 from reports.judging.judged import Judged
+from reports.judging.verdicts import was_cut
 from reports.style import format_number
 
-CAPTION = "Where each run ends, a mark a seed; the line is the median. Marks on the top edge ended above it."
+CAPTION = (
+    "Where each run ends, a mark a seed; the line is the median of those that were trained to their end. Marks on the top edge"
+    " ended above it."
+)
 
 
 def plot_final_height(runs: pd.DataFrame, recommendations: pd.DataFrame | None = None, *, ax: Axes | None = None) -> Figure:
@@ -37,7 +41,8 @@ def plot_final_height(runs: pd.DataFrame, recommendations: pd.DataFrame | None =
         top = height_axis(panel, runs["final_height"], runs["first_height"])
         mark_use(panel, size, recommendations)
         mark_verdicts(panel, rows["learning_rate"], rows["final_height"].clip(upper=top), rows["verdict"])
-        median = rows["final_height"].groupby(rows["learning_rate"]).median()
+        whole = rows[~was_cut(rows)]
+        median = whole["final_height"].groupby(whole["learning_rate"]).median()
         panel.plot(median.index, median.clip(upper=top), color=FAINT, lw=1, zorder=1)
         lowest = f"lowest: {format_number(median.min())} at {format_number(median.idxmin())}"
         set_title(panel, size, lowest if median.min() < math.inf else "none stays finite")

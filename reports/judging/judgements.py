@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from reports.judging.verdicts import Thresholds, find_floors, split_curves
+from reports.judging.verdicts import Thresholds, find_floors, split_curves, was_cut
 from reports.style import DIVERGENT, TOO_HIGH, format_number, name_metric
 
 Floats = npt.NDArray[np.float64]
@@ -65,8 +65,8 @@ def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Threshold
     """A row for every judgement that holds of a run; runs as ``classify`` returns them, curves as recorded.
 
     Columns: ``trial``, ``batch_size``, ``learning_rate``, ``seed``, ``judgement`` (a name in ``JUDGEMENTS``), ``number``
-    (its unit is in the sentence), ``sentence``. Runs that turned non-finite or have no way down to the floor have none:
-    their verdict's reason says it all.
+    (its unit is in the sentence), ``sentence``. Runs that turned non-finite, that the search ended, or that have no way down to
+    the floor have none: their verdict's reason says it all.
     """
     thresholds = thresholds or Thresholds()
     floors = find_floors(runs, thresholds)
@@ -74,7 +74,7 @@ def judge_curves(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Threshold
     metrics = ["val_loss", *(str(name) for name in runs if str(name).startswith("val_") and name != "val_loss")]
     paths = {name: split_curves(curves, name) for name in ("height", "minibatch_loss", *metrics)}
     rows = []
-    for row in runs[runs["verdict"].notna()].to_dict("records"):
+    for row in runs[runs["verdict"].notna() & ~was_cut(runs)].to_dict("records"):
         way = row["first_height"] - floors[row["batch_size"]]
         heights = paths["height"].get(row["trial"])
         if heights is None or not (0 < way < math.inf) or not np.isfinite(heights[1]).all():
@@ -256,10 +256,12 @@ def score_sensitivity(runs: pd.DataFrame) -> dict[int, float]:
 
     The mean over the learning rates tried of the final height's excess over the lowest, each clipped at the untrained
     height: Wortsman et al. 2023, "Small-scale proxies for large-scale Transformer training instabilities", section 2.2.
-    It depends on the range: compare studies of the same one. Runs as ``classify`` returns them.
+    It depends on the range: compare studies of the same one. Runs as ``classify`` returns them. Missing where a search ended
+    some of them: then learning rates are dense where an edge is, and most heights are not those of the end.
     """
     finished = runs[runs["verdict"].notna()]
-    ends = finished["final_height"].clip(upper=finished["first_height"])
+    ends = finished["final_height"].clip(upper=finished["first_height"]).mask(was_cut(finished))
+    ends = ends.mask(ends.isna().groupby(finished["batch_size"]).transform("any"))
     medians = ends.groupby([finished["batch_size"], finished["learning_rate"]]).median()
     return {int(size): float((group - group.min()).mean()) for size, group in medians.groupby(level=0)}
 
