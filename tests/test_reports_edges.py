@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -201,3 +202,22 @@ def test_intervals_of_two_seeds_contain_the_edge_of_the_third() -> None:
     assert len(middles) == 54
     assert 0.85 <= np.mean(middles) <= 0.97, np.mean(middles)
     assert 0.85 <= np.mean(shares) <= 0.97, np.mean(shares)
+
+
+def test_an_edge_that_is_no_threshold_says_so_and_its_interval_holds_where_runs_lie_on_both_sides() -> None:
+    rates, words = [0.1, 1.0, 2.0, 4.0, 8.0, 16.0], {"g": "good", "h": "too high", "D": "divergent"}
+
+    def edge(*seeds: str) -> dict[str, Any]:
+        rows = [
+            {"batch_size": 8, "seed": seed, "learning_rate": rate, "verdict": words[letter]}
+            for seed, letters in enumerate(seeds)
+            for rate, letter in zip(rates, letters, strict=True)
+        ]
+        return find_edges(pd.DataFrame(rows)).set_index("edge").loc["too high to divergent"].to_dict()
+
+    clean, odd = edge("ghhDDD", "ghhDDD", "ghDDDD"), edge("ghhDDD", "ghhDDD", "gDhhDh")
+    assert "no threshold" not in clean["note"] + odd["note"] and clean["high"] < 8
+    none = edge("ghDhDh", "gDhhhD", "ghDhhh")
+    assert none["note"].endswith("no threshold: from 2 on runs lie on both sides of it")
+    assert none["low"] <= 2 and none["high"] == math.inf
+    assert "from 1 to 8 runs" in edge("gDhhhD", "gDhhhD", "ghhhhD")["note"]

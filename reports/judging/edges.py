@@ -16,7 +16,7 @@ import numpy.typing as npt
 import pandas as pd
 from scipy.special import ndtr
 
-from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, VERDICTS
+from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, VERDICTS, format_number
 
 Floats = npt.NDArray[np.float64]
 
@@ -25,6 +25,8 @@ COVERAGE = 0.9  # of the intervals: the edge of another seed lies inside with th
 # cancer, diabetes, wine and digits, ConvNets on digits), its median is 0.09 and it ranges from 0.04 to 0.3. A little above
 # the median covers the third seed best there; the shipped reference grids were kept for testing.
 SPREAD, SPREAD_FACTOR = 0.12, math.exp(0.8)  # median and one standard deviation, as a factor, of the log-normal prior
+
+DISPUTED = 4.0  # times: where runs lie on both sides of an edge over a wider range, it is no threshold
 
 EDGES: dict[str, tuple[str, str]] = {
     "too low to good": (TOO_LOW, GOOD),
@@ -134,7 +136,8 @@ def find_edges(runs: pd.DataFrame, fitted: Mapping[int, Mapping[str, Edge]] | No
     Columns: ``batch_size``; ``edge``, a name in ``EDGES``; ``learning_rate``, half of all seeds have their edge below;
     ``low`` and ``high``, between which the edge of another seed lies with 90 % probability; where the edge is outside the
     learning rates tried ``learning_rate`` is missing and ``low`` is the highest tried and ``high`` inf, or ``low`` 0 and
-    ``high`` the lowest tried; ``n_seeds``; ``wrong_side``, the share of runs on the wrong side of their own seed's edge,
+    ``high`` the lowest tried; where it is no threshold both hold at least the range in which runs lie on both sides, but for an
+    odd one; ``n_seeds``; ``wrong_side``, the share of runs on the wrong side of their own seed's edge,
     0 for a clean threshold; ``note``, what to know about it, or "".
     """
     rows, fitted = [], fitted or fit_edges(runs)
@@ -142,10 +145,15 @@ def find_edges(runs: pd.DataFrame, fitted: Mapping[int, Mapping[str, Edge]] | No
         group = runs[(runs["batch_size"] == size) & runs["verdict"].notna()]
         for name in EDGES:
             edge, wrong = fitted[size][name], sum(gap[2] for gap in gaps[name])
+            ends, notes = _ends(edge), _notes(group, name, edge, wrong)
+            if disputed := _disputed(group, name):
+                first, last = map(format_number, disputed)
+                span = f"{first} on" if last == "inf" else f"{first} to {last}"
+                notes.append(f"no threshold: from {span} runs lie on both sides of it")
+                ends |= {"low": min(ends["low"], disputed[0]), "high": max(ends["high"], disputed[1])}
             rows.append(
-                {"batch_size": size, "edge": name, **_ends(edge)}
-                | {"n_seeds": len(gaps[name]), "wrong_side": wrong / len(group)}
-                | {"note": "; ".join(_notes(group, name, edge, wrong))}
+                {"batch_size": size, "edge": name, **ends}
+                | {"n_seeds": len(gaps[name]), "wrong_side": wrong / len(group), "note": "; ".join(notes)}
             )
     return pd.DataFrame(rows, columns=list(EDGE_COLUMNS))
 
@@ -157,6 +165,18 @@ def _ends(edge: Edge) -> dict[str, float]:
     end = float(10 ** edge.positions[0])
     low, high = (0.0, end) if edge.shares[0] else (end, math.inf)
     return {"learning_rate": math.nan, "low": low, "high": high}
+
+
+def _disputed(group: pd.DataFrame, name: str) -> tuple[float, float] | None:
+    """Between which learning rates runs lie on both sides of an edge, None where that is no wider than seeds differ.
+
+    An odd run on either side does not count. The upper end is inf where the highest learning rate tried is one.
+    """
+    above = group["verdict"].map(VERDICTS.index) >= 1 + list(EDGES).index(name)
+    higher, lower = (np.sort(group.loc[side, "learning_rate"].to_numpy(float)) for side in (above, ~above))
+    if min(len(higher), len(lower)) < 2 or lower[-2] <= DISPUTED * higher[1]:
+        return None
+    return float(higher[1]), math.inf if lower[-2] == group["learning_rate"].max() else float(lower[-2])
 
 
 def _notes(group: pd.DataFrame, name: str, edge: Edge, wrong: int) -> list[str]:

@@ -76,7 +76,7 @@ class Search:
 
 
 def next_queries(
-    runs: pd.DataFrame, curves: pd.DataFrame, search: Search, *, n: int = 4, together: bool = False
+    runs: pd.DataFrame, curves: pd.DataFrame, search: Search, *, n: int = 2, together: bool = False
 ) -> list[Query]:
     """What to train next, about ``n`` runs, none when the search is over.
 

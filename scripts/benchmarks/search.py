@@ -69,6 +69,10 @@ def study_of(case: Case, **options: Any) -> Any:
     )
 
 
+SIZES = {"digits-mlp": ("digits-mlp-256", "digits-mlp-64", "digits-mlp-16"), "wine": ("wine-32", "wine-8", "wine-1")}
+"""Cases of one network, the largest batch size first."""
+
+
 class Grid:
     """All runs of a case, each in full; passes: epochs that a way has taken of them so far.
 
@@ -134,14 +138,33 @@ def never(epochs: Any, heights: Any) -> bool:
     return False
 
 
-def search(grid: Grid, seeds: Sequence[int], price: float) -> None:
-    """This project's, at whatever price."""
+def search(grid: Grid, seeds: Sequence[int], price: float, ends: tuple[float, float] | None = None) -> Any:
+    """This project's, at whatever price; ends: between which it begins, those of the grid by default. Returns what it asked."""
     from reports.judging.queries import Search, next_queries
 
-    wanted = Search(grid.low, grid.high, seeds=seeds, epochs=float(grid.case.epochs), per_decade=PER_DECADE)
+    low, high = ends or (grid.low, grid.high)
+    shape: dict[str, Any] = {"seeds": seeds, "epochs": float(grid.case.epochs), "per_decade": PER_DECADE}
+    wanted = Search(low, high, lowest=grid.low, highest=grid.high, **shape)
     while queries := next_queries(*grid.tables(), wanted):
         for query in queries:
             grid.train(query.learning_rate, query.seed, query.is_over)
+    return wanted
+
+
+def search_sizes(grids: Sequence[Grid], seeds: Sequence[int]) -> float:
+    """Search several batch sizes, the largest first, each from the edges of the last; passes, as a share of the grids'."""
+    from studies.samplers.edges import range_at_next_size
+
+    ends, full, passes = None, 0.0, 0.0
+    for grid, following in zip(grids, (*grids[1:], None), strict=True):
+        grid.begin()
+        wanted = search(grid, seeds, 0.0, ends)
+        per_pass = grid.case.epochs
+        passes, full = passes + grid.passes / per_pass, full + len(grid.rates) * len(seeds)
+        if following:
+            low, high = range_at_next_size(*grid.tables(), wanted, following.case.batch_size / grid.case.batch_size)
+            ends = max(low, grid.low), min(high, grid.high)
+    return passes / full
 
 
 def coarse_grid(grid: Grid, seeds: Sequence[int], price: float) -> None:
@@ -221,32 +244,43 @@ WAYS: dict[str, Callable[[Grid, Sequence[int], float], None]] = {
 
 def compare_searches(options: dict[str, Any]) -> None:
     """Print a Markdown table: what each way cost and how far off its edges were, over all cases and repeats; then each case."""
-    import numpy as np
     import pandas as pd
     from rich.console import Console
 
     repeats = count("repeats", options["repeats"])
-    say, rows = Console(stderr=True, highlight=False).print, []
+    say, rows, grids = Console(stderr=True, highlight=False).print, [], dict[str, Grid]()
     for name in options["cases"]:
         say(f"{name}: the grid on {repeats + REPEATED} seeds")
         grid = Grid(CASES[name], repeats + REPEATED)
         say(f"{name}: {repeats} searches, after {grid.seconds:.0f} s")
         rows += [{"case": name, **row} for row in _measure(grid, repeats)]
+        grids[name] = grid
+    for network, names in SIZES.items():
+        if set(names) <= set(grids):
+            found = [search_sizes([grids[name] for name in names], range(k, k + REPEATED)) for k in range(repeats)]
+            rows += [{"case": network, "way": f"search, {len(names)} batch sizes", "passes": share} for share in found]
     table = pd.DataFrame(rows)
     if options["csv"] is not None:
         table.to_csv(options["csv"], index=False)
     libraries = ", ".join(f"{name} {version(name)}" for name in ("torch", "pytorch-lightning", "optuna"))
     print(f"{libraries}; {os.cpu_count()} cores; {repeats} repeats on {REPEATED} seeds each\n")
-    columns = ["passes", "low", "high", "divergent", "covered", "good"]
-    heads = "passes, % of the grid | low | high | divergent | 90 % intervals hold | recommended is good"
-    for by, title in (("way", "way"), ("case", "case, searched")):
-        print(f"| {title} | {heads} |\n|---|{'---|' * len(columns)}")
-        for key, group in (table if by == "way" else table[table["way"] == "search"]).groupby(by, sort=False):
-            passes, errors = group["passes"] * 100, [group[column].replace(np.inf, np.nan) for column in columns[1:4]]
-            cells = [f"{passes.median():.1f} ({passes.max():.1f})"]
-            cells += [f"{each.median():.2f} ({each.quantile(0.9):.2f}), none {each.isna().mean():.0%}" for each in errors]
-            print(f"| {key} | {' | '.join(cells)} | {group['covered'].mean():.0%} | {group['good'].mean():.0%} |")
+    sgd = table["case"].map(lambda name: name not in CASES or CASES[name].optimizer == "SGD")
+    searched = table[table["way"] == "search"]
+    for title, rows_of, by in (("SGD", table[sgd], "way"), ("AdamW", table[~sgd], "way"), ("case, searched", searched, "case")):
+        heads = "passes, % of the grid | low | high | divergent | 90 % intervals hold | recommended is good"
+        print(f"| {title} | {heads} |\n|---|{'---|' * 6}")
+        for key, group in rows_of.groupby(by, sort=False):
+            passes, errors = group["passes"] * 100, [_error(group[column]) for column in ("low", "high", "divergent")]
+            shares = [f"{group[column].mean():.0%}" if group[column].notna().any() else "-" for column in ("covered", "good")]
+            print(f"| {key} | {passes.median():.1f} ({passes.max():.1f}) | {' | '.join([*errors, *shares])} |")
         print()
+
+
+def _error(errors: Any) -> str:
+    """Median and nine in ten of the errors in decades, and how often there is no edge; "-" for a way that looks for none."""
+    found = errors[errors < math.inf]
+    none = f", none {1 - len(found) / len(errors):.0%}" if len(found) < len(errors) else ""
+    return f"{found.median():.2f} ({found.quantile(0.9):.2f}){none}" if errors.notna().any() else "-"
 
 
 def _measure(grid: Grid, repeats: int) -> Iterator[dict[str, Any]]:
@@ -262,7 +296,7 @@ def _measure(grid: Grid, repeats: int) -> Iterator[dict[str, Any]]:
 
     truth = classify_both(grid.runs, grid.curves)[0]
     gaps = seed_gaps(truth)[grid.case.batch_size]
-    middle = {edge: [_middle(*gap[:2]) for gap in gaps[edge]] for edge in EDGES}
+    told = find_edges(truth).set_index("edge")["learning_rate"]
     full = len(grid.rates) * REPEATED * grid.case.epochs
     for first in range(repeats):
         seeds, price = list(range(first, first + REPEATED)), 0.0
@@ -272,10 +306,10 @@ def _measure(grid: Grid, repeats: int) -> Iterator[dict[str, Any]]:
             train(grid, seeds, price)
             price = price or grid.passes
             judged, cells = classify_both(*grid.tables())
-            own = seed_gaps(judged).get(grid.case.batch_size, {edge: [] for edge in EDGES})
             edges = find_edges(judged).set_index("edge")
-            errors = [_off([_middle(*gap[:2]) for gap in own[edge]], middle[edge]) for edge in EDGES]
-            inside = [edges["low"].get(e, 0) <= middle[e][s] <= edges["high"].get(e, 0) for e in EDGES for s in others]
+            errors = [_off(edges["learning_rate"].get(edge, math.nan), told[edge]) for edge in EDGES]
+            ends = {edge: (edges["low"].get(edge, math.nan), edges["high"].get(edge, math.nan)) for edge in EDGES}
+            inside = [_holds(*ends[edge], *gaps[edge][seed][:2]) for edge in EDGES for seed in others]
             uses = recommend(judged, cells, fit_edges(judged))["learning_rate"].tolist() if len(cells) else []
             found = dict(zip(("low", "high", "divergent"), errors, strict=True))
             good = _share_good(truth, uses[0], others) if uses else 0.0
@@ -298,9 +332,11 @@ def _measure(grid: Grid, repeats: int) -> Iterator[dict[str, Any]]:
             }
 
 
-def _middle(low: float, high: float) -> float:
-    """Of a gap, 0 or inf where it is open."""
-    return math.sqrt(low * high) if 0 < low and high < math.inf else 0.0 if low == 0 else math.inf
+def _holds(low: float, high: float, below: float, above: float) -> bool:
+    """Whether an interval holds the middle of a seed's gap, or a part of it where that is open: it ends somewhere beyond."""
+    if 0 < below and above < math.inf:
+        return low <= math.sqrt(below * above) <= high
+    return low <= above and below <= high
 
 
 def _share_good(runs: Any, rate: float, seeds: Sequence[int]) -> float:
@@ -309,9 +345,6 @@ def _share_good(runs: Any, rate: float, seeds: Sequence[int]) -> float:
     return float((here["verdict"] == "good").mean())
 
 
-def _off(found: Sequence[float], truth: Sequence[float]) -> float:
-    """Decades between the medians of two sets of edges, inf where one has none."""
-    import numpy as np
-
-    a, b = float(np.median(found)) if found else 0.0, float(np.median(truth))
-    return abs(math.log10(a / b)) if 0 < a < math.inf and 0 < b < math.inf else math.inf
+def _off(found: float, truth: float) -> float:
+    """Decades between two edges, inf where one was not found."""
+    return abs(math.log10(found / truth)) if math.isfinite(found) and math.isfinite(truth) else math.inf

@@ -90,7 +90,7 @@ def _next(study: optuna.Study, config: StudyConfig, thresholds: Thresholds, n: i
         if asked := [each for each in asked if not is_left_out(each[0])]:
             return asked
         if following:
-            low, high = _next_range(mine, curves, search, following / size)
+            low, high = range_at_next_size(mine, curves, search, following / size)
         done[size] = len(mine), (low, high)
     return []
 
@@ -101,7 +101,7 @@ def _budget(config: StudyConfig, runs: Any) -> float:
     return float(min(config.epochs or 1, whole["epochs"].max() if len(whole) else math.inf))
 
 
-def _next_range(runs: Any, curves: Any, search: Search, factor: float) -> tuple[float, float]:
+def range_at_next_size(runs: Any, curves: Any, search: Search, factor: float) -> tuple[float, float]:
     """Where to begin at a batch size ``factor`` times that of ``runs``: around their edges, moved as edges do."""
     edges = find_edges(classify(runs, curves, search.thresholds)).set_index("edge")
     low, high = (edges["learning_rate"].get(edge, math.nan) * factor**BY_SIZE for edge in (TO_GOOD, TO_DIVERGENT))
