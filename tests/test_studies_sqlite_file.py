@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import random
 import sqlite3
+import subprocess
+import sys
 from contextlib import closing
 from pathlib import Path
 
@@ -111,3 +113,16 @@ def test_what_a_writer_has_in_its_log_is_read_and_left(path: Path) -> None:
 def test_file_that_cannot_be_read_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="storage must be a file that can be read, got '.*': Is a directory"):
         check_database(tmp_path)
+
+
+def test_a_file_that_is_checked_stays_locked_by_the_study_that_is_open_beside(path: Path) -> None:
+    """The last to close a file in write-ahead mode takes the log away, unless others hold it: this process does."""
+    storage = open_storage(storage_url(str(path)))
+    study = optuna.load_study(study_name="first", storage=storage)
+    check_database(path)
+    other = "import sys, sqlite3; c = sqlite3.connect(sys.argv[1]); c.execute('SELECT 1 FROM trials').fetchone(); c.close()"
+    subprocess.run([sys.executable, "-c", other, str(path)], check=True)
+    assert path.with_name(f"{path.name}-wal").exists()
+    study.add_trial(create_trial(value=0.5))
+    check_database(path)
+    assert len(study.trials) == 31

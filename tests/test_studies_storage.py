@@ -53,11 +53,11 @@ def _damaged(path: Path) -> None:
 
 
 CASES: list[tuple[Callable[[Path], None], str]] = [
-    (_text, "is not an SQLite database: move it away or give another file"),
+    (_text, "is not an SQLite database, or is damaged: restore a copy or give another file"),
     (_zero_bytes, "is an empty file: restore a copy, or remove it and launch again"),
     (Path.mkdir, "storage must be a file, .* is a folder"),
     (_foreign, "is a database of something else: give another file"),
-    (_damaged, "is damaged"),
+    (_damaged, "is not an SQLite database, or is damaged"),
 ]
 
 

@@ -1,6 +1,8 @@
 """Refuse an SQLite file that is empty, damaged or somebody else's before anything opens it to write; only reads."""
 
 import contextlib
+import errno
+import os
 import sqlite3
 from pathlib import Path
 
@@ -10,7 +12,6 @@ from sqlalchemy.engine import URL
 
 from studies.errors import BadInput
 
-HEADER = b"SQLite format 3\x00"
 TABLES = {"alembic_version", *BaseModel.metadata.tables}  # of Optuna
 VERSIONS = {"alembic_version", "version_info"}  # a row each, which Optuna would write if it were not there
 SECONDS = 60  # how long to wait for a writer that has locked the file; in write-ahead mode nobody does
@@ -27,15 +28,13 @@ def check_database(path: Path) -> None:
 
     Values that have changed look whole from here: see ``studies.storage.checksums``.
     """
-    try:
-        with path.open("rb") as file:
-            header = file.read(len(HEADER))
-    except OSError as error:
-        raise BadInput(f"storage must be a file that can be read, got {str(path)!r}: {error.strerror}") from error
-    if not header:
+    # By SQLite alone: whoever opens the file beside it and closes it gives up all locks that this process has on it, and
+    # another process may then take the log away under a study that is open here (sqlite.org/howtocorrupt.html, 2.2).
+    if path.is_dir() or not os.access(path, os.R_OK):
+        fault = errno.EISDIR if path.is_dir() else errno.EACCES
+        raise BadInput(f"storage must be a file that can be read, got {str(path)!r}: {os.strerror(fault)}")
+    if not path.stat().st_size:
         raise BadInput(f"storage {str(path)!r} is an empty file: restore a copy, or remove it and launch again")
-    if header != HEADER:
-        raise BadInput(f"storage {str(path)!r} is not an SQLite database: move it away or give another file")
     uri = f"{path.absolute().as_uri()}?mode=ro"
     with contextlib.closing(sqlite3.connect(uri, uri=True, timeout=SECONDS)) as connection:
         try:
@@ -43,6 +42,9 @@ def check_database(path: Path) -> None:
             tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
             fault = _fault(connection, tables) if TABLES & tables else ""
         except (sqlite3.DatabaseError, UnicodeDecodeError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_NOTADB:
+                text = f"storage {str(path)!r} is not an SQLite database, or is damaged: restore a copy or give another file"
+                raise BadInput(text) from error
             tables, fault = TABLES, str(error)
     if not TABLES & tables:
         raise BadInput(f"storage {str(path)!r} is a database of something else: give another file")
