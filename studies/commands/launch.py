@@ -73,8 +73,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     parser.add_argument("--continue", dest="goes_on", action="store_true", help=goes_on)
     add_thresholds(parser)
-    options = parse(parser, argv)
-    return parse_args(_going_on(options, sys.argv[1:] if argv is None else argv)) if options.pop("goes_on") else options
+    return parse(parser, argv)
 
 
 def _going_on(options: dict[str, Any], argv: Sequence[str]) -> list[str]:
@@ -106,6 +105,9 @@ def _going_on(options: dict[str, Any], argv: Sequence[str]) -> list[str]:
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing, print the answer, write the report."""
     options = parse_args(argv)
+    if options.pop("goes_on"):
+        options = parse_args(_going_on(options, sys.argv[1:] if argv is None else argv))
+        del options["goes_on"]
     from studies import StudyConfig
     from studies.config import count
 
