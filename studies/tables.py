@@ -43,7 +43,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from reports.judging.decided import BY_SEARCH
 from studies.storage.checksums import verified_trials
-from studies.storage.stored import BUDGETS, PARAMS, attributes_of, facts_of, is_planned, number
+from studies.storage.stored import BUDGETS, CONFIGURATION, PARAMS, attributes_of, facts_of, is_planned, number
 
 if TYPE_CHECKING:  # PyTorch, which reading a study does without
     from studies.training.runs import Run
@@ -127,10 +127,12 @@ def runs_and_curves(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def is_short(study: optuna.Study, trial: FrozenTrial) -> bool:
     """Whether a run was trained to the end when the runs of its study had fewer epochs: it counts as one ended early."""
-    facts, budgets = facts_of(trial), study.user_attrs.get(BUDGETS, [])
-    epochs = next((epochs for before, epochs in budgets if trial.number < before), math.inf)
+    had = next((epochs for before, epochs in study.user_attrs.get(BUDGETS, []) if trial.number < before), math.inf)
+    if trial.state is not TrialState.COMPLETE or not had < study.user_attrs[CONFIGURATION]["epochs"]:
+        return False
+    facts = facts_of(trial)
     ended = facts.get("ended_early") is not None or facts.get("nonfinite_at") is not None
-    return trial.state is TrialState.COMPLETE and not ended and bool(facts["epochs"] > epochs * (1 - 1e-9))
+    return not ended and bool(facts["epochs"] > had * (1 - 1e-9))
 
 
 def _trials(study: optuna.Study) -> tuple[list[FrozenTrial], dict[int, list[FrozenTrial]]]:

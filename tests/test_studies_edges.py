@@ -14,7 +14,7 @@ from test_studies_search import module
 
 from reports import Judged, Thresholds
 from reports.judging.decided import BY_SEARCH
-from studies import BadInput, FailedAlike, StudyConfig, judge_study, load_study, run_study, runs_table
+from studies import BadInput, FailedAlike, StudyConfig, judge_study, load_study, run_study, runs_table, trials
 from studies.commands import admin, launch
 from studies.commands.command_line import run
 from studies.storage.stored import BRACKET, PARAMS, ROUND
@@ -129,6 +129,9 @@ def test_more_epochs_go_on_under_the_same_name_and_what_was_trained_counts(tmp_p
     before = runs_table(run_study(config(tmp_path, epochs=30, max_epochs_in_all=1)))
     full = first["state"] == "COMPLETE"
     assert full.any() and set(before.loc[full, "state"]) == {"PRUNED"} and set(before.loc[full, "ended_early"]) == {BY_SEARCH}
+    same = run_study(config(tmp_path, epochs=20, name="other"))
+    trials.give_longer_runs(same, 20)  # and killed before the longer runs were asked for
+    assert set(runs_table(same)["state"]) == set(first["state"])
     study = run_study(config(tmp_path, epochs=30))
     judged, alone = judge_study(study), judge_study(run_study(config(tmp_path, name="alone")))
     assert edges(judged) == pytest.approx(edges(alone), abs=0.11)

@@ -26,7 +26,7 @@ COVERAGE = 0.9  # of the intervals: the edge of another seed lies inside with th
 # the median covers the third seed best there; the shipped reference grids were kept for testing.
 SPREAD, SPREAD_FACTOR = 0.12, math.exp(0.8)  # median and one standard deviation, as a factor, of the log-normal prior
 
-DISPUTED = 4.0  # times: where runs lie on both sides of an edge over a wider range, it is no threshold
+DISPUTED = 4.0  # times, twice the largest spread of seeds above: runs on both sides over a wider range are no threshold
 
 EDGES: dict[str, tuple[str, str]] = {
     "too low to good": (TOO_LOW, GOOD),

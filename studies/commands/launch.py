@@ -93,6 +93,8 @@ def _going_on(options: dict[str, Any], argv: Sequence[str]) -> list[str]:
         raise BadInput(f"continue must name a study that was launched, got {name!r}, which does not say how it was")
     judged = judge_study(study, Thresholds(**{each: options[each] for each in ("tau", "rho", "target_loss")}))
     command = command_to_follow(study, judged) or launch_command(name, study.user_attrs[STORED], {})
+    if not command:
+        raise BadInput(f"continue must name a study whose options can be typed, got {name!r}: launch it with them from Python")
     print(f"going on: {command}", file=sys.stderr)
     rest = [each for each in argv if each != "--continue"]
     if "--name" in rest:

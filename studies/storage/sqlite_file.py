@@ -31,8 +31,8 @@ def check_database(path: Path) -> None:
     # By SQLite alone: whoever opens the file beside it and closes it gives up all locks that this process has on it, and
     # another process may then take the log away under a study that is open here (sqlite.org/howtocorrupt.html, 2.2).
     if path.is_dir() or not os.access(path, os.R_OK):
-        fault = errno.EISDIR if path.is_dir() else errno.EACCES
-        raise BadInput(f"storage must be a file that can be read, got {str(path)!r}: {os.strerror(fault)}")
+        why = os.strerror(errno.EISDIR if path.is_dir() else errno.EACCES)
+        raise BadInput(f"storage must be a file that can be read, got {str(path)!r}: {why}")
     if not path.stat().st_size:
         raise BadInput(f"storage {str(path)!r} is an empty file: restore a copy, or remove it and launch again")
     uri = f"{path.absolute().as_uri()}?mode=ro"
