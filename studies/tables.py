@@ -127,8 +127,8 @@ def runs_and_curves(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 def is_short(study: optuna.Study, trial: FrozenTrial) -> bool:
     """Whether a run was trained to the end when the runs of its study had fewer epochs: it counts as one ended early."""
-    had = next((epochs for before, epochs in study.user_attrs.get(BUDGETS, []) if trial.number < before), math.inf)
-    if trial.state is not TrialState.COMPLETE or not had < study.user_attrs[CONFIGURATION]["epochs"]:
+    had = next((epochs for before, epochs in study.user_attrs.get(BUDGETS, []) if trial.number < before), None)
+    if trial.state is not TrialState.COMPLETE or had is None or had >= study.user_attrs[CONFIGURATION]["epochs"]:
         return False
     facts = facts_of(trial)
     ended = facts.get("ended_early") is not None or facts.get("nonfinite_at") is not None

@@ -35,6 +35,7 @@ OF_A_STUDY = {
     "config",
     "out",
     "plan",
+    "goes_on",
     "self_check",
     "tau",
     "rho",
