@@ -220,10 +220,12 @@ def test_searches_are_replayed_on_a_grid_beside_other_ways_of_their_price(
     assert run(lambda: module.main(line.split()), "benchmark") == 0
     table, cases = capsys.readouterr().out.split("\n\n")[1:3]
     ways = ["search", "grid of the same price", "random", "TPE", "ASHA", "constant cut"]
+    ways += ["lr_find", "lr_find, max_lr 10", "torch-lr-finder"]
     assert [row.split(" | ")[0].strip("| ") for row in table.splitlines()[2:]] == ways and "wine-32" in cases
     rows = pd.read_csv(tmp_path / "rows.csv").set_index("way")
     assert rows.loc["search", ["low", "high"]].max() < 0.3 and rows.loc["search", "good"] == 1
-    assert (rows["passes"] > 0.5 * rows.loc["search", "passes"]).all()
+    assert (rows.loc[ways[:6], "passes"] > 0.5 * rows.loc["search", "passes"]).all()
+    assert rows.loc[ways[6:], "low"].isna().all() and rows.loc[ways[6:], "good"].between(0, 1).all()
 
 
 def test_browser_is_asked_for_where_none_is_installed(

@@ -267,6 +267,8 @@ def compare_searches(options: dict[str, Any]) -> None:
     sgd = table["case"].map(lambda name: name not in CASES or CASES[name].optimizer == "SGD")
     searched = table[table["way"] == "search"]
     for title, rows_of, by in (("SGD", table[sgd], "way"), ("AdamW", table[~sgd], "way"), ("case, searched", searched, "case")):
+        if rows_of.empty:
+            continue
         heads = "passes, % of the grid | low | high | divergent | 90 % intervals hold | recommended is good"
         print(f"| {title} | {heads} |\n|---|{'---|' * 6}")
         for key, group in rows_of.groupby(by, sort=False):
