@@ -40,12 +40,20 @@ def given_options(config: StudyConfig) -> dict[str, Any]:
 def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, Any]) -> str:
     """A line for a shell: the launch with the options of a study and some of them changed.
 
-    Where a change makes it another study it gets another name; a search goes on. A new
-    range of a grid keeps the density of learning rates, and a new density the range. More seeds or a finer grid of a study that
-    was sampled freely is a grid. "" where an option holds a line or another character that is not to be pasted.
+    "" where an option holds a line or another character that is not to be pasted.
+    """
+    line = shlex.join([*program("launch"), *launch_arguments(name, options, changes)])
+    return line if line.isprintable() else ""
 
-    >>> launch_command("wine", {"model": {"init_args": {"momentum": 0.9}}}, {"epochs": 30}).partition("lr-study ")[2]
-    'launch --model.momentum 0.9 --epochs 30 --name wine'
+
+def launch_arguments(name: str, options: Mapping[str, Any], changes: Mapping[str, Any]) -> list[str]:
+    """What such a launch is given.
+
+    Where a change makes it another study it gets another name; a search goes on. A new range of a grid keeps the density of
+    learning rates, and a new density the range. More seeds or a finer grid of a study that was sampled freely is a grid.
+
+    >>> " ".join(launch_arguments("wine", {"model": {"init_args": {"momentum": 0.9}}}, {"epochs": 30}))
+    '--model.momentum 0.9 --epochs 30 --name wine'
     """
     wanted = {key: value for key, value in options.items() if key != "name"}
     if wanted.get("sampler") and {"learning_rate", "per_decade"} & set(changes):
@@ -59,8 +67,7 @@ def launch_command(name: str, options: Mapping[str, Any], changes: Mapping[str, 
         suffix, wanted = "grid", {key: value for key, value in wanted.items() if key != "trials"} | {"sampler": "grid"}
     wanted |= changes
     known = folder_name(name)  # which is the name, unless other tools gave one that a launch would refuse
-    line = shlex.join([*program("launch"), *_flags(wanted), "--name", known if suffix is None else f"{known}-{suffix}"])
-    return line if line.isprintable() else ""
+    return [*_flags(wanted), "--name", known if suffix is None else f"{known}-{suffix}"]
 
 
 def program(command: str) -> list[str]:

@@ -39,7 +39,7 @@ from studies.storage.stored import (
     facts_of,
     self_check_name,
 )
-from studies.tables import is_short
+from studies.tables import short_runs
 from studies.training.bracket import find_bracket
 from studies.training.fixed import look_at
 from studies.training.preflight import preflight
@@ -155,7 +155,9 @@ def _actors(config: StudyConfig, url: str, name: str, n_runs: int) -> Iterator[A
 
 
 def _complete(study: optuna.Study) -> list[FrozenTrial]:
-    return [trial for trial in study.get_trials(deepcopy=False, states=DONE) if not is_short(study, trial)]
+    complete = study.get_trials(deepcopy=False, states=DONE)
+    short = short_runs(study, complete)
+    return [trial for trial in complete if trial.number not in short]
 
 
 def _open_study(url: str, name: str, wanted: dict[str, Any], workload: Workload) -> optuna.Study:

@@ -32,7 +32,7 @@ traceback           str      where it failed, in many lines; missing where none 
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -54,12 +54,13 @@ STATES = (*FINISHED, TrialState.FAIL, TrialState.RUNNING)
 
 def runs_table(study: optuna.Study) -> pd.DataFrame:
     """The table ``runs``; trials that were never started, without all parameters, are left out."""
-    return runs_and_curves(study)[0]
+    trials, before, short = _trials(study)
+    return _runs_table(trials, before, short)
 
 
 def curves_table(study: optuna.Study) -> pd.DataFrame:
     """The table ``curves``."""
-    return runs_and_curves(study)[1]
+    return _curves_table(_trials(study)[0])
 
 
 def tables_of(runs: "Sequence[Run]") -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -75,7 +76,9 @@ def tables_of(runs: "Sequence[Run]") -> tuple[pd.DataFrame, pd.DataFrame]:
     return _runs_table(trials), _curves_table(trials)
 
 
-def _runs_table(trials: Sequence[FrozenTrial], before: Mapping[int, Sequence[FrozenTrial]] | None = None) -> pd.DataFrame:
+def _runs_table(
+    trials: Sequence[FrozenTrial], before: Mapping[int, Sequence[FrozenTrial]] | None = None, short: Collection[int] = ()
+) -> pd.DataFrame:
     rows = [_row(trial) for trial in trials]
     columns = "trial learning_rate batch_size seed state epochs steps examples seconds nonfinite_at first_height final_height"
     columns += " validation_examples"
@@ -86,6 +89,7 @@ def _runs_table(trials: Sequence[FrozenTrial], before: Mapping[int, Sequence[Fro
         table["member_of"] = table.groupby("member_of")["trial"].transform("min")  # its first trial may stand no more
         for name in ("examples", "seconds"):
             table[f"{name}_before"] = [sum(facts_of(trial)[name] for trial in before.get(at, ())) for at in table["trial"]]
+    table.loc[table["trial"].isin(short), ["state", "ended_early"]] = TrialState.PRUNED.name, BY_SEARCH
     kinds: dict[str, Any] = dict.fromkeys(("nonfinite_at", "steps", "examples", "validation_examples"), "Int64")
     return table.astype(kinds | dict.fromkeys(told[:2], object) | {told[2]: float})
 
@@ -118,35 +122,38 @@ def _curves_table(trials: Sequence[FrozenTrial]) -> pd.DataFrame:
 
 def runs_and_curves(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
     """``runs_table`` and ``curves_table`` of one moment."""
-    trials, before = _trials(study)  # once, as they are verified each time
-    runs = _runs_table(trials, before)
-    short = runs["trial"].isin([trial.number for trial in trials if is_short(study, trial)])
-    runs.loc[short, ["state", "ended_early"]] = TrialState.PRUNED.name, BY_SEARCH
-    return runs, _curves_table(trials)
+    trials, before, short = _trials(study)  # once, as they are verified each time
+    return _runs_table(trials, before, short), _curves_table(trials)
 
 
-def is_short(study: optuna.Study, trial: FrozenTrial) -> bool:
-    """Whether a run was trained to the end when the runs of its study had fewer epochs: it counts as one ended early."""
-    had = next((epochs for before, epochs in study.user_attrs.get(BUDGETS, []) if trial.number < before), None)
-    if trial.state is not TrialState.COMPLETE or had is None or had >= study.user_attrs[CONFIGURATION]["epochs"]:
-        return False
-    facts = facts_of(trial)
-    ended = facts.get("ended_early") is not None or facts.get("nonfinite_at") is not None
-    return not ended and bool(facts["epochs"] > had * (1 - 1e-9))
+def short_runs(study: optuna.Study, trials: Iterable[FrozenTrial]) -> set[int]:
+    """The trials trained to the end when the runs of their study had fewer epochs: they count as ended early."""
+    attributes = study.user_attrs  # read once, as each time asks the storage
+    budgets = [each for each in attributes.get(BUDGETS, []) if each[1] < attributes[CONFIGURATION]["epochs"]]
+    found = set[int]()
+    for trial in trials if budgets else ():
+        had = next((epochs for before, epochs in budgets if trial.number < before), math.inf)
+        if trial.state is TrialState.COMPLETE and had < math.inf:
+            facts = facts_of(trial)
+            ended = facts.get("ended_early") is not None or facts.get("nonfinite_at") is not None
+            if not ended and facts["epochs"] > had * (1 - 1e-9):
+                found.add(trial.number)
+    return found
 
 
-def _trials(study: optuna.Study) -> tuple[list[FrozenTrial], dict[int, list[FrozenTrial]]]:
-    """Those that the tables show, and by their number shorter ones of the same run, which the search ended before."""
+def _trials(study: optuna.Study) -> tuple[list[FrozenTrial], dict[int, list[FrozenTrial]], set[int]]:
+    """Those that the tables show; by their number shorter ones of the same run, ended before; and which are ``short_runs``."""
     found = [trial for trial in verified_trials(study) if trial.state in STATES and "learning_rate" in trial.params]
     found = [trial for trial in found if trial.state is TrialState.COMPLETE or is_planned(trial)]
     last = {tuple(map(trial.params.get, PARAMS)): trial.number for trial in found if trial.state in FINISHED}
+    short = short_runs(study, found)
     shown: list[FrozenTrial] = []
     before: dict[int, list[FrozenTrial]] = {}
     for trial in found:
         number = last.get(tuple(map(trial.params.get, PARAMS)), trial.number)
-        again = number != trial.number and (trial.state is TrialState.PRUNED or is_short(study, trial))
+        again = number != trial.number and (trial.state is TrialState.PRUNED or trial.number in short)
         (before.setdefault(number, []) if again else shown).append(trial)
-    return shown, before
+    return shown, before, short
 
 
 def _row(trial: FrozenTrial) -> dict[str, Any]:

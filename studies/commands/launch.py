@@ -83,8 +83,9 @@ def _going_on(options: dict[str, Any], argv: Sequence[str]) -> list[str]:
     """
     name, storage = options["name"] or "digits", options["storage"]
     from reports import Thresholds
-    from studies.answers import command_to_follow, judge_study
-    from studies.next_run import launch_command, program
+    from reports.judging.trust import next_changes
+    from studies.answers import judge_study
+    from studies.next_run import launch_arguments
     from studies.storage.opening import load_study
     from studies.storage.stored import OPTIONS as STORED
 
@@ -92,16 +93,14 @@ def _going_on(options: dict[str, Any], argv: Sequence[str]) -> list[str]:
     if STORED not in study.user_attrs:
         raise BadInput(f"continue must name a study that was launched, got {name!r}, which does not say how it was")
     judged = judge_study(study, Thresholds(**{each: options[each] for each in ("tau", "rho", "target_loss")}))
-    command = command_to_follow(study, judged) or launch_command(name, study.user_attrs[STORED], {})
-    if not command:
-        raise BadInput(f"continue must name a study whose options can be typed, got {name!r}: launch it with them from Python")
-    print(f"going on: {command}", file=sys.stderr)
+    going_on = launch_arguments(name, study.user_attrs[STORED], next_changes(judged.trust))
+    print(f"going on: {shlex.join(going_on)}".encode("unicode_escape").decode(), file=sys.stderr)
     rest = [each for each in argv if each != "--continue"]
     if "--name" in rest:
         at = rest.index("--name")
         del rest[at : at + 2]
     rest = [each for each in rest if not each.startswith("--name=")]
-    return [*shlex.split(command)[len(program("launch")) :], *rest]
+    return [*going_on, *rest]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
