@@ -11,7 +11,7 @@ from studies.training.fusing import WARM_UP, Fusing, time_alone
 from studies.training.preflight import preflight
 from studies.training.workload import Workload
 
-FULL_RUNS = 18  # that a search is worth at a batch size, the median of ``scripts/benchmark.py search``; from 7 to 40
+FULL_RUNS, FUSED = 18, 35  # that a search is worth at a batch size alone (``scripts/benchmark.py search``: 7 to 40) and fused
 A_RUN = 12_000  # bytes in the storage, roughly
 TIMED = 8  # steps
 
@@ -50,7 +50,7 @@ def expected_bills(config: StudyConfig) -> list[Bill]:
         seconds = fusing.seconds.get(size) or steps * time_alone(workload, members[0], WARM_UP + TIMED, fixed)[0]
         how = fusing.decided.get(str(size), {"why": "alone"})["why"]
         runs = A_SIZE if searched else config.n_runs // len(config.batch_sizes)
-        full = FULL_RUNS if searched else runs
+        full = (FUSED if fusing.at_once(size) > 1 else FULL_RUNS) if searched else runs
         bills.append(Bill(size, runs, full * steps * size, full * seconds, epochs, how))
     return bills
 

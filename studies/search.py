@@ -189,8 +189,9 @@ def _open_study(url: str, name: str, wanted: dict[str, Any], workload: Workload)
 def _check_longer(study: optuna.Study, workload: Workload, had: int, wanted: int) -> None:
     """Raises BadInput where a run of more epochs does not begin as the shorter ones did."""
     seen = [facts_of(trial) for trial in study.get_trials(deepcopy=False, states=DONE)]
-    who = dry_run(workload, RANGE[0], max(workload.batch_sizes or (1,))).set_by
-    if who or any("loss_as_at_start" in facts for facts in seen):
+    size = max(workload.batch_sizes or (1,))
+    who, probe = dry_run(workload, RANGE[0], size).set_by, look_at(workload, size).probe
+    if who or probe.at_end or probe.counters or any("loss_as_at_start" in facts for facts in seen):
         raise BadInput(
             f"epochs of study {study.study_name!r} must stay {had}, as {who or 'its loss'} may follow the length of a run,"
             f" got {wanted}: give another name"

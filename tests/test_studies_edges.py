@@ -11,7 +11,9 @@ import pandas as pd
 import pytest
 from optuna.trial import TrialState
 from test_studies_search import module
+from torch import Tensor
 
+from lightning_modules import Parabola
 from reports import Judged, Thresholds
 from reports.judging.decided import BY_SEARCH
 from studies import BadInput, FailedAlike, StudyConfig, judge_study, load_study, run_study, runs_table, trials
@@ -144,10 +146,23 @@ def test_more_epochs_go_on_under_the_same_name_and_what_was_trained_counts(tmp_p
         run_study(config(tmp_path, epochs=20))
 
 
-def test_epochs_of_a_study_whose_schedule_follows_its_length_must_stay(tmp_path: Path) -> None:
-    options = {"optimizer": "SGD", "lr_scheduler": {"class_path": "CosineAnnealingLR", "init_args": {"T_max": 20}}}
+class Annealed(Parabola):
+    """Its weight decay is switched on along the run."""
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        along = self.current_epoch / (self.trainer.max_epochs or 1)
+        return super().training_step(batch, batch_idx) + along * self.theta.square().sum()
+
+
+SCHEDULE = {"optimizer": "SGD", "lr_scheduler": {"class_path": "CosineAnnealingLR", "init_args": {"T_max": 20}}}
+
+
+@pytest.mark.parametrize("options, what", [(SCHEDULE, ".*CosineAnnealingLR.*"), ({"model": Annealed}, "its loss")])
+def test_epochs_of_a_study_that_follows_its_length_must_stay(tmp_path: Path, options: dict[str, Any], what: str) -> None:
     study = run_study(config(tmp_path, epochs=10, **options))
-    with pytest.raises(BadInput, match="epochs of study 'hill' must stay 10, as .* may follow the length of a run, got 12"):
+    with pytest.raises(
+        BadInput, match=f"epochs of study 'hill' must stay 10, as {what} may follow the length of a run, got 12"
+    ):
         run_study(config(tmp_path, epochs=12, **options))
     assert judge_study(study).runs["epochs"].max() == 10
 

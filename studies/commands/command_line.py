@@ -119,7 +119,7 @@ def run(main: Callable[[], int], name: str) -> int:
     except OSError as error:  # such as of a folder that cannot be made
         code, sentence = BAD_INPUT, str(error)
     said = without_password(sentence)
-    print(f"{name}: {_printable(said if len(said) <= MOST_SAID else f'{said[:MOST_SAID]}...')}", file=sys.stderr)
+    print(f"{name}: {printable(said if len(said) <= MOST_SAID else f'{said[:MOST_SAID]}...')}", file=sys.stderr)
     return code
 
 
@@ -132,7 +132,7 @@ def _explained(error: Exception) -> str:
     return explained(error, asked)
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
     """Text that does no more to a terminal than to stand there: names and exceptions may hold what moves its cursor."""
     return "".join(letter if letter.isprintable() or letter == "\n" else repr(letter)[1:-1] for letter in text)
 
@@ -141,7 +141,7 @@ class _PrintableFormatter(logging.Formatter):
     """What our packages log, which are the words of exceptions at times, as a terminal may show it."""
 
     def format(self, record: logging.LogRecord) -> str:
-        return _printable(super().format(record))
+        return printable(super().format(record))
 
 
 def fail_at_work(error: Exception, *, folder: str, storage: str) -> int:
@@ -162,7 +162,7 @@ def fail_at_work(error: Exception, *, folder: str, storage: str) -> int:
     if isinstance(error, OSError):
         where = "" if error.filename else f" (in {folder} or {storage})"
         raise NotWritten(f"{error}{where}; {GO_ON}") from error
-    print(_printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
+    print(printable("".join(traceback.format_exception(error))), end="", file=sys.stderr)
     return FAILED
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.commands.command_line import FAILED, INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse
+from studies.commands.command_line import FAILED, INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse, printable
 from studies.errors import BadInput
 
 MODEL = "LightningModule, its arguments as --model.momentum 0.9, its network as --model.network ConvNet (default: by the data)"
@@ -94,7 +94,7 @@ def _going_on(options: dict[str, Any], argv: Sequence[str]) -> list[str]:
         raise BadInput(f"continue must name a study that was launched, got {name!r}, which does not say how it was")
     judged = judge_study(study, Thresholds(**{each: options[each] for each in ("tau", "rho", "target_loss")}))
     going_on = launch_arguments(name, study.user_attrs[STORED], next_changes(judged.trust))
-    print(f"going on: {shlex.join(going_on)}".encode("unicode_escape").decode(), file=sys.stderr)
+    print(printable(f"going on: {shlex.join(going_on)}"), file=sys.stderr)
     rest = [each for each in argv if each != "--continue"]
     if "--name" in rest:
         at = rest.index("--name")
