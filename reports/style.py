@@ -25,6 +25,7 @@ class VerdictStyle:
     meaning: str
 
 
+STILL_IMPROVING = "still improving"  # a judgement
 TOO_LOW, GOOD, TOO_HIGH, DIVERGENT = "too low", "good", "too high", "divergent"
 
 STYLES: dict[str, VerdictStyle] = {
@@ -71,13 +72,14 @@ BRACKETS = (
     "In round brackets after a learning rate to use: where one is expected to be good on nine new seeds in ten."
     " In square brackets after an edge: where the edge of another seed lies, nine times in ten."
 )
-"""How to read the sentences at the top of a page."""
+"""How to read the sentence of an answer."""
+
 
 JUDGEMENTS: dict[str, str] = {
     "catapult": "it rose above its untrained height, then recovered; not divergence",
     "oscillating": "it goes up and down between measurements: steps jump over the bottom",
     "died": "it stands still far above the bottom after steps that were too large: the network learns no more",
-    "still improving": "it had not arrived when the epochs ran out, and was still on its way",
+    STILL_IMPROVING: "it had not arrived when the epochs ran out, and was still on its way",
     "evaluation lags": "its loss is far lower in training mode than its height, as with batch norm in short runs",
     "changing loss": "its loss was another one at the end than at the start, so its heights cannot be compared over time",
     "validation not finite": "validation gave infinity or no number while training went on; the verdict is by the height",

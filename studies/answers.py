@@ -48,14 +48,14 @@ def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None 
     from reports.pages.folder import write_report
     from reports.pages.study import no_command
 
-    facts = study.user_attrs
-    command = partial(launch_command, study.study_name, facts[OPTIONS]) if OPTIONS in facts else no_command
+    facts, judged = study.user_attrs, judged or judge_study(study)
+    command = partial(launch_command, study.study_name, _options(study, judged)) if OPTIONS in facts else no_command
     configuration = dict(facts.get(CONFIGURATION, {}))
     if HOW_TRAINED in facts:
         configuration["trained"] = {f"batch size {size}": how["why"] for size, how in facts[HOW_TRAINED].items()}
     landscape = facts.get(LANDSCAPE)
     return write_report(
-        judged or judge_study(study),
+        judged,
         folder,
         title=study.study_name,
         configuration=configuration,
@@ -67,9 +67,14 @@ def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None 
 def command_to_follow(study: optuna.Study, judged: Judged) -> str:
     """The command that mends all checks that failed, "" where there is none."""
     changes = next_changes(judged.trust)
-    return (
-        launch_command(study.study_name, study.user_attrs[OPTIONS], changes) if changes and OPTIONS in study.user_attrs else ""
-    )
+    known = changes and OPTIONS in study.user_attrs
+    return launch_command(study.study_name, _options(study, judged), changes) if known else ""
+
+
+def _options(study: optuna.Study, judged: Judged) -> dict[str, Any]:
+    """With which options a study was launched, and by which thresholds it was judged where they are others."""
+    given, usual = vars(judged.thresholds), vars(Thresholds())
+    return {**study.user_attrs[OPTIONS], **{name: value for name, value in given.items() if value != usual[name]}}
 
 
 def fresh_tables(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame] | None:

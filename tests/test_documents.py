@@ -40,6 +40,7 @@ OF_A_STUDY = {
     "tau",
     "rho",
     "target_loss",
+    "json",
 }  # options of a launch that StudyConfig does not take
 of_each_document = pytest.mark.parametrize("name", DOCUMENTS)
 

@@ -355,6 +355,19 @@ def test_reader_is_told_what_else_differs_than_the_change() -> None:
     assert compare({"a": both, "b": study(batch_sizes=(8, 32), random=1)}).notes == []
 
 
+def test_other_data_and_several_options_at_once_are_told() -> None:
+    def notes(**changes: object) -> list[str]:
+        given: dict[str, object] = {"data": {"class_path": "Digits"}, "epochs": 10, "seeds": 3, "batch_size": [32]}
+        return compare({"a": study(), "b": study(random=1)}, {"a": given, "b": given | changes}).notes
+
+    assert notes() == notes(epochs=11) == notes(seeds=5, batch_size=[32, 64]) == notes(seeds=5, epochs=11) == []
+    [other] = notes(data={"class_path": "Wine"})
+    assert other.startswith("a and b were trained on other data (data.class_path)")
+    both = "a and b differ in several options (epochs, optimizer): what moved cannot be put down to one of them"
+    assert notes(epochs=11, optimizer="AdamW") == [both]
+    assert len(notes(data={"class_path": "Wine"}, optimizer="AdamW")) == 2
+
+
 def test_remarks_of_each_study_stand_in_a_line() -> None:
     told = study(random=1)._replace(remarks=["Its scheduler was left out.", "Its probe is small."])
     comparison = compare({"a": study(), "b": told})

@@ -26,7 +26,7 @@ TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judge
 DRAWN = [
     name for name in FIGURES if name not in ("search_order", "bumps", "batch_time")
 ]  # of a grid of one batch size, without minibatch losses
-FILES = {"report.html", "report.md", "ledger.json", *(f"{name}.csv" for name in TABLES)}
+FILES = {"report.html", "report.md", "answer.json", *(f"{name}.csv" for name in TABLES)}
 
 
 def write(folder: Path, runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None) -> Path:
@@ -48,7 +48,7 @@ def test_folder_of_a_search_has_the_order_of_its_runs_and_the_ledger_reads_back_
     write(tmp_path, *searched())
     figures = {f"figures/{name}.{kind}" for name in [*DRAWN, "search_order"] for kind in ("png", "svg")}
     assert files(tmp_path) == FILES | figures
-    ledger, told = read_csv(tmp_path / "ledger.csv"), json.loads((tmp_path / "ledger.json").read_bytes())
+    ledger, told = read_csv(tmp_path / "ledger.csv"), json.loads((tmp_path / "answer.json").read_bytes())["cost"]
     pd.testing.assert_frame_equal(ledger, judge(*searched()).ledger, check_dtype=False)
     pd.testing.assert_frame_equal(ledger, pd.DataFrame(told["ways"]), check_dtype=False)
 
@@ -67,7 +67,7 @@ def test_the_markdown_points_at_figures_that_exist(tmp_path: Path) -> None:
 
 def test_the_markdown_goes_from_the_answer_over_the_map_and_the_trust_to_each_batch_size(tmp_path: Path) -> None:
     text = write(tmp_path, *four_verdicts()).with_suffix(".md").read_text(encoding="utf-8")
-    order = ["- **Batch size 32: use 0.1** (", "![map](", "## How far to trust this", "## Batch size 32", "## Figures"]
+    order = [r"| 32 | \~0.1 |", "![map](", "## How far to trust this", "## Batch size 32", "## Figures"]
     order += ["## Every cell and why", "## What the words mean", "## How it was judged", "## Configuration"]
     places = [text.index(part) for part in order]
     assert places == sorted(places)

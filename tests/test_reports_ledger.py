@@ -11,7 +11,8 @@ from conftest import four_verdicts, searched, tables
 
 from reports.judging.decided import BY_SEARCH
 from reports.judging.judged import judge
-from reports.judging.ledger import LEDGER, PER_DECADE, describe_ledger, keep_ledger, ledger_json
+from reports.judging.ledger import LEDGER, PER_DECADE, describe_ledger, keep_ledger
+from reports.judging.summary import records, summarize_study, to_json
 from reports.judging.verdicts import classify
 from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW
 
@@ -118,7 +119,7 @@ def test_nothing_finished_is_an_empty_ledger() -> None:
     for table in (search().iloc[:0], search().assign(state="RUNNING"), search().assign(state="FAIL")):
         ledger = keep_ledger(table)
         assert ledger.empty and list(ledger) == list(LEDGER) and describe_ledger(ledger) == ""
-        assert json.loads(ledger_json(ledger)) == {"sentence": "", "note": "", "ways": []}
+        assert records(ledger) == []
 
 
 def test_full_run_is_one_that_nobody_ended_where_there_is_one() -> None:
@@ -145,8 +146,7 @@ def test_without_a_full_run_only_totals_are_known(changes: dict[str, object]) ->
     ledger = keep_ledger(search().assign(**changes))
     assert ledger["examples"].isna().tolist() == [False, True, True, True, False]
     assert describe_ledger(ledger) == "This study took 6 runs: 2,200 examples seen in training, 15 s."
-    ways = json.loads(ledger_json(ledger))["ways"]
-    assert ways[2] == {
+    assert records(ledger)[2] == {
         "way": "default grid",
         "per_decade": PER_DECADE,
         "runs": 18,
@@ -174,7 +174,7 @@ def test_tables_of_users_need_no_more_than_verdicts_do() -> None:
 
 
 def test_json_is_plain_and_reads_back() -> None:
-    told = json.loads(ledger_json(judge(*searched()).ledger), parse_constant=pytest.fail)
+    told = json.loads(to_json(summarize_study("digits", judge(*searched()))), parse_constant=pytest.fail)["cost"]
     assert [way["way"] for way in told["ways"]] == WAYS and told["sentence"].startswith("This study took 5.4 full runs")
     assert told["ways"][0] == {
         "way": "this study",

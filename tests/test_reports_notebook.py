@@ -70,7 +70,7 @@ def test_a_notebook_shows_the_answer_a_row_a_batch_size_and_the_map() -> None:
     for check in judged.trust:
         assert (html.escape(check.sentence) in text) != check.passed
     assert judged.overall in text
-    assert page.rows[0][:3] == ["batch size", "use", "good on new seeds"] and len(page.rows[0]) == 6
+    assert page.rows[0][:3] == ["batch size", "use", "safe"] and len(page.rows[0]) == 6
     assert [row[:2] for row in page.rows[1:]] == [["8", "0.1"], ["32", "0.1"]]
     picture = Image.open(BytesIO(base64.b64decode(page.source.removeprefix("data:image/png;base64,"))))
     assert picture.format == "PNG" and picture.width > 1000

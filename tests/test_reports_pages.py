@@ -13,6 +13,7 @@ import pytest
 from conftest import HOSTILE, four_verdicts, searched, tables
 from matplotlib.figure import Figure
 
+from reports.charts.study import map_chart
 from reports.figures import FIGURES
 from reports.figures.pictures import draw_picture
 from reports.judging.judged import Judged, judge
@@ -20,7 +21,7 @@ from reports.judging.ledger import NOTE, describe_ledger
 from reports.judging.verdicts import Thresholds
 from reports.pages.page_data import page_data
 from reports.pages.study import TRACEBACK_LINES, render_html, render_markdown
-from reports.style import VERDICTS
+from reports.style import STYLES, VERDICTS
 
 DOWN = [2.0, 0.0, 0.0, 0.0]
 DOT = draw_picture(Figure(figsize=(0.1, 0.1)))
@@ -82,14 +83,43 @@ class Reader(HTMLParser):
         if self.open and self.open[-1] in self.within:
             self.within[self.open[-1]][-1] += data
 
+    @property
+    def headings(self) -> list[str]:
+        """Of tracebacks that can be opened."""
+        return [text for text in self.within["summary"] if text.startswith("trial")]
 
-def test_the_answer_is_one_sentence_a_batch_size_at_the_top() -> None:
+
+def test_the_answer_is_one_row_a_batch_size_at_the_top_and_looks_as_sure_as_it_is() -> None:
     judged = judge(*four_verdicts())
-    [answer] = judged.answers
-    sentence, note, good = answer.sentence, answer.aside, answer.is_good
-    assert sentence.startswith("Batch size 32: use 0.1 (") and "; good from 0.032 [" in sentence and note == "" and good
-    for page in (Reader(html(judged)).text, markdown(judged).replace("**", "")):
-        assert page.index(sentence.partition("[")[0]) < page.index("What the words mean")
+    sure = judge(*tables({(32, rate): [DOWN] * 3 for rate in (0.1, 0.2, 0.4, 0.8)} | {(32, 1e-4): [[2.0] * 4] * 3}))
+    assert judged.answers[0].on_half and not sure.answers[0].on_half
+    for each, use, looks in ((judged, "~0.1", 1), (sure, sure.answers[0].to_use, 0)):
+        [answer], page = each.answers, html(each)
+        assert answer.to_use == use and answer.sentence.startswith(f"Batch size 32: use {use} (")
+        row = [word for place in answer.row for word in place if word]
+        for text in (Reader(page).text, markdown(each)):
+            places = [text.index(word) for word in row]
+            assert places == sorted(places) and places[-1] < text.index("What the words mean")
+            assert ("on half of new seeds only, as" in text) == bool(looks)
+        assert page.count('<tr class="half">') == looks
+        assert page.index("3 seeds" if not looks else "1 seed,") < page.index("How far to trust this")
+
+
+def test_bands_that_hold_on_half_of_new_seeds_are_hatched_in_another_colour() -> None:
+    bands = [band for band in map_chart(judge(*four_verdicts()))["data"] if band.get("fill")]
+    assert [band["fillpattern"]["shape"] for band in bands] == ["/"] and bands[0]["line"]["color"] == STYLES["too high"].colour
+    sure = judge(*tables({(32, rate): [DOWN] * 3 for rate in (0.1, 0.2, 0.4, 0.8)} | {(32, 1e-4): [[2.0] * 4] * 3}))
+    bands = [band for band in map_chart(sure)["data"] if band.get("fill")]
+    assert [band["line"]["color"] for band in bands] == [STYLES["good"].colour] and "fillpattern" not in bands[0]
+
+
+def test_learning_rates_that_are_simply_too_low_share_a_row_beside_the_verdict() -> None:
+    slow = {(32, rate): [[2.0 - 0.05 * k for k in range(21)]] * 3 for rate in (0.001, 0.002, 0.003)}
+    judged = judge(*tables(slow | {(32, 0.1): [[2.0, 0.1] + [0.0] * 19] * 3}))
+    assert (judged.judgements["judgement"] == "still improving").sum() == 9
+    assert [line for line in markdown(judged).splitlines() if line.startswith("| still improving")] == [
+        "| still improving | 32 | 0.001 to 0.003 | - | as too low says |"
+    ]
 
 
 def test_an_edge_that_was_not_met_says_on_which_side_it_is() -> None:
@@ -103,7 +133,11 @@ def test_an_edge_that_was_not_met_says_on_which_side_it_is() -> None:
 def test_no_good_learning_rate_is_said_with_its_remedy() -> None:
     judged = judge(*tables({(32, 1.0): [[2.0, math.inf]], (32, 2.0): [[2.0, math.inf]]}))
     page = Reader(html(judged)).text
-    assert "Batch size 32: no learning rate is good; divergence begins below 1 (the lowest tried)." in page
+    assert judged.answers[0].sentence == (
+        "Batch size 32: no learning rate is good; divergence begins below 1 (the lowest tried)."
+    )
+    assert [place for place, _ in judged.answers[0].row] == ["32", "none", "-", "below 1", "below 1", "below 1"]
+    assert '<tr class="none">' in html(judged)
     assert judged.ranges["note"][0] in page
 
 
@@ -124,19 +158,18 @@ def test_remarks_stand_after_the_trust_and_nothing_does_without_them() -> None:
 def test_what_a_search_cost_is_compared_with_other_ways_and_a_grid_says_its_totals() -> None:
     judged, grid = judge(*searched()), judge(*four_verdicts())
     page, reader = markdown(judged), Reader(html(judged))
-    assert "Other ways, side by side" in reader.within["summary"]
     for text in (page, reader.text):
         assert text.index("How far to trust this") < text.index("What it cost") < text.index("What it costs to be wrong")
         assert describe_ledger(judged.ledger) in text and NOTE in text
     assert "| full grid as fine | 54 % | 10 | 25,600 | about 20 s | 1 |" in page
     assert "| one full run | 5.4 x | 1 | 2,560 | about 3.33 s | - |" in page
     for text in (markdown(grid), Reader(html(grid)).text):
-        assert "What it cost" in text and describe_ledger(grid.ledger) in text
+        assert describe_ledger(grid.ledger) in text
         assert "default grid" not in text and NOTE not in text
     without = searched()[0].query("state == 'PRUNED'")
     assert "| full grid as fine | - | - | - | - | - |" in markdown(judge(without, searched()[1]))
     running = judge(four_verdicts()[0].assign(state="RUNNING"), four_verdicts()[1].iloc[:0])
-    assert all("What it cost" not in render(running) for render in (html, markdown))
+    assert all("This study took" not in render(running) for render in (html, markdown))
 
 
 def test_run_that_was_ended_early_says_by_whom_in_the_table_of_runs() -> None:
@@ -228,9 +261,9 @@ def test_equal_tracebacks_stand_once_under_the_list_of_their_trials() -> None:
     first, second = "Traceback:\n  File 'a.py', line 1\n\nValueError: broken", "Traceback:\nKeyError: 'b'"
     judged = with_tracebacks(first, None, second, first, "")
     reader, page = Reader(html(judged)), markdown(judged)
-    assert reader.within == {"summary": ["trials 4, 7: broken", "trial 6: broken"], "pre": [first, second]}
+    assert reader.headings == ["trials 4, 7: broken", "trial 6: broken"] and reader.within["pre"] == [first, second]
     assert indented_blocks(page) == [first, second]
-    for heading in reader.within["summary"]:
+    for heading in reader.headings:
         assert f"\n\n{heading}\n\n    Traceback:\n" in page
 
 
@@ -245,7 +278,7 @@ def test_long_traceback_keeps_its_last_lines_and_says_so() -> None:
     lines = [f"line {k}" for k in range(TRACEBACK_LINES + 17)]
     judged = with_tracebacks("\n".join(lines), "\n".join(lines[17:]))
     reader = Reader(html(judged))
-    assert reader.within["summary"] == ["trial 4: broken (the last 40 of 57 lines)", "trial 5: broken"]
+    assert reader.headings == ["trial 4: broken (the last 40 of 57 lines)", "trial 5: broken"]
     assert reader.within["pre"] == ["\n".join(lines[17:])] * 2 == indented_blocks(markdown(judged))
     assert "trial 4: broken (the last 40 of 57 lines)" in markdown(judged)
 
@@ -272,7 +305,7 @@ def test_hostile_traceback_stays_inside_its_block(line_break: str) -> None:
 def test_tables_without_a_traceback_column_have_pages() -> None:
     judged = with_crash("out of memory")
     assert "traceback" not in judged.runs
-    assert "details" not in {tag for tag, _ in Reader(html(judged)).tags} and indented_blocks(markdown(judged)) == []
+    assert Reader(html(judged)).headings == [] and indented_blocks(markdown(judged)) == []
 
 
 def test_configuration_is_flat_with_dotted_names() -> None:
@@ -302,4 +335,4 @@ def test_markdown_tables_have_as_many_columns_in_every_row() -> None:
             widths[-1].add(line.replace("\\|", "").count("|"))
         elif widths[-1]:
             widths.append(set())
-    assert len(widths) == 6 and all(len(width) == 1 for width in widths[:-1])
+    assert len(widths) == 7 and all(len(width) == 1 for width in widths[:-1])

@@ -22,7 +22,7 @@ from studies.storage.lock import locked
 ROOT = Path(__file__).parents[1]
 SMALL = "--learning-rate 0.03 10 --points 3 --batch-size 256 --seeds 1 --epochs 2".split()
 TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check ledger".split()
-FILES = {"report.html", "report.md", "ledger.json", *(f"{name}.csv" for name in TABLES)}
+FILES = {"report.html", "report.md", "answer.json", *(f"{name}.csv" for name in TABLES)}
 
 
 def script(name: str) -> ModuleType:
@@ -86,7 +86,11 @@ def test_second_launch_trains_nothing_and_prints_the_answer(
     monkeypatch.setenv("COLUMNS", "120")
     assert call("launch_study", *SMALL) == 0
     out, err = capsys.readouterr()
-    assert "Learning rates of 'digits'" in out and "good on new seeds" in out and "checks passed" in out
+    assert (
+        "Learning rates of 'digits'" in out
+        and "Safe: good on nine new seeds" in " ".join(out.split())
+        and "checks passed" in out
+    )
     assert "report: outputs/digits/report.html\n" in out
     assert re.search(r"^look closer: \S*lr-study dashboard --storage outputs/studies.db$", out, flags=re.MULTILINE)
     assert "going on: 3 runs were finished before" in err
@@ -407,7 +411,7 @@ def test_dotted_flags_and_files_mean_the_same(place: Path) -> None:
         options = {
             key: value
             for key, value in options.items()
-            if key not in ("out", "plan", "goes_on", "self_check", "tau", "rho", "target_loss")
+            if key not in ("out", "plan", "goes_on", "self_check", "tau", "rho", "target_loss", "json")
         }
         config = StudyConfig.from_mapping(options)
         return Workload.of_config(config).as_dict(), config.learning_rates, config.epochs

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import math
 import re
 import sqlite3
@@ -90,6 +91,37 @@ def folder(stored: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def call(*argv: str) -> int:
     return run(lambda: main(list(argv)), "compare_studies")
+
+
+def test_json_is_all_that_stands_on_stdout_and_says_what_the_page_says(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    out = ["--out", str(tmp_path)]
+    assert report.main(["--name", "digits", *out, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    [answer] = told["answers"]
+    assert (told["version"], told["study"], told["seeds"], answer["batch_size"], answer["use"]) == (1, "digits", 2, 32, 0.1)
+    assert answer["good_from"]["low"] < answer["good_from"]["learning_rate"] < answer["safe"][0] <= answer["use"]
+    assert told["thresholds"] == {"tau": 0.1, "rho": 3.0, "target_loss": None} and {"name", "passed"} < set(told["checks"][0])
+    assert Path(told["report"]).is_file() and told["cost"]["sentence"].startswith("This study took 8 runs")
+    assert told == json.loads(Path(told["report"]).with_name("answer.json").read_bytes()) | {"report": told["report"]}
+    assert main(["digits", "after.db", "digits", *out, "--json"]) == 0
+    told = json.loads(capsys.readouterr().out, parse_constant=pytest.fail)
+    assert told["studies"] == ["digits (studies)", "digits (after)"]
+    assert told["sentences"] and told["not_good"] and told["tests"]
+    assert run(lambda: report.main(["--run", "any.csv", "--json"]), "write_report") == BAD_INPUT
+    assert re.search("json belongs to a study, not to --run FILE.csv", capsys.readouterr().err)
+
+
+def test_report_that_is_judged_in_another_way_says_by_what_the_one_before_was(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = ["--name", "digits", "--out", str(tmp_path)]
+    ends = []
+    for more in ([], [], ["--rho", "2"], []):
+        assert report.main([*words, *more]) == 0
+        ends.append(capsys.readouterr().out.splitlines()[-1].partition("report.html")[2])
+    assert ends == ["", "", " (instead of one judged by rho 3.0, now 2.0)", " (instead of one judged by rho 2.0, now 3.0)"]
 
 
 def test_page_is_written_and_the_answer_printed(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from pathlib import Path
 from typing import Any
@@ -184,8 +185,10 @@ def test_continue_goes_on_as_the_report_says_and_with_what_is_given(
     monkeypatch.chdir(tmp_path)
     flags = "--model Parabola --data ParabolaData --data.noise 0.02 --learning-rate 0.001 9 --per-decade 4 --batch-size 8"
     flags += " --epochs 20 --fuse never --workers 1"
-    assert launch.main([*flags.split(), "--seeds", "1", "--name", "mine"]) == 0
-    assert "1 seed at every edge" in capsys.readouterr().out
+    assert launch.main([*flags.split(), "--seeds", "1", "--name", "mine", "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert any("1 seed at every edge" in check["sentence"] for check in told["checks"])
+    assert "--seeds 3" in told["next"] and Path(told["report"]).is_file()
     assert launch.main(["--continue", "--name=mine", "--epochs", "22"]) == 0
     out, err = capsys.readouterr()
     assert "going on: " in err and "--seeds 3" in err and "seeds:" not in out

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from reports.judging.edges import EDGES
+from reports.judging.edges import COVERAGE, EDGES
 from reports.judging.judged import Judged
-from reports.style import GOOD, STYLES, describe_edge, format_number, log_ticks
+from reports.style import GOOD, STYLES, TOO_HIGH, describe_edge, format_number, log_ticks
 
 Chart = dict[str, Any]
 """A figure as plotly.js takes it: ``{"data": [...], "layout": {...}}``, numbers finite or None."""
@@ -20,6 +20,7 @@ Trace = dict[str, Any]
 
 SYMBOLS = {"v": "triangle-down", "o": "circle", "^": "triangle-up", "X": "x"}  # matplotlib's markers in plotly's words
 DASHES = {"--": "dash", "-": "solid", "-.": "dashdot", ":": "dot"}
+BAND = 0.15  # half the height of a band, of the distance between two rows
 FAINT = "#808a94"  # seen on white and on the dark page
 
 
@@ -47,7 +48,7 @@ def draw_map(rows: Mapping[str, tuple[Judged, int]], *, title: str, named: bool 
         data.append(draw_line([None], [None], color=FAINT, mode="lines+markers", marker=tick, name="edge, 90 % interval"))
     axis = {"title": {"text": title}, "range": [-0.7, len(rows) - 0.5], "zeroline": False, "showgrid": False}
     axis |= {"tickvals": list(range(len(rows))), "ticktext": [plain_text(label) for label in rows], "automargin": True}
-    return make_chart(data, xaxis=log_axis("learning rate", cells["learning_rate"]), yaxis=axis, height=190 + 70 * len(rows))
+    return make_chart(data, xaxis=log_axis("learning rate", cells["learning_rate"]), yaxis=axis, height=150 + 60 * len(rows))
 
 
 def draw_times(groups: Mapping[str, pd.DataFrame], looks: Iterable[Mapping[str, Any]], *, named: bool = False) -> Chart:
@@ -134,9 +135,16 @@ def plain(values: Iterable[Any]) -> list[float | None]:
 
 
 def _bands(uses: pd.DataFrame, y: float) -> list[Trace]:
-    look: dict[str, Any] = {"width": 18, "opacity": 0.25, "hoverinfo": "skip", "showlegend": False}
-    colour = STYLES[GOOD].colour
-    return [draw_line([use["low"], use["high"]], [y, y], color=colour, **look) for use in uses.to_dict("records")]
+    """Over the intervals of recommended learning rates, hatched where they hold on half of new seeds only."""
+    found = []
+    for use in uses.to_dict("records"):
+        low, high, half = use["low"], use["high"], use["interval_share"] < COVERAGE
+        look: dict[str, Any] = {"color": STYLES[TOO_HIGH if half else GOOD].colour, "width": 0, "hoverinfo": "skip"}
+        look |= {"fill": "toself", "showlegend": False, "fillcolor": f"{look['color']}40"}
+        if half:
+            look["fillpattern"] = {"shape": "/", "size": 7, "solidity": 0.25, "fillmode": "overlay"}
+        found.append(draw_line([low, high, high, low], [y - BAND, y - BAND, y + BAND, y + BAND], **look))
+    return found
 
 
 def _edges(edges: pd.DataFrame, y: float) -> list[Trace]:

@@ -15,9 +15,9 @@ from reports.charts.marks import (
     mark_recommended,
     plain,
 )
-from reports.judging.edges import EDGES
+from reports.judging.edges import COVERAGE, EDGES
 from reports.judging.judged import Judged
-from reports.style import GOOD, STYLES, describe_edge
+from reports.style import GOOD, STYLES, TOO_HIGH, describe_edge
 
 
 def map_chart(judged: Judged) -> Chart:
@@ -36,7 +36,8 @@ def times_chart(judged: Judged, batch_size: int | None = None) -> Chart:
     uses = judged.recommendations[judged.recommendations["batch_size"] == batch_size]
     for use in uses.to_dict("records"):
         across: dict[str, Any] = {"yref": "paper", "y0": 0, "y1": 1, "layer": "below"}
-        band = {"type": "rect", "x0": use["low"], "x1": use["high"], "fillcolor": STYLES[GOOD].colour, "opacity": 0.2}
+        band = {"type": "rect", "x0": use["low"], "x1": use["high"], "opacity": 0.2}
+        band["fillcolor"] = STYLES[TOO_HIGH if use["interval_share"] < COVERAGE else GOOD].colour
         line = {"type": "line", "x0": use["learning_rate"], "x1": use["learning_rate"]}
         look = {"color": FAINT, "width": 1.5, "dash": "dash"}
         chart["layout"]["shapes"] += [across | band | {"line": {"width": 0}}, across | line | {"line": look}]

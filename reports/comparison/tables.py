@@ -1,7 +1,7 @@
 """Several studies side by side, the first the baseline: what was set, what came out, what exceeds the seeds' spread."""
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,6 +19,10 @@ from reports.style import GOOD, format_number
 
 SAME_START = 0.1  # of the way to the floor: untrained heights further apart are taken for two different losses
 NOT_GIVEN = "not given"
+OF_DATA = r"data(\.|$)"  # options, as in
+HOW_LOOKED = (
+    "(learning_rate|points|seeds|sampler|trials|batch_size|fuse|trained at batch size)(\\.|$)"  # options that change no run
+)
 NAME_LENGTH = 29  # characters; what fits beside a picture
 
 SUMMARY = (
@@ -91,9 +95,12 @@ def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[s
         rows += [row | {"study": name} for row in found]
         notes += _notes(both, first, study) + ([f"{both}: {why}"] if why else [])
         same_heights &= not why
+    differences = _differences({name: given.get(name, {}) for name in judged})
+    for name in others:
+        notes += _notes_on_settings(f"{names[baseline]} and {names[name]}", differences, baseline, name)
     return Comparison(
         studies=tuple(judged),
-        differences=_differences({name: given.get(name, {}) for name in judged}),
+        differences=differences,
         summary=_summary(judged),
         tests=adjust(pd.DataFrame(rows, columns=TESTS)),
         notes=notes,
@@ -203,6 +210,16 @@ def _notes_of_each(judged: Mapping[str, Judged], names: Mapping[str, str]) -> li
         told = [check.sentence for check in study.trust if check.name in ("learning rate", "ended early")]
         found += [f"{names[name]}: {sentence.rstrip('.')}" for sentence in (*told, " ".join(study.remarks)) if sentence]
     return found
+
+
+def _notes_on_settings(both: str, differences: pd.DataFrame, baseline: str, study: str) -> Iterator[str]:
+    """What to know where two studies have other data, or differ in several options that change what is trained."""
+    options = differences.loc[differences[baseline] != differences[study], "option"].astype(str)
+    options = options[~options.str.match(HOW_LOOKED)]
+    if any(data := options.str.match(OF_DATA)):
+        yield f"{both} were trained on other data ({', '.join(options[data])}): their losses and times are not of one task"
+    if len(options) > 1:
+        yield f"{both} differ in several options ({', '.join(options)}): what moved cannot be put down to one of them"
 
 
 def _notes(both: str, baseline: Judged, study: Judged) -> list[str]:

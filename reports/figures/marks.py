@@ -1,6 +1,7 @@
 """What figures of one study and of several are drawn with: marks by verdict, edges, recommended learning rates, log axes."""
 
 import math
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -9,8 +10,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.lines import Line2D
 
-from reports.judging.edges import EDGES
-from reports.style import GOOD, STYLES, format_number, log_ticks
+from reports.judging.edges import COVERAGE, EDGES
+from reports.style import GOOD, STYLES, TOO_HIGH, format_number, log_ticks
 
 PANEL = (3.8, 2.7)  # inches; two panels side by side stay legible at the width of a page
 RATE = "learning rate (log scale)"
@@ -42,7 +43,7 @@ def mark_recommended(ax: Axes, recommendations: pd.DataFrame, sizes: list[int], 
     """A ring around each recommended learning rate and a band over its interval, in the row of its batch size."""
     for row in recommendations.to_dict("records"):
         y = sizes.index(row["batch_size"])
-        ax.plot([row["low"], row["high"]], [y, y], color=STYLES[GOOD].colour, lw=16, alpha=BAND, zorder=1)
+        ax.barh(y, row["high"] - row["low"], 0.3, left=row["low"], zorder=1, **_look(row))
         ax.plot(row["learning_rate"], y, **RING, ms=1.5 * math.sqrt(area), zorder=4)
     return [Line2D([], [], **RING, ms=11, **_band(), label=RECOMMENDED)] if len(recommendations) else []
 
@@ -52,7 +53,7 @@ def mark_use(ax: Axes, batch_size: int, recommendations: pd.DataFrame | None) ->
     if recommendations is None:
         return
     for row in recommendations[recommendations["batch_size"] == batch_size].to_dict("records"):
-        ax.axvspan(row["low"], row["high"], color=STYLES[GOOD].colour, alpha=BAND, lw=0, zorder=0)
+        ax.axvspan(row["low"], row["high"], zorder=0, **_look(row))
         ax.axvline(row["learning_rate"], color="black", lw=0.9, ls=(0, (4, 3)), zorder=0)
 
 
@@ -60,6 +61,13 @@ def use_handle(recommendations: pd.DataFrame | None) -> list[Line2D]:
     """Legend entry of ``mark_use``, where there is anything to use."""
     look: dict[str, Any] = {"marker": "|", "mec": "black", "ms": 11, "mew": 1, **_band()}
     return [Line2D([], [], **look, label=RECOMMENDED)] if recommendations is not None and len(recommendations) else []
+
+
+def _look(use: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the band over the interval of a row of ``recommend``: hatched where it holds on half of new seeds only."""
+    if use["interval_share"] < COVERAGE:
+        return {"facecolor": "none", "edgecolor": STYLES[TOO_HIGH].colour, "hatch": "////", "lw": 0}
+    return {"color": STYLES[GOOD].colour, "alpha": BAND, "lw": 0}
 
 
 def _band() -> dict[str, Any]:

@@ -12,7 +12,8 @@ from reports.style import format_number
 
 CAPTION = (
     "Every learning rate and batch size tried, with its verdict, and below each row its three edges with their"
-    " 90 % intervals, in the colour of what begins there. The band is the interval of the recommended learning rate."
+    " 90 % intervals, in the colour of what begins there. The band is the interval of the recommended learning rate, hatched"
+    " where it holds on half of new seeds only."
 )
 
 

@@ -16,6 +16,7 @@ from reports.judging.recommendation import judge_own, price_errors, recommend, r
 from reports.judging.self_check import SELF_CHECK, judge_self_check, summarize_self_check
 from reports.judging.trust import Check, check_trust
 from reports.judging.verdicts import Thresholds, classify_both
+from reports.style import format_number
 
 
 class Judged(NamedTuple):
@@ -45,6 +46,18 @@ class Judged(NamedTuple):
     thresholds: Thresholds
     remarks: list[str]
     answers: list[Answer]
+
+    @property
+    def conditions(self) -> str:
+        """How many seeds the verdicts rest on, and by what thresholds, in words."""
+        seeds, given = self.runs["seed"].nunique(), self.thresholds
+        floor = "" if given.target_loss is None else f", floor {format_number(given.target_loss)}"
+        return f"{seeds} seed{'s' * (seeds != 1)}, tau {format_number(given.tau)}, rho {format_number(given.rho)}{floor}"
+
+    @property
+    def trained_together(self) -> bool:
+        """Whether runs shared a fit, so that their seconds are shares of it and not what one of them takes."""
+        return trained_together(self.runs)
 
     def __repr__(self) -> str:
         from reports.pages.notebook import to_text  # pictures and pages, which tables do without
@@ -109,13 +122,18 @@ def judge(
         judgements=judge_curves(judged, comparable, thresholds),
         self_check=self_check,
         ledger=keep_ledger(judged),
-        overall=recommend_overall(recommendations, cells, fitted, unlike=tell_unlike(sizes)),
+        overall=recommend_overall(recommendations, cells, fitted, unlike=tell_unlike(sizes), together=trained_together(judged)),
         own=judge_own(own_learning_rate, cells),
         trust=trust,
         thresholds=thresholds,
         remarks=[*remarks, *_changing(judged)],
         answers=answer_all(ranges, edges, recommendations),
     )
+
+
+def trained_together(runs: pd.DataFrame) -> bool:
+    """Whether any run shared its fit with another."""
+    return "member_of" in runs and bool(runs["member_of"].dropna().duplicated().any())
 
 
 def _changing(runs: pd.DataFrame) -> list[str]:

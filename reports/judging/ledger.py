@@ -1,6 +1,5 @@
 """What a study cost, and what other ways to an answer would have: runs, examples seen and seconds, side by side."""
 
-import json
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -65,13 +64,6 @@ def describe_ledger(ledger: pd.DataFrame) -> str:
         f"This study took {format_number(full)} full runs' worth of training, {format_number(100 * share)} % of the full grid"
         f" of the same resolution ({format_number(density, digits=2)} learning rates a decade)."
     )
-
-
-def ledger_json(ledger: pd.DataFrame) -> str:
-    """The ledger as plain JSON: ``sentence``, ``note``, and ``ways``, its rows; null for what is not known."""
-    ways = [{name: _plain(value) for name, value in row.items()} for row in ledger.to_dict("records")]
-    said = {"sentence": describe_ledger(ledger), "note": NOTE if len(ways) > 1 else "", "ways": ways}
-    return json.dumps(said, indent=2, allow_nan=False) + "\n"
 
 
 def _trained(runs: pd.DataFrame) -> pd.DataFrame:
@@ -143,12 +135,3 @@ def _seconds_each(done: pd.DataFrame, by: Sequence[str]) -> "pd.Series[float]":
     """Seconds an example, of all runs of a group; missing where no time was kept."""
     sums = done.groupby(list(by))[["seconds", "examples"]].sum()
     return (sums["seconds"] / sums["examples"]).where((sums > 0).all(axis=1))
-
-
-def _plain(value: Any) -> Any:
-    """A number or text that JSON has, None for what is missing or not finite."""
-    if isinstance(value, str):
-        return value
-    if pd.isna(value) or not math.isfinite(value):
-        return None
-    return value.item() if isinstance(value, np.generic) else value

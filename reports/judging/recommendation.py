@@ -18,7 +18,7 @@ FACTORS = (0.1, 0.5, 1.0, 2.0, 10.0)  # how wrong somebody may be
 TO_GOOD, TO_TOO_HIGH, TO_DIVERGENT = EDGES
 
 RECOMMENDATIONS = "batch_size learning_rate low high good_share interval_share divergence_factor".split()
-RECOMMENDATIONS += "time_to_bottom_epochs time_to_bottom_seconds reason".split()
+RECOMMENDATIONS += "time_to_bottom_epochs time_to_bottom_seconds reason price".split()
 COSTS = ("batch_size", "factor", "learning_rate", "verdict", "epochs", "seconds", "ratio")
 
 
@@ -42,7 +42,7 @@ def recommend(
     for that) and stays ``DISTANCE`` below divergence where the good range allows; ``good_share``, the share of new seeds
     on which it is expected to be good; ``divergence_factor``, how many times it would have to grow to meet the low end
     of the divergent edge's interval (inf if none tried was divergent); ``time_to_bottom_epochs`` and ``_seconds`` of its
-    cell; ``reason``, one sentence.
+    cell; ``reason``, one sentence; ``price``, what is given up for being sure, "" where that is little.
 
     Among the learning rates inside the interval those count as equal whose ``monitor``, a column of ``runs``, is by its
     median over the seeds within one standard error of the best (Breiman et al. 1984, section 3.4.3); of the equals the one
@@ -92,7 +92,6 @@ def _recommend(
     low, high = _interval(edges, use, level=level, lowest=lowest, highest=highest)
     factor = starts / use
     parts = [f"expected to be good on {math.floor(100 * share)} % of new seeds", _tell_distance(factor), words, why]
-    parts.append(_price(good, shares, row, values, best={"min": 1, "max": -1}[mode]))
     return {
         "batch_size": size,
         "learning_rate": use,
@@ -104,6 +103,7 @@ def _recommend(
         "time_to_bottom_epochs": row["time_to_bottom_epochs"],
         "time_to_bottom_seconds": row["time_to_bottom_seconds"],
         "reason": "; ".join(part for part in parts if part),
+        "price": _price(good, shares, row, values, best={"min": 1, "max": -1}[mode]),
     }
 
 
@@ -172,11 +172,17 @@ def _interval(edges: Mapping[str, Edge], use: float, *, level: float, lowest: fl
 
 
 def recommend_overall(
-    recommendations: pd.DataFrame, cells: pd.DataFrame, edges: Mapping[int, Mapping[str, Edge]], *, unlike: str = ""
+    recommendations: pd.DataFrame,
+    cells: pd.DataFrame,
+    edges: Mapping[int, Mapping[str, Edge]],
+    *,
+    unlike: str = "",
+    together: bool = False,
 ) -> str:
     """For all batch sizes: a learning rate that serves them all, if there is one, and the soonest to arrive.
 
-    unlike: why their seconds cannot be compared, from ``tell_unlike``; "" where they can.
+    unlike: why their seconds cannot be compared, from ``tell_unlike``; "" where they can. together: whether runs were trained
+    together, whose seconds are shares of a fit and not what one run takes.
 
     The learning rate must lie inside the interval of every batch size; of those tried at every size the one is taken that is
     good on the largest share of new seeds at the size where it does worst. "" for fewer than two batch sizes.
@@ -185,11 +191,12 @@ def recommend_overall(
     if len(sizes) < 2 or recommendations.empty:
         return ""
     soonest = recommendations.loc[recommendations["time_to_bottom_seconds"].idxmin()]
+    took = "" if together else f", {format_seconds(soonest['time_to_bottom_seconds'])}"
     fast = (
         f"By the clock they cannot be compared: runs were trained {unlike}."
         if unlike
         else f"Soonest at the bottom by the clock: batch size {soonest['batch_size']} with"
-        f" {format_number(soonest['learning_rate'])}, {format_seconds(soonest['time_to_bottom_seconds'])}."
+        f" {format_number(soonest['learning_rate'])}{took}."
     )
     low, high = recommendations["low"].max(), recommendations["high"].min()
     tried = set.intersection(*(set(group["learning_rate"]) for _, group in cells.groupby("batch_size")))

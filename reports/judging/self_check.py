@@ -11,6 +11,7 @@ from reports.style import GOOD, format_number
 ROLES = {"recommended": "learning_rate", "low end": "low", "high end": "high"}
 """What is trained again, and the column of ``recommend`` that says at which learning rate."""
 
+NAME = "self-check"
 CHANCE = 0.05  # fewer good runs than this probability allows refute the share that was promised
 SELF_CHECK = ("batch_size", "role", "learning_rate", "n_seeds", "n_good", "held")
 
@@ -46,7 +47,7 @@ def judge_self_check(
 def summarize_self_check(table: pd.DataFrame) -> Check:
     """The self-check as one line of the trust box; table as ``judge_self_check`` returns it, not empty."""
     if not table["n_seeds"].all():
-        return Check("self-check", False, "it was made for another recommendation", {"self_check": 3})
+        return Check(NAME, False, "it was made for another recommendation", {"self_check": 3})
     sums = table.assign(end=table["role"] != "recommended").groupby("end")[["n_good", "n_seeds"]].sum()
     (good, n), (good_ends, n_ends) = sums.loc[False], sums.loc[True]
     text = f"on {table['n_seeds'].max()} fresh seeds the recommended learning rate was good in {good} of {n} runs"
@@ -55,4 +56,4 @@ def summarize_self_check(table: pd.DataFrame) -> Check:
         f"{format_number(row.learning_rate)} at batch size {row.batch_size} in {row.n_good} of {row.n_seeds}"
         for row in table[~table["held"]].itertuples()
     ]
-    return Check("self-check", not failed, text + (f"; not held: {', '.join(failed)}" if failed else ""), None)
+    return Check(NAME, not failed, text + (f"; not held: {', '.join(failed)}" if failed else ""), None)

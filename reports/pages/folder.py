@@ -1,5 +1,6 @@
 """The report of a study as a folder: one page to open, the same in Markdown, the tables as CSV, the figures as PNG and SVG."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,8 @@ from reports.figures import FIGURES, draw_figures
 from reports.figures.landscape import Landscape, animate_landscape, describe_landscape, plot_landscape
 from reports.figures.pictures import write_figures
 from reports.judging.judged import Judged
-from reports.judging.ledger import ledger_json
+from reports.judging.summary import SUMMARY, summarize_study, to_json
+from reports.judging.trust import next_changes
 from reports.pages.spreadsheet import to_csv
 from reports.pages.study import Command, no_command, render_html, render_markdown
 from reports.pages.written_file import write_file
@@ -29,10 +31,10 @@ def write_report(
 ) -> Path:
     """Write the report of a judged study into ``folder`` (made if missing) and return the path of ``report.html``.
 
-    Written are ``report.html``, ``report.md``, every table of ``Judged`` as CSV (``read_csv`` gives it back), ``ledger.json``,
-    and ``figures/*.png`` and ``*.svg``, with a landscape also ``figures/landscape.gif``. Each file is replaced in one step, the
-    page last: a reader never sees half a file, and earlier files stay when something fails. A figure that cannot be drawn any
-    more is removed.
+    Written are ``report.html``, ``report.md``, every table of ``Judged`` as CSV (``read_csv`` gives it back), ``answer.json``
+    (``summarize_study``), and ``figures/*.png`` and ``*.svg``, with a landscape also ``figures/landscape.gif``. Each file is
+    replaced in one step, the page last: a reader never sees half a file, and earlier files stay when something fails. A
+    figure that cannot be drawn any more is removed.
     """
     place, figures, walk = Path(folder), draw_figures(judged), ""
     film = place / "figures" / "landscape.gif"
@@ -41,7 +43,9 @@ def write_report(
     for name, table in judged._replace(cells=judged.cells[first])._asdict().items():
         if isinstance(table, pd.DataFrame):
             write_file(place / f"{name}.csv", to_csv(table))
-    write_file(place / "ledger.json", ledger_json(judged.ledger).encode())
+    following, page = command(next_changes(judged.trust)) if next_changes(judged.trust) else "", place / "report.html"
+    summary = summarize_study(title, judged, following=following)
+    write_file(place / SUMMARY, to_json(summary).encode(errors="backslashreplace"))
     if landscape is None:
         film.unlink(missing_ok=True)
     else:
@@ -52,4 +56,12 @@ def write_report(
     paths = {name: f"figures/{name}.png" for name in pictures}
     about: dict[str, Any] = {"title": title, "configuration": configuration, "command": command, "walk": walk}
     write_file(place / "report.md", render_markdown(judged, paths, **about).encode(errors="backslashreplace"))
-    return write_file(place / "report.html", render_html(judged, pictures, **about).encode(errors="backslashreplace"))
+    return write_file(page, render_html(judged, pictures, **about).encode(errors="backslashreplace"))
+
+
+def judged_before(folder: str | Path) -> dict[str, Any]:
+    """The thresholds by which the report in a folder was judged, empty where there is none that says so."""
+    try:
+        return dict(json.loads((Path(folder) / SUMMARY).read_bytes())["thresholds"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return {}

@@ -6,18 +6,17 @@ import pandas as pd
 
 from reports.figures import FIGURES, plot_map
 from reports.figures.pictures import draw_picture
-from reports.judging.answer import Answer
-from reports.judging.edges import EDGES
+from reports.judging.answer import HEADINGS, how_read
 from reports.judging.judged import Judged
 from reports.judging.verdicts import FINISHED
 from reports.pages.templating import environment
-from reports.style import STYLES, format_number
+from reports.style import STYLES
 
 
 def to_text(judged: Judged) -> str:
     """A few lines: runs of each verdict, the answer for each batch size, the trust checks, remarks, names of the tables."""
     counts = ", ".join(f"{n} {verdict}" for verdict, n in _counts(judged).items())
-    found = [answer.sentence + (f" Note: {answer.aside}." if answer.aside else "") for answer in judged.answers]
+    found = [f"{answer.sentence} {answer.aside and f'Note: {answer.aside}.'}".strip() for answer in judged.answers]
     tables = ", ".join(name for name, value in judged._asdict().items() if isinstance(value, pd.DataFrame))
     n_runs = len(judged.runs)
     lines = [
@@ -41,9 +40,11 @@ def to_html(judged: Judged) -> str:
         .render(
             n_runs=len(judged.runs),
             counts=[(STYLES[verdict].sign if verdict in STYLES else "", n, verdict) for verdict, n in _counts(judged).items()],
-            headings=["batch size", "use", "good on new seeds", *EDGES],
-            rows=[_row(answer) for answer in judged.answers],
-            notes=[f"Batch size {answer.batch_size}: {answer.note}." for answer in judged.answers if answer.note],
+            headings=HEADINGS,
+            rows=[answer.texts for answer in judged.answers],
+            notes=[f"Batch size {answer.batch_size}: {answer.words}." for answer in judged.answers if answer.words],
+            how_read=how_read(judged.answers, "In brackets after"),
+            conditions=judged.conditions,
             sentences=list(filter(None, (judged.overall, judged.own))),
             checks=judged.trust,
             remarks=judged.remarks,
@@ -59,13 +60,6 @@ def _counts(judged: Judged) -> dict[str, int]:
     without = runs["state"].isin(FINISHED).map({True: "without a verdict", False: "did not finish"})
     counts = runs["verdict"].fillna(without).value_counts()
     return {name: int(counts[name]) for name in (*STYLES, "without a verdict", "did not finish") if name in counts}
-
-
-def _row(answer: Answer) -> list[str]:
-    """What to use, where that is good, and the three edges of a batch size."""
-    half = " (on half)" if answer.on_half else ""
-    use = [format_number(answer.use), answer.interval + half] if answer.is_good else ["none", ""]
-    return [str(answer.batch_size), *use, *answer.edges_in_short]
 
 
 def _trust(judged: Judged) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from reports.figures import FIGURES
+from reports.judging.answer import HEADINGS, how_read
 from reports.judging.followed import NO_VERDICT, is_unfollowed
 from reports.judging.judged import Judged
 from reports.judging.judgements import score_sensitivity
@@ -16,7 +17,17 @@ from reports.judging.verdicts import FINISHED
 from reports.pages.page_data import CURVES_HEIGHT, page_data
 from reports.pages.page_scripts import page_scripts, reserved_pixels
 from reports.pages.templating import environment, flat_options, markdown_text, picture_source
-from reports.style import BRACKETS, GLOSSARY, JUDGEMENTS, STYLES, describe_edge, format_number, format_seconds, name_metric
+from reports.style import (
+    GLOSSARY,
+    JUDGEMENTS,
+    STILL_IMPROVING,
+    STYLES,
+    TOO_LOW,
+    describe_edge,
+    format_number,
+    format_seconds,
+    name_metric,
+)
 
 DRAWN = ("map", "time_to_bottom", "learning_curves")  # pictures that charts stand for on a page that is live
 TRACEBACK_LINES = 40  # the last ones name the error and the place; the page stays small
@@ -68,8 +79,10 @@ def _context(
         "thresholds": {name: format_number(getattr(thresholds, name)) for name in ("tau", "rho")},
         "target_loss": None if thresholds.target_loss is None else format_number(thresholds.target_loss),
         "answers": judged.answers,
+        "headings": HEADINGS,
+        "conditions": judged.conditions,
         "overall": " ".join(filter(None, (judged.overall, judged.own))),
-        "brackets": BRACKETS,
+        "how_read": {where: how_read(judged.answers, where) for where in ("Below", "In brackets after")},
         "trust": [(check.name, check.passed, check.sentence) for check in judged.trust],
         "next": command(changes) if (changes := next_changes(judged.trust)) else "",
         "ranges": _ranges(judged),
@@ -120,9 +133,9 @@ def _sizes(judged: Judged) -> list[dict[str, Any]]:
             use = {
                 "learning_rate": format_number(answer.use),
                 "interval": f"{answer.interval}, good on {100 * answer.share:.0f} % of new seeds",
-                "reason": row["reason"],
-                "epochs": format_number(row["time_to_bottom_epochs"]),
-                "seconds": format_seconds(row["time_to_bottom_seconds"]),
+                "reason": "; ".join(filter(None, (row["reason"], row["price"]))),
+                "epochs": _count(row["time_to_bottom_epochs"], "epoch"),
+                "seconds": "" if judged.trained_together else format_seconds(row["time_to_bottom_seconds"]),
             }
         noted = any(row["note"] for row in rows)
         size = {
@@ -178,12 +191,20 @@ def _cost(row: Mapping[str, Any]) -> list[str]:
 
 
 def _judgements(judged: Judged) -> list[list[Any]]:
-    """A row a cell and judgement: how many seeds, and the sentence of the seed with the middle number."""
-    rows = []
-    seeds = judged.cells.set_index(["batch_size", "learning_rate"])["n_seeds"]
-    for (name, size, rate), group in judged.judgements.groupby(["judgement", "batch_size", "learning_rate"], sort=True):
+    """A row a cell and judgement: how many seeds, and the sentence of the seed with the middle number.
+
+    That learning rates which are too low were still improving stands in one row, as it is what the verdict says.
+    """
+    cells, found = judged.cells.set_index(["batch_size", "learning_rate"]), judged.judgements
+    verdicts = cells["verdict"].reindex(pd.MultiIndex.from_frame(found[cells.index.names]))
+    slow = found[(found["judgement"] == STILL_IMPROVING) & (verdicts.to_numpy() == TOO_LOW)]
+    rows = [
+        [STILL_IMPROVING, size, f"{format_number(group.min())} to {format_number(group.max())}", "-", "as too low says"]
+        for size, group in slow.groupby("batch_size")["learning_rate"]
+    ]
+    for (name, size, rate), group in found.drop(slow.index).groupby(["judgement", "batch_size", "learning_rate"], sort=True):
         middle = group.sort_values("number").iloc[(len(group) - 1) // 2]
-        rows.append([name, size, format_number(rate), f"{len(group)} of {seeds[size, rate]}", middle["sentence"]])
+        rows.append([name, size, format_number(rate), f"{len(group)} of {cells['n_seeds'][size, rate]}", middle["sentence"]])
     return sorted(rows, key=lambda row: list(JUDGEMENTS).index(row[0]))
 
 
@@ -199,6 +220,11 @@ def _tracebacks(crashed: pd.DataFrame) -> list[tuple[str, str]]:
             cut = f" (the last {TRACEBACK_LINES} of {len(lines)} lines)" if len(lines) > TRACEBACK_LINES else ""
             found.append((f"{trials}: {error}{cut}", "\n".join(lines[-TRACEBACK_LINES:])))
     return found
+
+
+def _count(value: float, word: str) -> str:
+    """A number of things: "1 epoch", "1.5 epochs"."""
+    return f"{format_number(value)} {word}{'s' * (value != 1)}"
 
 
 def _time(value: float) -> str:

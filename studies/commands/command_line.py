@@ -56,6 +56,11 @@ def add_storage(parser: ArgumentParser, what: str) -> None:
     parser.add_argument("--storage", default=STORAGE, metavar="FILE", help=help)
 
 
+def add_json(parser: ArgumentParser) -> None:
+    """The option that prints for programs."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object on stdout, which is then all that is there")
+
+
 def add_thresholds(parser: ArgumentParser) -> None:
     """The options that say how strictly runs are judged; see ``reports.judging.verdicts.Thresholds``."""
     parser.add_argument(

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.commands.command_line import STORAGE, add_thresholds, fail_at_work, make_parser, parse
+from studies.commands.command_line import STORAGE, add_json, add_thresholds, fail_at_work, make_parser, parse
 from studies.errors import BadInput
 from studies.storage.database_url import without_password
 from studies.storage.stored import CONFIGURATION, HOW_TRAINED
@@ -33,6 +33,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
         help=f"exit with {NOT_GOOD} unless what the first recommends is good in the others, at every batch size they share",
     )
     add_thresholds(parser)
+    add_json(parser)
     return parse(parser, argv)
 
 
@@ -56,6 +57,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from reports.comparison.folder import write_comparison
     from reports.comparison.tables import compare, find_not_good
     from studies.answers import judge_study
+    from studies.commands.terminal import print_json
 
     storages = ", ".join(dict.fromkeys(without_password(storage) for storage, _ in chosen))
     try:
@@ -65,8 +67,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         page = write_comparison(comparison, judged, folder)
     except Exception as error:
         return fail_at_work(error, folder=str(folder), storage=storages)
-    notes = [f"note: {note}" for note in comparison.notes]
-    print(*summarize(comparison), *notes, f"comparison: {page}", sep="\n")
+    if options["json"]:
+        print_json(page)
+    else:
+        notes = [f"note: {note}" for note in comparison.notes]
+        print(*summarize(comparison), *notes, f"comparison: {page}", sep="\n")
     print("".join(f"require-good: {failure}\n" for failure in failures), end="", file=sys.stderr)
     return NOT_GOOD if failures else 0
 

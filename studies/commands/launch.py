@@ -6,7 +6,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from studies.commands.command_line import FAILED, INTERRUPTED, add_thresholds, fail_at_work, make_parser, parse, printable
+from studies.commands.command_line import (
+    FAILED,
+    INTERRUPTED,
+    add_json,
+    add_thresholds,
+    fail_at_work,
+    make_parser,
+    parse,
+    printable,
+)
 from studies.errors import BadInput
 
 MODEL = "LightningModule, its arguments as --model.momentum 0.9, its network as --model.network ConvNet (default: by the data)"
@@ -73,6 +82,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     parser.add_argument("--continue", dest="goes_on", action="store_true", help=goes_on)
     add_thresholds(parser)
+    add_json(parser)
     return parse(parser, argv)
 
 
@@ -113,7 +123,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from studies.config import count
 
     chosen = {name: options.pop(name) for name in ("tau", "rho", "target_loss")}
-    out, fresh_seeds, only_plan = (options.pop(name) for name in ("out", "self_check", "plan"))
+    out, fresh_seeds, only_plan, as_json = (options.pop(name) for name in ("out", "self_check", "plan", "json"))
     if not isinstance(out, str) or not out.strip() or "\0" in out:
         raise BadInput(f"out must be a folder, got {out!r}")
     if fresh_seeds is not None:
@@ -122,6 +132,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     folder = Path(out) / str(config.name)
     from studies.storage.door import check_door, entered
 
+    if only_plan and as_json:
+        raise BadInput("json needs a study that is trained, got it with --plan")
     if only_plan:
         check_door(config, folder)
         from studies.bill import expected_bills, tell_bills  # PyTorch
@@ -131,14 +143,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     with entered(config, folder):
         from reports import Thresholds  # pandas
 
-        return _study(config, folder, Thresholds(**chosen), fresh_seeds)
+        return _study(config, folder, Thresholds(**chosen), fresh_seeds, as_json)
 
 
-def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None) -> int:
+def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, as_json: bool) -> int:
     # PyTorch: seconds, so only once the options make sense and the study is ours
+    from reports.pages.folder import judged_before
     from studies import FailedAlike, judge_study, load_study, report_study
     from studies.answers import command_to_follow
-    from studies.commands.terminal import Progress, print_answer
+    from studies.commands.terminal import Progress, print_answer, print_json, print_report
     from studies.dashboard.cards_and_notes import mirror
     from studies.next_run import program
     from studies.search import run_self_check, train_study
@@ -155,17 +168,21 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None) 
             judged = judge_study(study, thresholds)
         elif fresh_seeds:
             print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
+        before = judged_before(folder)
         page = report_study(study, folder, judged)
         mirror(study, judged)
-        print_answer(study.study_name, judged, following=command_to_follow(study, judged))
-        print(f"report: {page}")
-        print(f"look closer: {shlex.join([*program('dashboard'), '--storage', without_password(config.storage)])}")
+        if as_json:
+            print_json(page)
+        else:
+            print_answer(study.study_name, judged, following=command_to_follow(study, judged))
+            print_report(page, before, judged)
+            print(f"look closer: {shlex.join([*program('dashboard'), '--storage', without_password(config.storage)])}")
     except KeyboardInterrupt:
         print("interrupted: what finished is kept; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
     except FailedAlike:
         page = report_study(load_study(config.storage, str(config.name)), folder)
-        print(f"report of what was done, with the traceback: {page}")
+        print(f"report of what was done, with the traceback: {page}", file=sys.stderr)
         raise
     except Exception as error:
         return fail_at_work(error, folder=str(folder), storage=without_password(config.storage))

@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from studies.commands.command_line import INTERRUPTED, add_storage, add_thresholds, fail_at_work, make_parser, parse
+from studies.commands.command_line import INTERRUPTED, add_json, add_storage, add_thresholds, fail_at_work, make_parser, parse
 from studies.errors import BadInput
 
 AUTO = "auto"
@@ -28,6 +28,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     )
     parser.add_argument("--landscape", type=Any, nargs="?", const=AUTO, default=None, metavar="N", help=LANDSCAPE)
     add_thresholds(parser)
+    add_json(parser)
     return parse(parser, argv)
 
 
@@ -38,6 +39,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options["run"] is not None:
         if landscape is not None:
             raise BadInput(f"landscape belongs to a study, not to --run FILE.csv, got {landscape!r}")
+        if options["json"]:
+            raise BadInput("json belongs to a study, not to --run FILE.csv, got both")
         from reports import explain_run, read_curve
 
         print(explain_run(read_curve(options["run"], options["loss_column"])))
@@ -57,8 +60,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     require_writable(folder, "out")
 
     # figures: seconds, so only once the places are known
+    from reports.pages.folder import judged_before
     from studies.answers import command_to_follow, judge_study, report_study
-    from studies.commands.terminal import print_answer
+    from studies.commands.terminal import print_answer, print_json, print_report
 
     def tell(cost: str) -> None:
         print(cost, file=sys.stderr, flush=True)
@@ -72,11 +76,15 @@ def main(argv: Sequence[str] | None = None) -> int:
 
             config = replace(config_of(study), storage=options["storage"])
             walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
+        before = judged_before(folder)
         page = report_study(study, folder, judged)
+        if options["json"]:
+            print_json(page)
+            return 0
         print_answer(study.study_name, judged, following=command_to_follow(study, judged))
         if walk:
             print(f"landscape: {walk}")
-        print(f"report: {page}")
+        print_report(page, before, judged)
     except KeyboardInterrupt:
         kept = "the study is as it was, and so is"
         if walk:

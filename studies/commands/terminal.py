@@ -1,6 +1,9 @@
 """What a person sees of a study in a terminal: progress while it runs, the answer at the end."""
 
+import json
 import time
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Self
 
 import optuna
@@ -11,11 +14,13 @@ from rich.progress import Progress as Bar
 from rich.table import Table
 from rich.text import Text
 
-from reports.judging.edges import EDGES
+from reports.judging.answer import HEADINGS, how_read
 from reports.judging.judged import Judged
 from reports.judging.ledger import describe_ledger
+from reports.judging.self_check import NAME as SELF_CHECKED
+from reports.judging.summary import SUMMARY, to_json
 from reports.judging.verdicts import FINISHED, Thresholds, classify
-from reports.style import VERDICTS, format_number, format_seconds
+from reports.style import VERDICTS, format_seconds
 from studies.tables import runs_and_curves
 
 JUDGING_SHARE = 0.02  # at most this share of the time goes into verdicts so far
@@ -77,24 +82,39 @@ class Progress:
             self._console.print("; ".join(filter(None, (line, self._verdicts))), soft_wrap=True)
 
 
+def print_report(page: Path, before: Mapping[str, Any], judged: Judged) -> None:
+    """Say where the report is, and by which thresholds the one was judged that it replaces; before: ``judged_before``."""
+    now = vars(judged.thresholds)
+    changed = ", ".join(f"{name} {value}, now {now[name]}" for name, value in before.items() if value != now.get(name, value))
+    print(f"report: {page}{changed and f' (instead of one judged by {changed})'}")
+
+
+def print_json(page: Path) -> None:
+    """Print what stands in ``answer.json`` beside a page, and where the page is, as ``report``."""
+    print(to_json(json.loads(page.with_name(SUMMARY).read_bytes()) | {"report": str(page)}), end="")
+
+
 def print_answer(name: str, judged: Judged, *, following: str = "") -> None:
     """Print the answer on stdout: a row a batch size with what to use and the three edges, then what to know about it.
 
     following: a command that would mend what does not speak for the study, "" for none.
     """
     title = Text(f"Learning rates of {name!r}", style="table.title")
-    table = Table(title=title, caption="below an edge: where it lies on another seed, nine times in ten")
-    for heading in ("batch\nsize", "use\ngood on new seeds", *(edge.replace(" to ", "\nto ") for edge in EDGES)):
+    table = Table(title=title, caption=f"{how_read(judged.answers, 'Below')} {judged.conditions}.")
+    size, use, safe, *edges = HEADINGS
+    for heading in (size.replace(" ", "\n"), f"{use}\n{safe}", *(edge.replace(" ", "\n") for edge in edges)):
         table.add_column(heading, justify="right", no_wrap=True)
     for answer in judged.answers:
-        use = f"{format_number(answer.use)}\n{answer.interval}" if answer.is_good else "none"
-        found = [edge.rstrip("]").replace(" [", "\n") for edge in answer.edges_in_short]
-        table.add_row(str(answer.batch_size), use, *found, end_section=True)
+        (size, _), (use, _), (safe, _), *places = answer.row
+        found = ["\n".join(filter(None, place)) for place in places]
+        style = None if answer.is_good and not answer.on_half else "yellow"
+        table.add_row(size, f"{use}\n{safe}" if answer.is_good else use, *found, end_section=True, style=style)
     console = Console()
     console.print(table)
-    notes = [f"batch size {answer.batch_size}: {answer.note}" for answer in judged.answers if answer.note]
+    notes = [f"batch size {answer.batch_size}: {answer.words}" for answer in judged.answers if answer.words]
     failed = [f"not to be trusted yet, {check.name}: {check.sentence}" for check in judged.trust if not check.passed]
     passed = f"{len(judged.trust) - len(failed)} of {len(judged.trust)} checks passed"
+    held = [f"{check.name}: {check.sentence}" for check in judged.trust if check.passed and check.name == SELF_CHECKED]
     cost, following = describe_ledger(judged.ledger), following and f"run next: {following}"
-    for line in filter(None, (judged.overall, judged.own, *notes, passed, *failed, cost, following, *judged.remarks)):
+    for line in filter(None, (judged.overall, judged.own, *notes, passed, *held, *failed, cost, following, *judged.remarks)):
         console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -16,6 +16,11 @@ const number = value => {
   return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
 };
 
+const widths = new ResizeObserver(entries => {
+  for (const { target } of entries) target.classList.toggle("scrolls", target.scrollWidth > target.clientWidth + 1);
+});
+for (const wide of document.querySelectorAll(".wide")) widths.observe(wide);
+
 let page = null; // what the page shows, once it is unpacked
 let plotly = null;
 const drawn = new Set();
@@ -39,10 +44,17 @@ const dressed = layout => {
     hoverlabel: { ...layout.hoverlabel, bgcolor: ink("--paper"), font: { color: ink("--ink") } },
   };
 };
+const smaller = trace => (trace.marker?.size > 0 ? { ...trace, marker: { ...trace.marker, size: 0.6 * trace.marker.size } } : trace);
+const narrower = layout => ({
+  ...layout, margin: { ...layout.margin, l: 30, r: 5 },
+  legend: { ...layout.legend, entrywidth: 0.3, entrywidthmode: "fraction", font: { size: 10 } },
+});
 const draw = (place, chart) => {
   drawn.add(place);
   place.chart = chart;
-  return plotly.react(place, chart.data.map(shaded), dressed(chart.layout), { responsive: true, displayModeBar: false });
+  let traces = chart.data.map(shaded), layout = dressed(chart.layout);
+  if (place.clientWidth < 500) [traces, layout] = [traces.map(smaller), narrower(layout)];
+  return plotly.react(place, traces, layout, { responsive: true, displayModeBar: false });
 };
 
 const logTicks = (low, high) => { // as log_ticks in style.py

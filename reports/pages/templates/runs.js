@@ -104,6 +104,7 @@
     only = new Set(page.rows.filter(row => (trial === undefined ? row.batch_size === size && row.learning_rate === rate : row.trial === trial)));
     fill();
     if (only.size === 1) body.querySelector("button").click();
+    byId("every-run").parentElement.open = true;
     byId("every-run").scrollIntoView();
   });
 })();

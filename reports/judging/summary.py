@@ -1,0 +1,74 @@
+"""What a study or a comparison says, as one plain object for scripts and agents; ``reports/README.md`` describes its keys."""
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+import pandas as pd
+
+from reports.judging.answer import Answer
+from reports.judging.judged import Judged
+from reports.judging.ledger import describe_ledger
+
+SUMMARY = "answer.json"  # in the folder of a report
+VERSION = 1  # of the keys; one more key does not change it
+PLACES = ("good_from", "good_to", "diverges_from")
+
+Summary = dict[str, Any]
+"""Plain JSON: numbers are finite, what is not known is None."""
+
+
+def summarize_study(name: str, judged: Judged, *, following: str = "") -> Summary:
+    """What a study says; following: the command to run next, "" where there is none."""
+    reasons = judged.recommendations.set_index("batch_size")["reason"].to_dict()
+    return {
+        "version": VERSION,
+        "study": name,
+        "thresholds": thresholds_of(judged),
+        "seeds": int(judged.runs["seed"].nunique()),
+        "answers": [_answer(answer, str(reasons.get(answer.batch_size, ""))) for answer in judged.answers],
+        "overall": judged.overall,
+        "today": judged.own,
+        "checks": [{"name": check.name, "passed": check.passed, "sentence": check.sentence} for check in judged.trust],
+        "next": following,
+        "cost": {"sentence": describe_ledger(judged.ledger), "ways": records(judged.ledger)},
+        "remarks": judged.remarks,
+    }
+
+
+def thresholds_of(judged: Judged) -> dict[str, float | None]:
+    """How strictly a study was judged, by the names of ``Thresholds``."""
+    return dict(vars(judged.thresholds))
+
+
+def records(table: pd.DataFrame) -> list[Summary]:
+    """The rows of a table."""
+    return [{str(name): _plain(value) for name, value in row.items()} for row in table.to_dict("records")]
+
+
+def to_json(summary: Mapping[str, Any]) -> str:
+    """A summary as text, in lines that people can read too."""
+    return json.dumps(summary, indent=2, allow_nan=False) + "\n"
+
+
+def _answer(answer: Answer, reason: str) -> Summary:
+    edges = dict(zip(PLACES, answer.edges.values(), strict=False))
+    return {
+        "batch_size": answer.batch_size,
+        "use": _plain(answer.use),
+        "safe": [answer.low, answer.high] if answer.is_good else None,
+        "good_on": _plain(answer.share),
+        **{name: {key: _plain(edge[key]) for key in ("learning_rate", "low", "high")} for name, edge in edges.items()},
+        "reason": reason,
+        "price": answer.price,
+        "note": answer.note,
+    }
+
+
+def _plain(value: Any) -> Any:
+    """A number that JSON has a word for, a truth, a text, or None."""
+    if value is None or pd.isna(value):
+        return None
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
