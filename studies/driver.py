@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
@@ -285,7 +286,8 @@ class Driver:
             self._store_failure(job, trial, outcome)
 
     def _store(self, job: Job, trial: optuna.Trial | None, runs: Sequence[Run]) -> None:
-        cost = self._fusing.seconds[job.batch_size] = sum(run.seconds for run in runs) / len(runs)
+        seconds, now = sum(run.seconds for run in runs), datetime.now()
+        cost = self._fusing.seconds[job.batch_size] = seconds / len(runs)
         self._costs.add(job.batch_size, cost, n_members=len(runs), n_workers=self._pool.size)
         self._failures.clear()
         first = len(self.study.get_trials(deepcopy=False)) if trial is None else 0
@@ -293,7 +295,8 @@ class Driver:
             if trial is not None:
                 trials.tell(self.study, trial, run)
             else:
-                trials.add_fused(self.study, self._space, planned, run, member_of=first)
+                together = now - timedelta(seconds=seconds), now
+                trials.add_fused(self.study, self._space, planned, run, member_of=first, time=together)
             self._finished += 1
             self._forget(job)
             self._tell(n_to_store=n_left)
