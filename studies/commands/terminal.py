@@ -58,32 +58,35 @@ class Progress:
             if finished:
                 self._console.print(f"going on: {finished} runs were finished before")
             return
-        over = finished == planned and not planned.at
+        over = _is_over(finished, planned)
         if finished <= MOST_JUDGED and (now >= self._judge_after or over):
             judged = classify(*runs_and_curves(study), self._thresholds, against=self._against)
             self._judged = Counter(judged["verdict"].dropna())
             self._judge_after = time.monotonic() + (time.monotonic() - now) / JUDGING_SHARE
-        line = "; ".join(filter(None, (_runs(finished, planned), self._verdicts(finished, planned.n_failed, over=over))))
+        line = self.line(finished, planned)
         self._bar.update(self._task, completed=finished, total=None if planned.at else planned, description=line)
         if not self._console.is_terminal and (now - self._said > PLAIN_SECONDS or over):
             self._said = now
             self._console.print(line, soft_wrap=True)
 
-    def _verdicts(self, finished: int, n_failed: int, *, over: bool) -> str:
-        """What became of the runs that finished, all of them."""
+    def line(self, finished: int, planned: RunsInAll) -> str:
+        """How far the study is, and what became of all runs that finished."""
+        left = planned.seconds_left if finished < planned else None
+        time_left = "" if left is None else f", about {format_seconds(round(left))} left"
+        runs = f"{finished} runs so far, {planned.at}" if planned.at else f"{finished}/{planned} runs{time_left}"
         if finished > MOST_JUDGED:
-            return ""
-        rest = {"failed": n_failed, "without a verdict" if over else "still to be judged": 0}
-        rest[list(rest)[1]] = max(finished - n_failed - self._judged.total(), 0)
+            return runs
+        unjudged = max(finished - planned.n_failed - self._judged.total(), 0)
+        rest = {
+            "failed": planned.n_failed,
+            "without a verdict" if _is_over(finished, planned) else "still to be judged": unjudged,
+        }
         told = [(self._judged[verdict], verdict) for verdict in VERDICTS] + [(n, what) for what, n in rest.items() if n]
-        return ", ".join(f"{n} {what}" for n, what in told)
+        return f"{runs}; {', '.join(f'{n} {what}' for n, what in told)}"
 
 
-def _runs(finished: int, planned: RunsInAll) -> str:
-    if planned.at:
-        return f"{finished} runs so far, {planned.at}"
-    left = planned.seconds_left if finished < planned else None
-    return f"{finished}/{planned} runs" + ("" if left is None else f", about {format_seconds(round(left))} left")
+def _is_over(finished: int, planned: RunsInAll) -> bool:
+    return finished == planned and not planned.at
 
 
 def print_answer(name: str, judged: Judged, *, following: str = "") -> None:
