@@ -37,9 +37,9 @@ def say() -> None:
 
 @pytest.fixture
 def handler(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The terminal, without what pytest puts in its place."""
+    """What is logged goes to the terminal alone."""
     monkeypatch.setattr(logger, "propagate", False)
-    monkeypatch.setattr(logger, "handlers", [logging.StreamHandler(sys.stderr)])
+    monkeypatch.setattr(logger, "handlers", [logging.lastResort])
 
 
 @pytest.mark.usefixtures("handler")
