@@ -8,6 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,8 +22,9 @@ from lightning_modules.checkpoint import checkpoint_file
 from reports.judging.decided import Query
 from studies import trials
 from studies.config import StudyConfig
+from studies.costs import Costs
 from studies.errors import FailedAlike, StorageAway
-from studies.plan import Asked, Planned
+from studies.plan import Asked, Planned, RunsInAll
 from studies.storage.interrupts import interruptible
 from studies.storage.stored import HOW_TRAINED
 from studies.tables import FINISHED
@@ -45,7 +48,7 @@ REPEATS = 2  # of a member whose worker died: that may be another's fault, as wh
 DIED = "its worker process died"
 DIED_AGAIN = f"{DIED} {REPEATS + 1} times: memory is short, most likely, or the module ends it"
 
-OnRun = Callable[[optuna.Study, int, int], None]
+OnRun = Callable[[optuna.Study, int, RunsInAll], None]
 
 
 class UnderWay(NamedTuple):
@@ -64,7 +67,7 @@ class Driver:
     more: asked for runs when there are none left, about as many as it is told, after so many seconds, without those that
         are left out as they failed; when it gives none, the study is finished.
     folder: where each run has a folder for the user's loggers.
-    on_run: called as ``on_run(study, finished, n_runs)`` at the start and after every run.
+    on_run: called as ``on_run(study, finished, runs_in_all)`` at the start and after every run.
     actors: of Ray, where there are some already.
     """
 
@@ -86,6 +89,9 @@ class Driver:
     _queries: dict[Planned, Query] = field(default_factory=dict)  # how far runs are to be trained, where not to their end
     _given_up: set[Planned] = field(default_factory=set)  # as they failed
     _too_short: set[int] = field(default_factory=set)  # batch sizes for whose runs the schedule was not made
+    _costs: Costs = field(default_factory=Costs)
+    _n_failed: int = 0
+    _at: str = ""  # where a search is, in words
     _deaths: Counter[Planned] = field(default_factory=Counter)  # of workers, by what they trained
 
     def __post_init__(self) -> None:
@@ -99,7 +105,8 @@ class Driver:
         self._pool: Pool = Here(self.workload)
         self._began = time.monotonic()
         self._finished = self.n_runs - self._n_left
-        if self.config.sampler == "edges" and not self.missing:  # else a plan beside the search, as of a self-check
+        self._is_search = self.config.sampler == "edges" and not self.missing  # else a plan beside one, as of a self-check
+        if self._is_search:
             self._finished = len(self.study.get_trials(deepcopy=False, states=FINISHED))
 
     @property
@@ -125,8 +132,9 @@ class Driver:
                     self._hand_out()
                 for future in wait(self.jobs_under_way, return_when=FIRST_COMPLETED).done:
                     self._take_in(future)
-            if self._queries:
-                self.on_run(self.study, self._finished, self._finished)
+            if self._at:
+                self._at = ""
+                self._tell()
         if self._failures and not self.study.get_trials(deepcopy=False, states=FINISHED):
             raise FailedAlike(f"no run of the study finished, the last of {len(self._failures)}: {self._failures[-1]}")
 
@@ -136,6 +144,9 @@ class Driver:
         asked = self.more(self._at_once(), seconds, self._is_left_out)
         self._queries, self.missing = dict(asked), [planned for planned, _ in asked]
         self.members_per_worker.clear()
+        if asked:
+            size, sizes = self.missing[0].batch_size, sorted(self.config.batch_sizes, reverse=True)
+            self._at = f"batch size {size}, {sizes.index(size) + 1} of {len(sizes)}"
         return bool(asked)
 
     def _is_left_out(self, planned: Planned) -> bool:
@@ -146,11 +157,16 @@ class Driver:
         fused = any(int(how["members"]) > 1 for how in self._fusing.decided.values())
         return max(FUSED_ROUND if fused else ROUND, self._pool.size)
 
-    def _tell(self) -> None:
-        """Of a search it is not known how many runs it takes."""
-        left = self._n_left + sum(len(under_way.job.members) for under_way in self.jobs_under_way.values())
-        searching = self.config.sampler == "edges" and bool(self._queries)
-        self.on_run(self.study, self._finished, max(self.n_runs, self._finished + left + 1) if searching else self.n_runs)
+    def _tell(self, *, n_to_store: int = 0) -> None:
+        """n_to_store: runs that are trained and not stored yet."""
+        under_way = (member for under_way in self.jobs_under_way.values() for member in under_way.job.members)
+        sizes = [planned.batch_size for planned in (*self.missing, *under_way)]
+        in_all = RunsInAll(self._finished + n_to_store + len(sizes) if self._is_search else self.n_runs)
+        in_all.n_failed, in_all.at = self._n_failed, self._at
+        if not self._is_search:
+            sizes += islice(cycle(self.config.batch_sizes), len(self.seeds))  # the sampler chooses them, alike at first
+            in_all.seconds_left = self._costs.left(sizes, n_workers=self._pool.size)
+        self.on_run(self.study, self._finished, in_all)
 
     @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:
@@ -183,6 +199,7 @@ class Driver:
             self.config = replace(self.config, workers=1)
             return
         self.members_per_worker.clear()
+        self._costs.start_anew()
         self._pool, self.in_workers = Processes(packed, size, max(1, cpu_count() // size)), True
 
     def _wanted_workers(self) -> int:
@@ -269,17 +286,20 @@ class Driver:
             self._store_failure(job, trial, outcome)
 
     def _store(self, job: Job, trial: optuna.Trial | None, runs: Sequence[Run]) -> None:
-        self._fusing.seconds[job.batch_size] = sum(run.seconds for run in runs) / len(runs)
+        seconds, now = sum(run.seconds for run in runs), datetime.now()
+        cost = self._fusing.seconds[job.batch_size] = seconds / len(runs)
+        self._costs.add(job.batch_size, cost, n_members=len(runs), n_workers=self._pool.size)
         self._failures.clear()
         first = len(self.study.get_trials(deepcopy=False)) if trial is None else 0
-        for planned, run in zip(job.members, runs, strict=True):
+        for n_left, planned, run in zip(reversed(range(len(runs))), job.members, runs, strict=True):
             if trial is not None:
                 trials.tell(self.study, trial, run)
             else:
-                trials.add_fused(self.study, self._space, planned, run, member_of=first)
+                together = now - timedelta(seconds=seconds), now
+                trials.add_fused(self.study, self._space, planned, run, member_of=first, time=together)
             self._finished += 1
             self._forget(job)
-            self._tell()
+            self._tell(n_to_store=n_left)
 
     def _store_failure(self, job: Job, trial: optuna.Trial, failed: Failure) -> None:
         if failed.out_of_memory:  # not a fault of the module: smaller batches may still fit
@@ -303,6 +323,7 @@ class Driver:
         if Counter(self._failures[-EQUAL_FAILURES:])[failed.error] == EQUAL_FAILURES:
             raise FailedAlike(f"{EQUAL_FAILURES} runs in a row failed alike, so the study stopped: {failed.error}")
         self._finished += 1
+        self._n_failed += 1
         self._tell()
 
     def _forget(self, job: Job) -> None:

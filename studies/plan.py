@@ -14,6 +14,18 @@ class Planned(NamedTuple):
     seed: int
 
 
+class RunsInAll(int):
+    """How many runs a study has in all, as far as that is known: those that finished, and those that are to be trained.
+
+    n_failed: how many of them failed, in this launch. seconds_left: until the last has ended, None before it is known what a
+    run costs at each batch size that is left. at: where a search is, such as "batch size 64, 2 of 3", as it may go on.
+    """
+
+    n_failed: int = 0
+    seconds_left: float | None = None
+    at: str = ""
+
+
 Asked = tuple[Planned, Query]
 """A run that a search asks for, and how far it is to be trained."""
 

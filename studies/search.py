@@ -44,6 +44,7 @@ from studies.training.bracket import find_bracket
 from studies.training.fixed import look_at
 from studies.training.preflight import preflight
 from studies.training.ray_actors import Actors
+from studies.training.said_once import warnings_once
 from studies.training.schedule import dry_run
 from studies.training.workload import Workload
 
@@ -61,7 +62,8 @@ def run_study(
         config: what to study.
         out: a folder that will be written afterwards, ``outputs/NAME`` unless given; checked at the door so that no training
             is lost to it. Loggers and checkpoints of the user's write into its ``runs``.
-        on_run: called as ``on_run(study, finished, planned)`` at the start and after every run.
+        on_run: called as ``on_run(study, finished, planned)`` at the start and after every run, with numbers of runs; the
+            second, a ``RunsInAll``, knows more. Of a search it grows, as nobody knows beforehand how many it takes.
         thresholds: of the verdicts whose edges a search looks for.
 
     Raises:
@@ -74,6 +76,7 @@ def run_study(
         return train_study(config, out=out, on_run=on_run, thresholds=thresholds)
 
 
+@warnings_once()
 def train_study(
     config: StudyConfig, *, out: str | Path | None = None, on_run: OnRun | None = None, thresholds: Thresholds | None = None
 ) -> optuna.Study:
@@ -103,6 +106,7 @@ def train_study(
     return study
 
 
+@warnings_once()
 def run_self_check(
     config: StudyConfig,
     recommendations: pd.DataFrame,

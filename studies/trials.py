@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Collection, Iterable, Mapping, Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 import optuna
@@ -62,11 +63,16 @@ def tell(study: optuna.Study, trial: optuna.Trial, run: "Run") -> None:
 
 
 @uninterrupted()
-def add_fused(study: optuna.Study, space: Space, planned: Planned, run: "Run", *, member_of: int) -> None:
-    """Add the trial of a member of a fused fit, finished; member_of: number of the first trial of that fit."""
+def add_fused(
+    study: optuna.Study, space: Space, planned: Planned, run: "Run", *, member_of: int, time: tuple[datetime, datetime]
+) -> None:
+    """Add the trial of a member of a fused fit, finished; member_of: number of the first trial of that fit; time: when it
+    began and ended, which is that of all its members.
+    """
     attributes = attributes_of(run, member_of=member_of)
     ended: dict[str, Any] = {"state": TrialState.PRUNED} if run.ended_by == BY_SEARCH else {"value": run.value}
     trial = create_trial(params=planned._asdict(), distributions=space, user_attrs=attributes, **ended)
+    trial.datetime_start, trial.datetime_complete = time
     sys.audit("lr_study.write", "fused trial")
     study.add_trial(trial)
 

@@ -15,6 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
+from email.utils import formatdate
 from hashlib import sha256
 from http.client import HTTPConnection
 from pathlib import Path
@@ -40,6 +41,7 @@ from studies.commands.terminal import print_answer
 from studies.dashboard import copied, snapshot
 from studies.dashboard.cards_and_notes import CHARTS, MIRRORED, mirror, study_columns, trial_columns, trial_notes
 from studies.dashboard.copied import COPY, Copied, fill
+from studies.dashboard.first_look import STYLE, ours_first
 from studies.dashboard.local_server import listen, refuse_strangers
 from studies.dashboard.snapshot import Snapshot
 from studies.storage.opening import open_storage, open_to_read
@@ -56,8 +58,15 @@ SPACE = {
 }
 
 
-def add_runs(study: optuna.Study, curves: dict[float, Sequence[float]], *, batch_size: int = 32, seed: int = 0) -> None:
-    """Store runs with these heights by learning rate, as a launch does."""
+def add_runs(
+    study: optuna.Study,
+    curves: dict[float, Sequence[float]],
+    *,
+    batch_size: int = 32,
+    seed: int = 0,
+    value: float | None = None,
+) -> None:
+    """Store runs with these heights by learning rate, as a launch does; value: theirs, the final height unless given."""
     runs, points = tables({(batch_size, rate): [heights] for rate, heights in curves.items()})
     for row in runs.to_dict("records"):
         path = points[points["trial"] == row["trial"]]
@@ -69,7 +78,7 @@ def add_runs(study: optuna.Study, curves: dict[float, Sequence[float]], *, batch
             final_height=row["final_height"],
             nonfinite_at=3 if row["final_height"] == math.inf else None,
             validation_examples=450,
-            value=row["final_height"],
+            value=row["final_height"] if value is None else value,
             metrics={} if row["final_height"] == math.inf else {"val_loss": row["val_loss"]},
             curves={"height": (path["step"].tolist(), path["value"].tolist())},
         )
@@ -183,7 +192,7 @@ def test_page_of_a_study_has_its_answer_charts_notes_and_short_columns(copy: Sna
         "progress": "1",
         "final height": "0",
         "epochs": "10",
-        "seconds": "2",
+        "seconds (its share)": "2",
         "val_loss": "0",
     }
     assert shown[3]["reason"] == "turned non-finite at step 3" and shown[3]["non-finite at step"] == "3"
@@ -197,6 +206,56 @@ def test_page_of_a_study_has_its_answer_charts_notes_and_short_columns(copy: Sna
         "did not finish: ValueError: \\*no\\*\n\n`Traceback:`  \n`\u00a0\u00a0File 'model.py', line 1`  \n`ValueError: *no*`"
     )
     assert page["trials"][3]["values"] == ["inf"] and page["trials"][3]["state"] == "Complete"
+
+
+def test_best_trials_are_runs_of_the_learning_rates_to_use_and_not_those_with_the_best_value(
+    copy: Snapshot, study: optuna.Study
+) -> None:
+    page = ask(copy, "/api/studies/1")
+    assert [trial["number"] for trial in page["best_trials"]] == [1] and page["objective_names"] == ["final val_loss"]
+    assert "- The value of a trial is its final val_loss, one number of one seed." in page["note"]["body"]
+    add_runs(study, {0.1: [2.0, 0.1, 0.1, 0.1, 0.1, 0.01], 0.01: [2.0, 1.9, 1.8, 1.7, 1.6, 1.5]}, batch_size=64)
+    add_runs(study, {0.001: [2.0, 1.9, 1.9, 1.9, 1.9, 1.9]}, batch_size=64, value=-1.0)
+    best = [1, 5]
+    page = wait_for(lambda: found if len((found := ask(copy, "/api/studies/1"))["best_trials"]) == len(best) else None)
+    assert [trial["number"] for trial in page["best_trials"]] == best and study.best_trial.number == 7
+
+
+def test_best_trials_are_none_where_nothing_is_recommended(copy: Snapshot, study: optuna.Study, tmp_path: Path) -> None:
+    add_runs(new_study(tmp_path / "studies.db", "bad"), {10.0: BEYOND[10.0], 100.0: BEYOND[10.0]})
+    wait_for(lambda: len(ask(copy, "/api/studies")["study_summaries"]) == 2)
+    page = wait_for(lambda: found if (found := ask(copy, "/api/studies/2"))["trials"] else None)
+    assert page["best_trials"] == [] and len(page["trials"]) == 2
+
+
+def test_note_shows_the_map_and_its_picture_is_there(copy: Snapshot) -> None:
+    shown = r"!\[The map: .*\]\((/artifacts/1/[0-9a-f-]+)\)\n\n\*"
+    note = wait_for(lambda: re.search(shown, ask(copy, "/api/studies/1")["note"]["body"]))
+    environ: dict[str, Any] = {"PATH_INFO": note[1]}
+    setup_testing_defaults(environ)
+    with closing(copy(environ, lambda *_: None)) as picture:  # type: ignore[type-var]
+        assert b"".join(picture).startswith(b"\x89PNG")
+
+
+def test_first_page_is_the_study_where_there_is_one_and_the_list_where_there_are_more(
+    copy: Snapshot, study: optuna.Study, tmp_path: Path
+) -> None:
+    new_study(tmp_path / "studies.db", "digits.self-check")
+    wait_for(lambda: len(ask(copy, "/api/studies")["study_summaries"]) == 2)
+    assert copy.first_page == "/dashboard/studies/1"
+    new_study(tmp_path / "studies.db", "wine")
+    wait_for(lambda: not copy.first_page)
+
+
+def test_pages_put_our_charts_first_whatever_the_browser_kept(copy: Snapshot) -> None:
+    environ: dict[str, Any] = {"PATH_INFO": "/dashboard/studies/1", "HTTP_IF_MODIFIED_SINCE": formatdate(time.time() + 1e6)}
+    setup_testing_defaults(environ)
+    said: list[Any] = []
+    page = b"".join(ours_first(copy)(environ, lambda *answer: said.append(answer)))
+    (status, headers), sent = said[0][:2], dict(said[0][1])
+    assert status == "200 OK" and STYLE in page.partition(b"</head>")[0] and sent["Content-Length"] == str(len(page))
+    assert "style-src 'self' data: 'unsafe-inline'" in sent["Content-Security-Policy"] and len(headers) == len(sent)
+    assert ask(ours_first(copy), "/api/studies/1") == ask(copy, "/api/studies/1")
 
 
 def test_heights_are_intermediate_values_up_to_twice_the_untrained_and_few_when_runs_are_many(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,9 +13,12 @@ import pytest
 from test_studies_preflight import Blobs, Net
 from test_studies_search import small, states
 
+from reports import Thresholds
 from studies import FailedAlike, Run, StudyConfig, Workload, run_study, runs_table
-from studies.driver import Driver
-from studies.plan import Planned, missing
+from studies.commands.terminal import Progress
+from studies.costs import Costs
+from studies.driver import Driver, OnRun
+from studies.plan import Planned, RunsInAll, missing
 from studies.samplers import SAMPLERS, sampler_of
 from studies.trials import close_orphans, space_of, start
 
@@ -26,7 +31,9 @@ def run_of(planned: Planned) -> Run:
     return Run(*planned, 1.0, 2, 16, 0.1, None, 1.0, 0.2, 0, 0.2, {}, heights)
 
 
-def drive(monkeypatch: pytest.MonkeyPatch, folder: Path, *outcomes: str) -> tuple[optuna.Study, list[tuple[int, int]]]:
+def drive(
+    monkeypatch: pytest.MonkeyPatch, folder: Path, *outcomes: str, on_run: OnRun | None = None
+) -> tuple[optuna.Study, list[tuple[int, int]]]:
     """A study whose runs end one after the other as ``outcomes`` say, "" for one that finishes; and what was told of it."""
     said = iter(outcomes)
 
@@ -41,10 +48,10 @@ def drive(monkeypatch: pytest.MonkeyPatch, folder: Path, *outcomes: str) -> tupl
     plan = PLAN[: len(outcomes)]
     workload = Workload.of(Net, Blobs)
 
-    def on_run(study: optuna.Study, finished: int, n_runs: int) -> None:
+    def tell(study: optuna.Study, finished: int, n_runs: int) -> None:
         told.append((finished, n_runs))
 
-    Driver(study, config, workload, list(plan), [], len(plan), folder / "runs", on_run).run()
+    Driver(study, config, workload, list(plan), [], len(plan), folder / "runs", on_run or tell).run()
     return study, told
 
 
@@ -68,6 +75,60 @@ def test_three_failures_alike_in_a_row_end_the_study_at_once(monkeypatch: pytest
 def test_a_run_that_failed_counts_in_the_progress(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     _, told = drive(monkeypatch, tmp_path, "", "alike", "")
     assert told == [(0, 3), (1, 3), (2, 3), (3, 3)]
+
+
+def test_what_is_left_costs_nothing_before_a_run_of_each_batch_size_was_trained_twice() -> None:
+    costs = Costs()
+    costs.add(8, 100.0, n_members=1, n_workers=1)  # as all that is done once is done in it
+    assert costs.left([8], n_workers=1) is None and costs.left([], n_workers=1) == 0
+    costs.add(8, 2.0, n_members=1, n_workers=1)
+    costs.add(8, 4.0, n_members=1, n_workers=1)
+    assert costs.left([8, 8], n_workers=1) == 6 and costs.left([8, 16], n_workers=1) is None
+    costs.add(16, 1.0, n_members=24, n_workers=1)
+    assert costs.left([8, 16], n_workers=1) == 4 and costs.left([8, 16], n_workers=2) == 2
+
+
+def test_each_worker_s_first_run_alone_tells_no_cost() -> None:
+    costs = Costs()
+    for seconds in (100.0, 100.0, 3.0):
+        assert costs.left([8], n_workers=2) is None
+        costs.add(8, seconds, n_members=1, n_workers=2)
+    assert costs.left([8, 8], n_workers=2) == 3
+    costs.start_anew()
+    costs.add(8, 100.0, n_members=1, n_workers=2)
+    assert costs.left([8, 8], n_workers=2) == 3
+
+
+def told_of(in_all: int, finished: int, *, judged: int, **known: Any) -> str:
+    """The line of progress of a study of which so many runs have a verdict, the first of them too low."""
+    planned = RunsInAll(in_all)
+    vars(planned).update(known)
+    progress = Progress(Thresholds())
+    progress._judged = Counter({"too low": judged})
+    return progress.line(finished, planned)
+
+
+def test_progress_tells_a_time_only_where_it_is_known_and_counts_that_add_up() -> None:
+    assert told_of(9, 5, judged=2) == "5/9 runs; 2 too low, 0 good, 0 too high, 0 divergent, 3 still to be judged"
+    assert told_of(9, 5, judged=5, seconds_left=80.2) == (
+        "5/9 runs, about 80 s left; 5 too low, 0 good, 0 too high, 0 divergent"
+    )
+    assert told_of(9, 9, judged=7, n_failed=1, seconds_left=0.0) == (
+        "9/9 runs; 7 too low, 0 good, 0 too high, 0 divergent, 1 failed, 1 without a verdict"
+    )
+    at = "batch size 64, 2 of 3"
+    assert told_of(9, 9, judged=8, at=at) == (
+        f"9 runs so far, {at}; 8 too low, 0 good, 0 too high, 0 divergent, 1 still to be judged"
+    )
+
+
+def test_progress_of_a_study_that_fails_and_ends_adds_up(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Progress(Thresholds()) as progress:
+        drive(monkeypatch, tmp_path, "", "alike", "", on_run=progress)
+    counts = re.fullmatch(r"3/3 runs; (.*)\n", capsys.readouterr().err)
+    assert counts and sum(int(count.split()[0]) for count in counts[1].split(", ")) == 3 and "1 failed" in counts[1]
 
 
 def test_a_grid_has_all_of_its_first_seed_before_the_second_begins() -> None:

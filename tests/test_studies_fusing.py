@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from lightning_modules.fused.call import NotFusable
 from studies import Run, StudyConfig, Workload, judge_study, load_study, run_study, runs_table, train
+from studies.storage.stored import facts_of
 from studies.training.fusing import Fusing, train_fused
 
 
@@ -309,6 +310,11 @@ def test_study_tells_which_runs_were_trained_together_and_has_the_cells_of_one_t
     fused = run_study(StudyConfig.from_mapping(values | {"storage": str(tmp_path / "fused.db")}))
     assert "fused" in fused.user_attrs["how_trained"]["128"]["why"]
     assert runs_table(fused)["member_of"].nunique() < 18
+    times = {(facts_of(trial)["member_of"], trial.datetime_start, trial.datetime_complete) for trial in fused.trials}
+    assert len(times) == runs_table(fused)["member_of"].nunique()  # all members of a fit have its time
+    for number, began, ended in times:
+        shares = [facts_of(trial)["seconds"] for trial in fused.trials if facts_of(trial)["member_of"] == number]
+        assert (ended - began).total_seconds() == pytest.approx(sum(shares), abs=1e-3)
     alone = run_study(StudyConfig.from_mapping(values | {"storage": str(tmp_path / "alone.db"), "fuse": "never"}))
     assert runs_table(alone)["member_of"].nunique() == 18
     assert judge_study(fused).cells["verdict"].tolist() == judge_study(alone).cells["verdict"].tolist()

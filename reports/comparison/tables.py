@@ -19,10 +19,8 @@ from reports.style import GOOD, format_number
 
 SAME_START = 0.1  # of the way to the floor: untrained heights further apart are taken for two different losses
 NOT_GIVEN = "not given"
-OF_DATA = r"data(\.|$)"  # options, as in
-HOW_LOOKED = (
-    "(learning_rate|points|seeds|sampler|trials|batch_size|fuse|trained at batch size)(\\.|$)"  # options that change no run
-)
+OF_DATA = r"data(\.|$)"
+HOW_LOOKED = r"(learning_rate|points|seeds|sampler|trials|batch_size|fuse|trained at batch size)(\.|$)"  # changes no run
 NAME_LENGTH = 29  # characters; what fits beside a picture
 
 SUMMARY = (

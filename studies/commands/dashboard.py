@@ -30,16 +30,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     options = parse_args(argv)
     if not 0 <= options["port"] <= 65535:
         raise BadInput(f"port must be between 0 and 65535, got {options['port']}")
+    from studies.dashboard.first_look import ours_first
     from studies.dashboard.local_server import listen, never_empty, refuse_strangers
     from studies.storage.writable import check_storage
 
     url = check_storage(options["storage"], must_exist=True)
     with listen(options["port"]) as server, _until_ended():
         with _served(url, writable=options["writable"]) as (app, what):
-            server.set_app(refuse_strangers(never_empty(app)))
+            server.set_app(refuse_strangers(never_empty(ours_first(app))))
             print(f"Optuna Dashboard: {server.address} ({what}; Ctrl-C ends it)", flush=True)
             if options["browser"] == "yes":
-                threading.Thread(target=webbrowser.open, args=[server.address], daemon=True).start()
+                first = server.address + getattr(app, "first_page", "")
+                threading.Thread(target=webbrowser.open, args=[first], daemon=True).start()
             server.serve_forever()
     return 0
 

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Self
@@ -9,9 +10,9 @@ from typing import Any, Self
 import optuna
 import pandas as pd
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, TextColumn, TimeElapsedColumn
 from rich.progress import Progress as Bar
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from reports.judging.answer import HEADINGS, how_read
@@ -19,8 +20,9 @@ from reports.judging.judged import Judged
 from reports.judging.ledger import describe_ledger
 from reports.judging.self_check import NAME as SELF_CHECKED
 from reports.judging.summary import SUMMARY, to_json
-from reports.judging.verdicts import FINISHED, Thresholds, classify
+from reports.judging.verdicts import Thresholds, classify
 from reports.style import VERDICTS, format_seconds
+from studies.plan import RunsInAll
 from studies.tables import runs_and_curves
 
 JUDGING_SHARE = 0.02  # at most this share of the time goes into verdicts so far
@@ -29,8 +31,8 @@ PLAIN_SECONDS = 10.0  # between two plain lines, where there is no terminal
 
 
 class Progress:
-    """Shows finished and planned runs, time left and verdicts so far, these not of very large studies, on stderr; plain lines
-    when that is no terminal.
+    """Shows finished and planned runs, time left where it is known, and verdicts so far, these not of very large studies, on
+    stderr; plain lines when that is no terminal.
 
     Use as a context manager and pass it to ``run_study(on_run=...)``; against: as in ``classify``.
     """
@@ -38,19 +40,13 @@ class Progress:
     def __init__(self, thresholds: Thresholds, *, against: pd.DataFrame | None = None) -> None:
         self._thresholds, self._against = thresholds, against
         self._console = Console(stderr=True)
-        columns = (
-            TextColumn("runs"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
-        )
+        text = TextColumn("{task.description}", markup=False, table_column=Column())  # in two lines where one is too short
+        columns = BarColumn(12), TimeElapsedColumn(), text
         self._bar = Bar(*columns, console=self._console, disable=not self._console.is_terminal)
         self._task: Any = None
         self._judge_after = 0.0
-        self._verdicts = ""
-        self._began = self._said = time.monotonic()
-        self._start = 0
+        self._judged: Counter[str] = Counter()
+        self._said = time.monotonic()
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -59,27 +55,43 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, study: optuna.Study, finished: int, planned: int) -> None:
+    def __call__(self, study: optuna.Study, finished: int, planned: RunsInAll) -> None:
         """Show how far the study is."""
         now = time.monotonic()
         if self._task is None:
-            self._task, self._start = self._bar.add_task("", total=planned, completed=finished), finished
+            self._task = self._bar.add_task("", total=None)
             if finished:
                 self._console.print(f"going on: {finished} runs were finished before")
             return
-        if planned <= MOST_JUDGED and (now >= self._judge_after or finished == planned):
+        over = _is_over(finished, planned)
+        if finished <= MOST_JUDGED and (now >= self._judge_after or over):
             judged = classify(*runs_and_curves(study), self._thresholds, against=self._against)
-            counts = judged["verdict"].value_counts()
-            self._verdicts = ", ".join(f"{counts.get(verdict, 0)} {verdict}" for verdict in VERDICTS)
-            if without := int((judged["verdict"].isna() & judged["state"].isin(FINISHED)).sum()):
-                self._verdicts += f", {without} without a verdict"
+            self._judged = Counter(judged["verdict"].dropna())
             self._judge_after = time.monotonic() + (time.monotonic() - now) / JUDGING_SHARE
-        self._bar.update(self._task, completed=finished, description=self._verdicts)
-        if not self._console.is_terminal and (now - self._said > PLAIN_SECONDS or finished == planned):
+        line = self.line(finished, planned)
+        self._bar.update(self._task, completed=finished, total=None if planned.at else planned, description=line)
+        if not self._console.is_terminal and (now - self._said > PLAIN_SECONDS or over):
             self._said = now
-            left = (now - self._began) / max(finished - self._start, 1) * (planned - finished)
-            line = f"{finished}/{planned} runs" + (f", about {format_seconds(round(left))} left" if finished < planned else "")
-            self._console.print("; ".join(filter(None, (line, self._verdicts))), soft_wrap=True)
+            self._console.print(line, soft_wrap=True)
+
+    def line(self, finished: int, planned: RunsInAll) -> str:
+        """How far the study is, and what became of all runs that finished."""
+        left = planned.seconds_left if finished < planned else None
+        time_left = "" if left is None else f", about {format_seconds(round(left))} left"
+        runs = f"{finished} runs so far, {planned.at}" if planned.at else f"{finished}/{planned} runs{time_left}"
+        if finished > MOST_JUDGED:
+            return runs
+        unjudged = max(finished - planned.n_failed - self._judged.total(), 0)
+        rest = {
+            "failed": planned.n_failed,
+            "without a verdict" if _is_over(finished, planned) else "still to be judged": unjudged,
+        }
+        told = [(self._judged[verdict], verdict) for verdict in VERDICTS] + [(n, what) for what, n in rest.items() if n]
+        return f"{runs}; {', '.join(f'{n} {what}' for n, what in told)}"
+
+
+def _is_over(finished: int, planned: RunsInAll) -> bool:
+    return finished == planned and not planned.at
 
 
 def print_report(page: Path, before: Mapping[str, Any], judged: Judged) -> None:

@@ -10,8 +10,10 @@ from typing import Any, NamedTuple
 import optuna
 import pandas as pd
 from optuna_dashboard import get_note, save_note, save_plotly_graph_object
+from optuna_dashboard._named_objectives import SYSTEM_ATTR_NAME
 from optuna_dashboard._note import note_ver_key
 
+from lightning_modules.record import metric_name
 from reports.charts.marks import Chart
 from reports.charts.study import edges_chart, map_chart, times_chart
 from reports.judging.followed import NO_VERDICT
@@ -23,7 +25,18 @@ from reports.style import BRACKETS, STYLES
 from studies.admin.inventory import Runs, plan_of
 from studies.next_run import launch_command
 from studies.storage.beside import system_attributes
-from studies.storage.stored import CONFIGURATION, HOW_TRAINED, LANDSCAPE, OPTIONS, OUR_NOTE
+from studies.storage.stored import (
+    BRACKET,
+    BUDGETS,
+    CONFIGURATION,
+    HOW_TRAINED,
+    LANDSCAPE,
+    OPTIONS,
+    OUR_NOTE,
+    REMARKS,
+    ROUND,
+    UNFINISHED,
+)
 from studies.trials import set_system_attribute
 
 CHARTS = {  # by their ids in the dashboard, which has no titles of its own for them
@@ -39,7 +52,7 @@ COLUMNS = {  # of ``runs``, as the dashboard's table of trials calls them, in it
     "final_height": "final height",
     "nonfinite_at": "non-finite at step",
     "epochs": "epochs",
-    "seconds": "seconds",
+    "seconds": "seconds (its share)",
     "member_of": "trained with trial",
     "judgements": "judgements",
 }
@@ -53,13 +66,20 @@ CARD = {  # of the layout of a chart: a card is light or dark, 450 pixels high, 
     "margin": {"l": 60, "r": 20, "t": 50, "b": 90},
     "modebar": {"remove": "zoom2d pan2d select2d lasso2d zoomIn2d zoomOut2d autoScale2d".split()},  # they would hide the title
 }
-OUR_JSON = (CONFIGURATION, OPTIONS, HOW_TRAINED, LANDSCAPE)  # attributes of a study that are long
+# Attributes of a study that are long, or for programs, or told in the note.
+OUR_JSON = (CONFIGURATION, OPTIONS, HOW_TRAINED, LANDSCAPE, REMARKS, BRACKET, ROUND, BUDGETS, UNFINISHED)
 NOTE_VERSION = note_ver_key(None)
+VALUE_NAME = SYSTEM_ATTR_NAME  # Optuna's own names of metrics would also be columns of its ``trials_dataframe``
 READING = """## How to read this
 
-- **History**, the first page, has three charts of ours below Optuna's: the map of verdicts, the time to the bottom, the edges.
-  Optuna's own leave things out: a divergent run has no point there, its value being infinite, and a failed one has none either.
-- **Best Trial** is the run that ended with the best value, which may be luck of its seed; what to use is said above.
+- **History**, the first page, has what to use and three charts of ours beside Optuna's: the map of verdicts, the time to the
+  bottom, the edges. Optuna's own leave things out: a divergent run has no point there, its value being infinite, and one that
+  failed or was ended early has none either.
+- The value of a trial is {value}.
+"""
+BEST_VALUE = """
+- **Best Trial** is the run with the best value of all, which may be luck of its seed and is no advice. What to use is said
+  above.
 """
 MIRRORED = (
     "This note and the charts are of the last launch that ended. `lr-study dashboard` shows them while a study runs, too,"
@@ -73,8 +93,9 @@ def mirror(study: optuna.Study, judged: Judged) -> None:
     A note that somebody else wrote or edited is left alone.
     """
     if not others_note(study):
-        save_note(study, study_note(study, judged, MIRRORED))
+        save_note(study, study_note(study, judged, MIRRORED, BEST_VALUE))
         set_system_attribute(study, OUR_NOTE, system_attributes(study)[NOTE_VERSION])
+    set_system_attribute(study, VALUE_NAME, [value_name(study.user_attrs, judged)])
     save_charts(study, judged)
 
 
@@ -97,7 +118,17 @@ def study_note(study: optuna.Study, judged: Judged, about: str, reading: str = "
 
     about: what is to be known of the note itself. reading: more on how to read the dashboard, as items of a list.
     """
-    return "\n".join([*_study_note(study, judged, about), READING + reading.strip()])
+    value = f"its {markdown_text(value_name(study.user_attrs, judged))}, one number of one seed"
+    return "\n".join([*_study_note(study, judged, about), READING.format(value=value) + reading.strip()])
+
+
+def value_name(attributes: Mapping[str, Any], judged: Judged) -> str:
+    """What the value of a run is, as ``Run.value`` says: the metric that is monitored, where it is logged, or the height."""
+    facts = attributes.get(CONFIGURATION) or {}
+    named = facts.get("monitor") or "val_loss"
+    if metric_name("val", named) in judged.runs:
+        return f"final {named}"
+    return "final height" if facts.get("mode") != "max" else "negative final height"
 
 
 def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """A study as the copy of Optuna Dashboard shows it: read from its storage, judged, and put into a storage in memory."""
 
 import copy
+import json
 import logging
 import math
 from collections.abc import Mapping
@@ -12,10 +13,11 @@ import pandas as pd
 from optuna.artifacts import FileSystemArtifactStore, upload_artifact
 from optuna.exceptions import StorageInternalError
 from optuna.storages import BaseStorage, InMemoryStorage
+from optuna.study import StudyDirection
 from optuna.study._frozen import FrozenStudy
-from optuna.trial import FrozenTrial
+from optuna.trial import FrozenTrial, TrialState
 from optuna_dashboard import save_note
-from optuna_dashboard._note import note_ver_key, split_body
+from optuna_dashboard._note import get_note_from_system_attrs, note_ver_key, split_body
 from sqlalchemy.exc import SQLAlchemyError
 
 from reports.figures import draw_figures
@@ -25,7 +27,17 @@ from reports.judging.judged import Judged
 from reports.judging.verdicts import classify
 from reports.pages.templating import markdown_text
 from studies.answers import judge_study
-from studies.dashboard.cards_and_notes import others_note, save_charts, study_columns, study_note, trial_columns, trial_notes
+from studies.dashboard.cards_and_notes import (
+    VALUE_NAME,
+    others_note,
+    save_charts,
+    study_columns,
+    study_note,
+    trial_columns,
+    trial_notes,
+    value_name,
+)
+from studies.dashboard.first_look import RECOMMENDED
 from studies.storage.beside import study_beside, system_attributes
 from studies.storage.stored import ATTRIBUTES, CHECKSUM, CONFIGURATION, CURVES, SELF_CHECK
 from studies.tables import curves_table, runs_table
@@ -38,6 +50,9 @@ POINTS = 20_000  # of all learning curves of a study together: what a browser dr
 TOP = 2.0  # untrained heights; above that a run has left the valley, and would press all others to the bottom of the plot
 COPY = "This is a copy that follows the study. What is changed or deleted here is not kept, and the study itself stays whole."
 READING = """
+- **Best Trials** are runs of the learning rates to use, of each batch size the one with the best value. Another run may have a
+  better value by luck of its seed.
+- **Timeline**: runs with the same bar were trained together, each taking its share of those seconds.
 - **Intermediate values** are heights, the loss on the same examples for every run, over steps, up to twice the untrained
   height.
 - **Trials (List)** has a note for each run: its verdict and why. **Smart Selection** has a table with a column for each.
@@ -46,6 +61,7 @@ READING = """
 OF_SELF_CHECK = (
     "Fresh seeds of the study this one is named after, judged by what is known there; its note says what came of them."
 )
+MAP = "The map: every learning rate and batch size with its verdict"
 UNREAD = "This study is being read: it is here in a moment."
 
 
@@ -99,7 +115,21 @@ def _dress(study: optuna.Study, listed: FrozenStudy, plain: Copied) -> Copied:
             attributes |= _note(text, ids[number])
     columns = trial_columns(runs, judgements)
     shown = [_shown(trial, columns.get(trial.number, {}), POINTS // len(plain.trials)) for trial in plain.trials]
+    if judged is not None:
+        attributes[RECOMMENDED] = _recommended(study, judged, shown)
+        attributes[VALUE_NAME] = [value_name(listed.user_attrs, judged)]
     return Copied(study_columns(listed.user_attrs, judged), attributes, shown, judged)
+
+
+def _recommended(study: optuna.Study, judged: Judged, shown: list[FrozenTrial]) -> list[FrozenTrial]:
+    """Of each batch size the run of the recommended learning rate that has the best value."""
+    ended = [trial for trial in shown if trial.state == TrialState.COMPLETE]
+    ended.sort(key=lambda trial: trial.values[0], reverse=study.direction == StudyDirection.MAXIMIZE)
+    found: dict[tuple[int, float], FrozenTrial] = {}
+    for trial in ended:
+        found.setdefault((trial.params["batch_size"], trial.params["learning_rate"]), trial)
+    cells = [(use["batch_size"], use["learning_rate"]) for use in judged.recommendations.to_dict("records")]
+    return [found[cell] for cell in cells if cell in found]
 
 
 def _written(listed: FrozenStudy, plain: Copied, note: str, judged: Judged | None) -> dict[str, Any]:
@@ -111,6 +141,17 @@ def _written(listed: FrozenStudy, plain: Copied, note: str, judged: Judged | Non
     if judged is not None:
         save_charts(page, judged)
     return system_attributes(page)
+
+
+def note_with_map(attributes: Mapping[str, Any], pictures: Mapping[str, str], study_id: int) -> dict[str, Any]:
+    """The attributes of a study whose note shows the map, one of ``pictures``, as ``draw_artifacts`` gives them."""
+    about, note = f"*{COPY}*", get_note_from_system_attrs(dict(attributes), None)
+    for each in map(json.loads, pictures.values()):
+        if each["filename"] == "map.png":
+            shown = f"![{MAP}](/artifacts/{study_id}/{each['artifact_id']})\n\n{about}"
+            body = shown.join(note["body"].rsplit(about, 1))
+            return {note_ver_key(None): note["version"] + 1, **split_body(body, None)}
+    return {}
 
 
 def _note(text: str, trial_id: int | None) -> dict[str, Any]:

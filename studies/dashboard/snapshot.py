@@ -12,18 +12,16 @@ from typing import Any
 from optuna.artifacts import FileSystemArtifactStore
 from optuna.storages import BaseStorage, InMemoryStorage, get_storage
 from optuna.study._frozen import FrozenStudy
-from optuna_dashboard import _app, wsgi
-from optuna_dashboard._custom_plot_data import get_plotly_graph_objects
+from optuna_dashboard import wsgi
 
-from studies.dashboard.cards_and_notes import CHARTS
-from studies.dashboard.copied import Copied, copy_study, draw_artifacts, fill, unread
-from studies.storage.stored import LANDSCAPE, self_check_name
+from studies.dashboard.copied import Copied, copy_study, draw_artifacts, fill, note_with_map, unread
+from studies.storage.stored import LANDSCAPE, self_check_name, split_name
 
 logger = logging.getLogger(__name__)
 
 SECONDS = 2.0  # between two looks at the storage
 SHARE = 0.2  # of a processor goes into reading and judging, at most
-PATIENCE = 5.0  # seconds the page of a study waits for it to be read for the first time
+PATIENCE = 5.0  # seconds the page of a study waits for it to be read and drawn for the first time
 SETTLED = 30.0  # seconds without a change before the pictures of a growing study are drawn again
 
 
@@ -50,10 +48,19 @@ class Snapshot:
         if page := re.match(r"/api/studies/(\d+)/?$", environ.get("PATH_INFO", "")):
             study_id = int(page[1])
             self._asked.add(study_id)
+            until = time.monotonic() + PATIENCE
             with self._news:
                 self._news.wait_for(lambda: study_id in self._shown or study_id not in self._listed, PATIENCE)
+                self._news.wait_for(lambda: not self._is_to_be_drawn(study_id), max(until - time.monotonic(), 0.0))
         answer: Iterable[bytes] = self._app(environ, start_response)
         return answer
+
+    @property
+    def first_page(self) -> str:
+        """Where to begin: the page of the study, where there is but one, or the list of all."""
+        names = {study.study_name: study_id for study_id, study in self._listed.items()}
+        (study_id, *others) = [names[name] for name in names if not split_name(name)[1]] or [0]
+        return f"/dashboard/studies/{study_id}" if study_id and not others else ""
 
     def follow(self, stopped: threading.Event) -> None:
         """Keep up with the storage until stopped; for a thread of its own."""
@@ -88,9 +95,11 @@ class Snapshot:
         if changed:
             self._publish()
         busy = time.thread_time() - busy  # without the pictures, each of which is drawn once
-        if not changed and any(self._draw(study_id) for study_id in order):
+        if not changed and (drawn := next(filter(self._is_to_be_drawn, reversed(order)), None)) is not None:
+            self._draw(drawn)
             self._publish()
-        return 0.0 if more else max(SECONDS, busy * (1 / SHARE - 1))
+        waiting = more or any(map(self._is_to_be_drawn, order))
+        return 0.0 if waiting else max(SECONDS, busy * (1 / SHARE - 1))
 
     def _copy(self, study: FrozenStudy) -> bool:
         """Copy a study again if it has changed; whether it had."""
@@ -108,19 +117,25 @@ class Snapshot:
             FileSystemArtifactStore(self._folder).remove(json.loads(picture)["artifact_id"])
         return True
 
-    def _draw(self, study_id: int) -> bool:
-        """Draw the pictures of a study that somebody looks at and that has settled; whether it was one."""
-        study, listed = self._copied[study_id], self._listed[study_id]
-        settled = time.monotonic() - study.since > SETTLED
-        if study.judged is None or study.pictures is not None or study_id not in self._asked or not settled:
+    def _is_to_be_drawn(self, study_id: int) -> bool:
+        """Whether the pictures of a study are missing that has settled, and that somebody looks at or may look at first."""
+        study = self._copied.get(study_id)
+        if study is None or study.judged is None or study.pictures is not None:
             return False
+        newest = max(each for each, copied in self._copied.items() if copied.judged is not None)
+        return study_id in self._asked | {newest} and time.monotonic() - study.since > SETTLED
+
+    def _draw(self, study_id: int) -> None:
+        """Draw the pictures of a study."""
+        study, listed = self._copied[study_id], self._listed[study_id]
+        assert study.judged is not None
         try:
             pictures = draw_artifacts(study.judged, listed.user_attrs.get(LANDSCAPE), self._folder)
         except Exception as error:  # they are the least of what is shown
             logger.warning("pictures of study %r cannot be drawn: %r", listed.study_name, error)
             pictures = {}
-        self._copied[study_id] = study._replace(pictures=pictures)
-        return True
+        attributes = {**study.system_attrs, **note_with_map(study.system_attrs, pictures, study_id)}
+        self._copied[study_id] = study._replace(pictures=pictures, system_attrs=attributes)
 
     def _publish(self) -> None:
         """Put a new copy in place of the last one: the dashboard's own caches go with it, requests under way keep theirs."""
@@ -131,15 +146,6 @@ class Snapshot:
         with self._news:
             self._app, self._shown = app, set(self._copied)
             self._news.notify_all()
-
-
-def _in_order(attributes: dict[str, Any]) -> dict[str, str]:
-    """The charts of a study, ours first: the dashboard has them in the order of a set, which is another one each time."""
-    charts: dict[str, str] = get_plotly_graph_objects(attributes)
-    return {name: charts[name] for name in CHARTS if name in charts} | charts
-
-
-_app.get_plotly_graph_objects = _in_order
 
 
 class _Pictures(FileSystemArtifactStore):

@@ -16,6 +16,7 @@ from studies.plan import Planned
 from studies.training.fusing import reason_of, train_fused
 from studies.training.memory import keep_freed_memory
 from studies.training.runs import Run, train_alone
+from studies.training.said_once import listen
 from studies.training.schedule import ScheduleTooShort
 from studies.training.user_folder import add_current_folder
 from studies.training.workload import Workload
@@ -85,6 +86,7 @@ def begin(packed: bytes, threads: int) -> None:
     torch.set_num_threads(threads)
     keep_freed_memory()
     add_current_folder()
+    listen()
 
 
 @functools.cache
