@@ -407,7 +407,7 @@ def test_dotted_flags_and_files_mean_the_same(place: Path) -> None:
         options = {
             key: value
             for key, value in options.items()
-            if key not in ("out", "plan", "goes_on", "self_check", "tau", "rho", "target_loss")
+            if key not in ("export", "out", "plan", "goes_on", "self_check", "tau", "rho", "target_loss")
         }
         config = StudyConfig.from_mapping(options)
         return Workload.of_config(config).as_dict(), config.learning_rates, config.epochs
