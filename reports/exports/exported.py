@@ -1,5 +1,6 @@
 """What trackers are given of a judged study: its answer as Markdown, and its runs with verdicts, numbers and curves."""
 
+import math
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from reports.figures.verdict_map import describe_uses
 from reports.judging.judged import Judged
 from reports.judging.ledger import describe_ledger
 from reports.judging.trust import next_changes
@@ -17,7 +19,8 @@ from reports.style import format_number
 
 MOST_POINTS = 100  # of a curve: pages are as wide as some hundred pixels a chart, and MLflow stores 2,000 points a second
 NO_VERDICT = {"FAIL": "failed", "RUNNING": "running"}
-FINAL = {"final_height": "final_height", "progress": "progress", "time_to_bottom": "epochs_to_bottom"}  # columns of ``runs``
+NEVER = "epochs_to_bottom"  # may be infinite
+FINAL = {"final_height": "final_height", "progress": "progress", "time_to_bottom": NEVER}  # columns of ``runs``
 
 
 class ExportedRun(NamedTuple):
@@ -26,7 +29,7 @@ class ExportedRun(NamedTuple):
     place: three names, of its batch size, learning rate, and seed with verdict; no two runs have the same.
     state, seconds: as in ``runs``, 0 seconds where they are not known.
     settings: learning_rate, batch_size, seed and verdict, which says "failed", "running" or "no verdict" where there is none.
-    notes: text to read, by name. numbers: its last ones, inf where non-finite.
+    reason: for the verdict. numbers: its last ones; what it has not is left out, such as a time to the bottom it never reached.
     curves: by metric, of any text, steps and values, of which at most ``MOST_POINTS``, first and last among them.
     """
 
@@ -34,7 +37,7 @@ class ExportedRun(NamedTuple):
     state: str
     seconds: float
     settings: dict[str, Any]
-    notes: dict[str, str]
+    reason: str
     numbers: dict[str, float]
     curves: dict[str, tuple[list[int], list[float]]]
 
@@ -42,11 +45,13 @@ class ExportedRun(NamedTuple):
 class Exported(NamedTuple):
     """A study.
 
-    title: its name. answer: Markdown, with the learning rates to use as a table. uses: the same as numbers, by batch size.
+    title: its name. headline: what to use, in a few words. answer: Markdown, with the learning rates to use as a table.
+    uses: the same as numbers, by batch size.
     options: how it was configured, by dotted names. report: the folder that ``write_report`` wrote.
     """
 
     title: str
+    headline: str
     answer: str
     uses: dict[int, float]
     options: dict[str, str]
@@ -74,7 +79,8 @@ def exported(
         next=command(changes) if changes else "",
         remarks=judged.remarks,
     )
-    return Exported(name, text, uses, dict(flat_options(configuration)), _runs(judged), report)
+    headline = describe_uses(judged.recommendations, len(judged.answers)) or "Nothing to recommend"
+    return Exported(name, headline, text, uses, dict(flat_options(configuration)), _runs(judged), report)
 
 
 def _use(answer: Any) -> tuple[str, str]:
@@ -109,7 +115,7 @@ def _place(row: Mapping[Any, Any]) -> tuple[str, str, str]:
 
 def _run(row: Mapping[Any, Any], place: tuple[str, str, str], curves: dict[str, tuple[list[int], list[float]]]) -> ExportedRun:
     metrics = {str(name): str(name) for name in row if str(name).startswith("val_") and name not in curves}
-    seconds = row["seconds"]
+    seconds, numbers = row["seconds"], {to: row[name] for name, to in (FINAL | metrics).items()}
     return ExportedRun(
         place=place,
         state=row["state"],
@@ -120,7 +126,7 @@ def _run(row: Mapping[Any, Any], place: tuple[str, str, str], curves: dict[str, 
             "seed": int(row["seed"]),
             "verdict": _verdict(row),
         },
-        notes={name: row[name] for name in ("reason", "ended_early", "error") if isinstance(row.get(name), str)},
-        numbers={to: float(row[name]) for name, to in (FINAL | metrics).items() if not pd.isna(row[name])},
+        reason=row["reason"],
+        numbers={to: number for to, number in numbers.items() if not (pd.isna(number) or to == NEVER and math.isinf(number))},
         curves=curves,
     )

@@ -22,8 +22,8 @@ class Member(Protocol):
     FOLDER: str
     """Where in the folder of the report."""
 
-    def look(self, place: Path, /) -> list[str]:
-        """The command that shows what is in ``place``."""
+    def look(self, place: Path, /) -> tuple[list[str], str]:
+        """The command that shows what is in ``place``, and the page to open then."""
 
     def strangers(self, place: Path, /) -> str:
         """What is in ``place``, a folder, that we did not write, in a few words; "" where there is nothing."""
@@ -54,8 +54,8 @@ def require_exports(given: Any, folder: Path) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def look_at(name: str, folder: Path) -> list[str]:
-    """The command that shows an export; folder: of the report."""
+def look_at(name: str, folder: Path) -> tuple[list[str], str]:
+    """The command that shows an export, and the page to open then; folder: of the report."""
     return EXPORTS[name].look(folder / EXPORTS[name].FOLDER)
 
 

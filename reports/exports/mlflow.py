@@ -22,14 +22,16 @@ FOLDER = "mlruns"
 DATABASE, ARTIFACTS = "mlflow.db", "artifacts"  # in it; MLflow keeps no runs in files alone any more
 OURS = "learning_rate_study"  # a tag of each run that we write, which names the study
 MOST = 1_000  # metrics that MLflow takes at once
-MOST_OPTIONS = 100  # parameters
+MOST_OPTIONS = 100  # parameters,
+LONGEST = 8_000  # characters of a tag
 STATUS = {"FAIL": "FAILED", "RUNNING": "RUNNING"}  # of a run; others are finished
 THEIRS = f"SELECT COUNT(*) FROM runs WHERE run_uuid NOT IN (SELECT run_uuid FROM tags WHERE key = '{OURS}')"
 
 
-def look(place: Path) -> list[str]:
-    """The command that shows it."""
-    return ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{place / DATABASE}"]
+def look(place: Path) -> tuple[list[str], str]:
+    """The command that shows it, and the page of the runs: MLflow begins with one for language models."""
+    page = "http://localhost:5000/#/experiments/1/runs?workflowType=machine_learning"
+    return ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{place / DATABASE}"], page
 
 
 def strangers(place: Path) -> str:
@@ -52,6 +54,7 @@ def write(study: "Exported", place: Path) -> None:
     """Write a database of MLflow and the artifacts in place of those of an earlier export; a server may have them open."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # it would tell its makers of each run
     from mlflow.tracking import MlflowClient
+    from sqlalchemy.event import listen
 
     logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # it tells of each table
     artifacts = place / ARTIFACTS
@@ -59,8 +62,11 @@ def write(study: "Exported", place: Path) -> None:
     earlier = list(artifacts.iterdir())
     with TemporaryDirectory(prefix="mlflow-") as folder:
         client = MlflowClient(f"sqlite:///{folder}/{DATABASE}")
+        engine = client._tracking_client.store.engine
+        listen(engine, "connect", lambda connection, _: connection.execute("PRAGMA synchronous=OFF"))  # it is copied when whole
+        engine.dispose()  # what is connected from here on has heard that
         _write_runs(client, study, artifacts.absolute().as_uri())
-        client._tracking_client.store.engine.dispose()  # its connections are open until then
+        engine.dispose()
         sys.audit("lr_study.write", DATABASE)
         with closing(sqlite3.connect(Path(folder) / DATABASE)) as new, closing(sqlite3.connect(place / DATABASE)) as old:
             new.backup(old)  # in one step, also for a server that has it open
@@ -69,11 +75,14 @@ def write(study: "Exported", place: Path) -> None:
 
 
 def _write_runs(client: Any, study: "Exported", artifacts: str) -> None:
-    note = {"mlflow.note.content": study.answer}
-    kind = {"mlflow.experimentKind": "custom_model_development"}  # of the pages for training, not for language models
-    experiment = client.create_experiment(f"Learning rates of {study.title}"[:500], artifacts, tags=note | kind)
+    rest = "\n\n... The rest is in the artifact report.md."
+    answer = study.answer if len(study.answer) <= LONGEST else study.answer[: LONGEST - len(rest)] + rest
+    note = {"mlflow.note.content": answer}
+    experiment = client.create_experiment(f"Learning rates of {study.title}"[:500], artifacts, tags=note)
     now = round(1000 * time.time())
-    parent = client.create_run(experiment, now, tags=note | {OURS: study.title}, run_name=study.title).info.run_id
+    parent = client.create_run(
+        experiment, now, tags=note | {OURS: study.title}, run_name=f"{study.title}: {study.headline}"
+    ).info.run_id
     uses = {f"use at batch size {size}": rate for size, rate in study.uses.items()}
     _log(
         client, parent, [(name, rate, now, 0) for name, rate in uses.items()], dict(list(study.options.items())[:MOST_OPTIONS])
@@ -83,7 +92,7 @@ def _write_runs(client: Any, study: "Exported", artifacts: str) -> None:
             client.log_artifact(parent, path, "figures" if path.parent != study.report else None)
     for run in study.runs:
         begin = now - round(1000 * run.seconds)
-        tags = {"mlflow.parentRunId": parent, OURS: study.title, "verdict": run.settings["verdict"], **run.notes}
+        tags = {"mlflow.parentRunId": parent, OURS: study.title, "verdict": run.settings["verdict"], "reason": run.reason}
         child = client.create_run(experiment, begin, tags=tags, run_name=", ".join(run.place)).info.run_id
         _log(client, child, _metrics(run, begin, now), {name: run.settings[name] for name in run.settings if name != "verdict"})
         if run.state != "RUNNING":

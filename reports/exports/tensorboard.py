@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from PIL import Image
 
+from reports.pages.templating import markdown_text
 from reports.pages.written_file import replaced_folder
-from reports.style import VERDICTS
 
 if TYPE_CHECKING:
     from reports.exports.exported import Exported, ExportedRun
@@ -20,11 +20,12 @@ ANSWER = "answer"  # the run that speaks for the study; its name comes before "b
 OURS = "learning-rate-study"  # the end of the name of each event file that we write
 SETTINGS = ("learning_rate", "batch_size", "seed", "verdict")
 NUMBERS = ("final_height", "progress", "epochs_to_bottom")
+LAST = "verdict/"  # the beginning of their tags, for which TensorBoard shows them together, below the curves
 
 
-def look(place: Path) -> list[str]:
-    """The command that shows it."""
-    return ["tensorboard", "--logdir", str(place)]
+def look(place: Path) -> tuple[list[str], str]:
+    """The command that shows it, and the page of the answer: of more than 40 runs TensorBoard at first shows no text."""
+    return ["tensorboard", "--logdir", str(place)], f"http://localhost:6006/#text&regexInput={ANSWER}"
 
 
 def strangers(place: Path) -> str:
@@ -37,22 +38,23 @@ def write(study: "Exported", place: Path) -> None:
     """Write event files, a folder a run, in place of those of an earlier export."""
     from tensorboard.plugins.hparams import summary_v2 as hparams
 
-    settings = [hparams.HParam(name, hparams.Discrete(VERDICTS) if name == "verdict" else None) for name in SETTINGS]
-    numbers = [hparams.Metric(name) for name in NUMBERS]
+    verdicts = hparams.Discrete(sorted({run.settings["verdict"] for run in study.runs}))
+    settings = [hparams.HParam(name, verdicts if name == "verdict" else None) for name in SETTINGS]
+    numbers = [hparams.Metric(LAST + name, display_name=name) for name in NUMBERS]
     now = time.time()
+    first = now - max((run.seconds for run in study.runs), default=0) - 1  # the answer: lists begin with the earliest run
     with replaced_folder(place) as new:
-        with _events(new / ANSWER, now) as add:
-            add(hparams.hparams_config_pb(settings, numbers, time_created_secs=now), 0, now)
-            add(_text(ANSWER, study.answer), 0, now)
+        with _events(new / ANSWER, first) as add:
+            add(hparams.hparams_config_pb(settings, numbers, time_created_secs=now), 0, first)
+            add(_text(ANSWER, study.answer), 0, first)
             if (picture := study.report / "figures" / "map.png").exists():
-                add(_image("map", picture.read_bytes()), 0, now)
+                add(_image(f"{ANSWER}/map", picture.read_bytes()), 0, first)
         for run in study.runs:
-            with _events(new.joinpath(*run.place), now) as add:
+            with _events(new.joinpath(*run.place), now - run.seconds) as add:
                 begin, last = now - run.seconds, max((curve[0][-1] for curve in run.curves.values()), default=0)
                 pb = hparams.hparams_pb(run.settings, trial_id="/".join(run.place), start_time_secs=begin)
                 add(pb, 0, begin)
-                for name, text in run.notes.items():
-                    add(_text(name, f"```\n{text}\n```" if name == "error" else text), 0, begin)
+                add(_text("reason", markdown_text(run.reason)), 0, begin)
                 for step, summary in _scalars(run, last):
                     add(summary, step, begin + run.seconds * step / max(last, 1))
 
@@ -62,7 +64,7 @@ def _scalars(run: "ExportedRun", last: int) -> Iterator[tuple[int, Any]]:
     from tensorboard.compat.proto.summary_pb2 import Summary
 
     by_step: dict[int, list[Any]] = {}
-    curves = run.curves | {name: ([last], [number]) for name, number in run.numbers.items()}
+    curves = run.curves | {LAST + name: ([last], [number]) for name, number in run.numbers.items()}
     for name, (steps, values) in curves.items():
         for step, value in zip(steps, values, strict=True):
             by_step.setdefault(step, []).append(Summary.Value(tag=name or "unnamed", simple_value=value))

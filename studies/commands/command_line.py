@@ -77,11 +77,12 @@ def add_export(parser: ArgumentParser) -> None:
 
 
 def tell_exports(names: Sequence[str], folder: Path) -> None:
-    """Print the command that shows each export."""
+    """Print how to look at each export."""
     from reports.exports.family import look_at
 
     for name in names:
-        print(f"{name}: {shlex.join(look_at(name, folder))}")
+        command, page = look_at(name, folder)
+        print(f"{name}: {shlex.join(command)}  # then open {page}")
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
