@@ -1,5 +1,6 @@
 """What a study teaches: its tables judged, its self-check included, and the report of that."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,9 +43,20 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     return judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
 
 
-def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None = None) -> Path:
-    """Write the report of a study into ``folder`` and return the path of its page; judged: what ``judge_study`` returned."""
-    from reports.figures.landscape import Landscape  # pictures and pages: seconds, which judging does without
+def report_study(
+    study: optuna.Study, folder: str | Path, judged: Judged | None = None, *, export: str | Sequence[str] = ()
+) -> Path:
+    """Write the report of a study into ``folder`` and return the path of its page.
+
+    judged: what ``judge_study`` returned. export: trackers, of ``reports.exports.family.EXPORTS``, for which it is written too.
+
+    Raises BadInput, with nothing written, for a tracker that is not known or installed, or whose folder holds what is not ours.
+    """
+    from reports.exports.family import require_exports, write_exports
+
+    export = require_exports(export, Path(folder))
+    from reports.exports.exported import exported  # pictures and pages: seconds, which judging does without
+    from reports.figures.landscape import Landscape
     from reports.pages.folder import write_report
     from reports.pages.study import no_command
 
@@ -54,14 +66,11 @@ def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None 
     if HOW_TRAINED in facts:
         configuration["trained"] = {f"batch size {size}": how["why"] for size, how in facts[HOW_TRAINED].items()}
     landscape = facts.get(LANDSCAPE)
-    return write_report(
-        judged,
-        folder,
-        title=study.study_name,
-        configuration=configuration,
-        command=command,
-        landscape=Landscape.from_json(landscape) if landscape else None,
-    )
+    about: dict[str, Any] = {"title": study.study_name, "configuration": configuration, "command": command}
+    page = write_report(judged, folder, landscape=Landscape.from_json(landscape) if landscape else None, **about)
+    if export:
+        write_exports(exported(judged, Path(folder), **about), export)
+    return page
 
 
 def command_to_follow(study: optuna.Study, judged: Judged) -> str:

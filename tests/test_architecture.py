@@ -42,7 +42,18 @@ def test_package_imports_only_what_it_may(package: str) -> None:
     }
 
 
-HEAVY = ("torch", "pytorch_lightning", "matplotlib", "plotly", "optuna", "pandas", "scipy", "sqlalchemy")
+HEAVY = (
+    "torch",
+    "pytorch_lightning",
+    "matplotlib",
+    "plotly",
+    "optuna",
+    "pandas",
+    "scipy",
+    "sqlalchemy",
+    "mlflow",
+    "tensorboard",
+)
 STORAGE = {"optuna", "pandas", "scipy", "sqlalchemy"}  # pandas and scipy: optuna.importance, which Optuna imports
 MAY_IMPORT = {  # what each use of the project has to wait for
     "import studies, reports, lightning_modules": set[str](),

@@ -33,6 +33,7 @@ BIN = Path(sys.executable).parent
 PROGRAM = '\nif __name__ == "__main__":\n'  # what a file holds that is started
 OF_A_STUDY = {
     "config",
+    "export",
     "out",
     "plan",
     "goes_on",

@@ -97,6 +97,28 @@ def test_second_launch_trains_nothing_and_prints_the_answer(
     assert len(pd.read_csv("outputs/digits/runs.csv")) == 3
 
 
+def test_report_is_exported_for_each_tracker_asked_for_and_says_how_to_look_at_it(
+    launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("mlflow")
+    monkeypatch.chdir(launched)
+    assert call("write_report", "--export", "tensorboard", "--export", "mlflow", "--out", "exported") == 0
+    out = capsys.readouterr().out
+    assert "\ntensorboard: tensorboard --logdir exported/digits/tensorboard  # then open http://localhost:6006/#text" in out
+    assert "\nmlflow: mlflow ui --backend-store-uri sqlite:///exported/digits/mlruns/mlflow.db  # then open http" in out
+    assert len(list((launched / "exported/digits/tensorboard").rglob("*tfevents*"))) == 4
+    assert (launched / "exported/digits/mlruns/mlflow.db").exists()
+
+
+def test_launch_exports_what_its_file_asks_for(launched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("tensorboard")
+    monkeypatch.chdir(launched)
+    (launched / "export.yaml").write_text("export: tensorboard\n")
+    assert call("launch_study", *SMALL, "--config", "export.yaml", "--out", "from file") == 0
+    assert len(list((launched / "from file/digits/tensorboard").rglob("*tfevents*"))) == 4
+
+
 def test_self_check_is_written_into_the_report(
     launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -319,6 +341,8 @@ OTHERS: list[tuple[str, str, str]] = [
     ("write_report", "--run given", "run must be a CSV file, got a folder at 'given'"),
     ("write_report", "--run given/file", "column 'these are notes' must hold numbers, got 'these are notes'"),
     ("write_report", "--run given/file --loss-column loss", "loss_column must be one of these are notes; got 'loss'"),
+    ("write_report", "--run given/file --export mlflow", "export belongs to a study, not to --run FILE.csv, got ['mlflow']"),
+    ("launch_study", "--export wandb", "export must be one or more of tensorboard, mlflow, got ['wandb']"),
     ("write_report", "--loss-column loss", "loss_column belongs to --run FILE.csv, got 'loss' alone"),
     ("open_dashboard", "--storage none.db", "storage 'none.db' does not exist"),
     ("open_dashboard", "--port 65536", "port must be between 0 and 65535, got 65536"),
@@ -411,7 +435,7 @@ def test_dotted_flags_and_files_mean_the_same(place: Path) -> None:
         options = {
             key: value
             for key, value in options.items()
-            if key not in ("out", "plan", "goes_on", "self_check", "tau", "rho", "target_loss", "json")
+            if key not in ("export", "out", "plan", "goes_on", "self_check", "tau", "rho", "target_loss", "json")
         }
         config = StudyConfig.from_mapping(options)
         return Workload.of_config(config).as_dict(), config.learning_rates, config.epochs

@@ -36,7 +36,7 @@ def plot_map(
     if recommendations is not None:
         uses = recommendations[recommendations["batch_size"].isin(sizes)]
         handles += mark_recommended(ax, uses, sizes, area=area)
-        title = _answer(uses, len(sizes)) or f"Nothing to recommend: {title}"
+        title = describe_uses(uses, len(sizes)) or f"Nothing to recommend: {title}"
     if edges is not None:
         handles += mark_edges(ax, edges[edges["batch_size"].isin(sizes)], sizes)
     log_axis(ax, "x", cells["learning_rate"])
@@ -52,8 +52,8 @@ def draw(judged: Judged) -> Figure:
     return plot_map(judged.cells, judged.recommendations, judged.edges)
 
 
-def _answer(uses: pd.DataFrame, n_sizes: int) -> str:
-    """What to use, by batch size where the title has room for it; "" where nothing is recommended."""
+def describe_uses(uses: pd.DataFrame, n_sizes: int) -> str:
+    """What to use of ``recommendations``, by batch size where the title has room for it; "" where nothing is recommended."""
     rates = {size: format_number(rate) for size, rate in zip(uses["batch_size"], uses["learning_rate"], strict=True)}
     if not rates:
         return ""

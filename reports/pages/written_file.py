@@ -1,9 +1,11 @@
-"""A file that is whole or not there, whatever dies while it is written."""
+"""A file or folder that is whole or not there, whatever dies while it is written."""
 
 import contextlib
 import glob
 import os
+import shutil
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -29,12 +31,34 @@ def write_file(path: Path, content: bytes) -> Path:
     return path
 
 
+@contextlib.contextmanager
+def replaced_folder(path: Path) -> Iterator[Path]:
+    """A new folder beside ``path``, to be filled, that takes its place when the block ends well; otherwise all is as it was."""
+    new, old = (path.with_name(f".{path.name}.{which}.{os.getpid()}") for which in ("new", "old"))
+    _remove_left_over(path)
+    sys.audit("lr_study.write", f"{path.name} beside")
+    new.mkdir()
+    try:
+        yield new
+        sys.audit("lr_study.write", f"{path.name} in place")
+        if path.exists():
+            os.replace(path, old)
+        os.replace(new, path)
+    finally:
+        for scrap in (new, old):
+            shutil.rmtree(scrap, ignore_errors=True)
+    _sync_folder(path.parent)
+
+
 def _remove_left_over(path: Path) -> None:
-    """Remove what writers of this file left that were killed; one that lives is about to put its own in place."""
+    """Remove what writers of this file or folder left that were killed; one that lives is about to put its own in place."""
     for left in path.parent.glob(f".{glob.escape(path.name)}.*"):
         number = left.suffix[1:]
         if number.isdigit() and not psutil.pid_exists(int(number)):
-            left.unlink(missing_ok=True)
+            if left.is_dir():
+                shutil.rmtree(left, ignore_errors=True)
+            else:
+                left.unlink(missing_ok=True)
 
 
 def _sync_folder(folder: Path) -> None:

@@ -3,6 +3,7 @@
 import functools
 import logging
 import re
+import shlex
 import sys
 import traceback
 from argparse import HelpFormatter
@@ -72,6 +73,21 @@ def add_thresholds(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--target-loss", type=float, default=None, metavar="X", help="height that counts as the floor (default: lowest reached)"
     )
+
+
+def add_export(parser: ArgumentParser) -> None:
+    """The option that says for which trackers of runs a study is written too; see ``reports.exports.family``."""
+    help = "write the study for a tracker of runs too, into a folder beside the report: tensorboard, mlflow or both"
+    parser.add_argument("--export", action="extend", nargs="+", metavar="NAME", help=help)
+
+
+def tell_exports(names: Sequence[str], folder: Path) -> None:
+    """Print how to look at each export."""
+    from reports.exports.family import look_at
+
+    for name in names:
+        command, page = look_at(name, folder)
+        print(f"{name}: {shlex.join(command)}  # then open {page}")
 
 
 def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from typing import Any
 from studies.commands.command_line import (
     FAILED,
     INTERRUPTED,
+    add_export,
     add_json,
     add_thresholds,
     fail_at_work,
     make_parser,
     parse,
     printable,
+    tell_exports,
 )
 from studies.errors import BadInput
 
@@ -83,6 +85,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--continue", dest="goes_on", action="store_true", help=goes_on)
     add_thresholds(parser)
     add_json(parser)
+    add_export(parser)
     return parse(parser, argv)
 
 
@@ -123,13 +126,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     from studies.config import count
 
     chosen = {name: options.pop(name) for name in ("tau", "rho", "target_loss")}
-    out, fresh_seeds, only_plan, as_json = (options.pop(name) for name in ("out", "self_check", "plan", "json"))
+    out, fresh_seeds, only_plan = (options.pop(name) for name in ("out", "self_check", "plan"))
+    export, as_json = options.pop("export"), options.pop("json")
     if not isinstance(out, str) or not out.strip() or "\0" in out:
         raise BadInput(f"out must be a folder, got {out!r}")
     if fresh_seeds is not None:
         fresh_seeds = count("self_check", fresh_seeds)
     config = StudyConfig.from_mapping(options)
     folder = Path(out) / str(config.name)
+    from reports.exports.family import require_exports
+
+    export = require_exports(export, folder)
     from studies.storage.door import check_door, entered
 
     if only_plan and as_json:
@@ -143,10 +150,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     with entered(config, folder):
         from reports import Thresholds  # pandas
 
-        return _study(config, folder, Thresholds(**chosen), fresh_seeds, as_json)
+        return _study(config, folder, Thresholds(**chosen), fresh_seeds, export, as_json)
 
 
-def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, as_json: bool) -> int:
+def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, export: Sequence[str], as_json: bool) -> int:
     # PyTorch: seconds, so only once the options make sense and the study is ours
     from reports.pages.folder import judged_before
     from studies import FailedAlike, judge_study, load_study, report_study
@@ -169,19 +176,20 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, 
         elif fresh_seeds:
             print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
         before = judged_before(folder)
-        page = report_study(study, folder, judged)
+        page = report_study(study, folder, judged, export=export)
         mirror(study, judged)
         if as_json:
             print_json(page)
         else:
             print_answer(study.study_name, judged, following=command_to_follow(study, judged))
             print_report(page, before, judged)
+            tell_exports(export, folder)
             print(f"look closer: {shlex.join([*program('dashboard'), '--storage', without_password(config.storage)])}")
     except KeyboardInterrupt:
         print("interrupted: what finished is kept; the same command goes on from there", file=sys.stderr)
         return INTERRUPTED
     except FailedAlike:
-        page = report_study(load_study(config.storage, str(config.name)), folder)
+        page = report_study(load_study(config.storage, str(config.name)), folder, export=export)
         print(f"report of what was done, with the traceback: {page}", file=sys.stderr)
         raise
     except Exception as error:

@@ -6,7 +6,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from studies.commands.command_line import INTERRUPTED, add_json, add_storage, add_thresholds, fail_at_work, make_parser, parse
+from studies.commands.command_line import (
+    INTERRUPTED,
+    add_export,
+    add_json,
+    add_storage,
+    add_thresholds,
+    fail_at_work,
+    make_parser,
+    parse,
+    tell_exports,
+)
 from studies.errors import BadInput
 
 AUTO = "auto"
@@ -29,6 +39,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--landscape", type=Any, nargs="?", const=AUTO, default=None, metavar="N", help=LANDSCAPE)
     add_thresholds(parser)
     add_json(parser)
+    add_export(parser)
     return parse(parser, argv)
 
 
@@ -41,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             raise BadInput(f"landscape belongs to a study, not to --run FILE.csv, got {landscape!r}")
         if options["json"]:
             raise BadInput("json belongs to a study, not to --run FILE.csv, got both")
+        if options["export"]:
+            raise BadInput(f"export belongs to a study, not to --run FILE.csv, got {options['export']!r}")
         from reports import explain_run, read_curve
 
         print(explain_run(read_curve(options["run"], options["loss_column"])))
@@ -48,6 +61,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     if options["loss_column"] is not None:
         raise BadInput(f"loss_column belongs to --run FILE.csv, got {options['loss_column']!r} alone")
     from reports import Thresholds
+    from reports.exports.family import require_exports
     from studies.config import count, folder_name
     from studies.storage.database_url import without_password
     from studies.storage.opening import load_study
@@ -58,6 +72,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     study = load_study(options["storage"], options["name"])
     folder = Path(options["out"]) / folder_name(options["name"])
     require_writable(folder, "out")
+    export = require_exports(options["export"], folder)
 
     # figures: seconds, so only once the places are known
     from reports.pages.folder import judged_before
@@ -77,7 +92,7 @@ def main(argv: Sequence[str] | None = None) -> int:
             config = replace(config_of(study), storage=options["storage"])
             walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
         before = judged_before(folder)
-        page = report_study(study, folder, judged)
+        page = report_study(study, folder, judged, export=export)
         if options["json"]:
             print_json(page)
             return 0
@@ -85,6 +100,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if walk:
             print(f"landscape: {walk}")
         print_report(page, before, judged)
+        tell_exports(export, folder)
     except KeyboardInterrupt:
         kept = "the study is as it was, and so is"
         if walk:

@@ -1,0 +1,1 @@
+"""Judged studies for trackers of runs: written into local folders that each tracker's own reader opens."""
