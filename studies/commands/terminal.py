@@ -14,6 +14,7 @@ from rich.text import Text
 from reports.judging.edges import EDGES
 from reports.judging.judged import Judged
 from reports.judging.ledger import describe_ledger
+from reports.judging.trust import failures, share_passed
 from reports.judging.verdicts import FINISHED, Thresholds, classify
 from reports.style import VERDICTS, format_number, format_seconds
 from studies.tables import runs_and_curves
@@ -93,8 +94,9 @@ def print_answer(name: str, judged: Judged, *, following: str = "") -> None:
     console = Console()
     console.print(table)
     notes = [f"batch size {answer.batch_size}: {answer.note}" for answer in judged.answers if answer.note]
-    failed = [f"not to be trusted yet, {check.name}: {check.sentence}" for check in judged.trust if not check.passed]
-    passed = f"{len(judged.trust) - len(failed)} of {len(judged.trust)} checks passed"
+    failed = failures(judged.trust)
     cost, following = describe_ledger(judged.ledger), following and f"run next: {following}"
-    for line in filter(None, (judged.overall, judged.own, *notes, passed, *failed, cost, following, *judged.remarks)):
+    for line in filter(
+        None, (judged.overall, judged.own, *notes, share_passed(judged.trust), *failed, cost, following, *judged.remarks)
+    ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -116,8 +116,9 @@ def _deep(module: Any) -> Any:
 
 def _shallow(data: Any) -> Any:
     made = copy.copy(data)
-    if hasattr(data, "_hparams"):
-        made._hparams = copy.copy(data._hparams)
+    for name in ("_hparams", "_hparams_initial"):
+        if hasattr(data, name):
+            setattr(made, name, copy.copy(getattr(data, name)))
     return made
 
 
