@@ -82,7 +82,8 @@ class LearningRates:
     def suggestion(self) -> float | None:
         """The recommended learning rate; None when no learning rate is good. Warns where it lies at an end of the range."""
         if self._answer.is_good and self._answer.use in (self.results["lr"][0], self.results["lr"][-1]):
-            warnings.warn(f"{self._answer.advice} is at the end of the range: {self._answer.note}", stacklevel=2)
+            use = format_number(self._answer.use)
+            warnings.warn(f"learning rate {use} is at the end of the range that was tried: {self._answer.note}", stacklevel=2)
         return self._answer.use if self._answer.is_good else None
 
     def apply(self, model: pl.LightningModule, datamodule: Any = None) -> float:
@@ -209,7 +210,7 @@ def lr_find(
         with entered(config, folder), Progress(Thresholds()) as progress:
             study = train_study(config, out=folder, on_run=progress, workload=workload)
         proportions = look_at(workload, batch_size).proportions
-        told: dict[str, Any] = {"names": names, "remarks": [*_left_out(trainer)]}
+        told: dict[str, Any] = {"names": names, "remarks": [*_start(workload), *_left_out(trainer)]}
         found = LearningRates(judge_study(study), study.user_attrs[CONFIGURATION], proportions, **told)
     if not found.interval:
         warnings.warn(NOTHING, stacklevel=2)
@@ -249,6 +250,14 @@ def _require_followed(what: str, model: pl.LightningModule, proportions: Proport
         f"{what} needs optimizers that follow an attribute, {where(model, 'configure_optimizers')} has learning rates of its"
         f" own ({rates}): {instead}fit with the callback LearningRateStudy, which sets them"
     )
+
+
+def _start(workload: Workload) -> Iterator[str]:
+    if "weights" in workload.model.facts:
+        yield (
+            "every run starts from the weights that the module has now, and seeds differ in the order of batches alone: only a"
+            " module that keeps all its arguments by save_hyperparameters, and is not trained, is made anew for each seed"
+        )
 
 
 def _left_out(trainer: pl.Trainer) -> Iterator[str]:
