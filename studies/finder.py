@@ -169,7 +169,8 @@ def lr_find(
             early only when it is no longer finite.
         update_attr: set the model's learning rate to the suggestion, as ``LearningRates.apply`` does.
         attr_name: the attribute that holds it; ``lr`` or ``learning_rate`` unless given.
-        epochs: of each run; the Trainer's ``max_epochs`` unless given; where that is not said either, 24, or 10 of a grid.
+        epochs: of each run; the Trainer's ``max_epochs`` unless given. Where that is not said either, which Lightning takes for
+            1000, it is 24, or 10 of a grid.
         seeds: runs of each learning rate.
         monitor, monitor_mode, max_time: as ``monitor``, ``mode`` and ``max_time`` of ``StudyConfig``.
 

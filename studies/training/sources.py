@@ -99,10 +99,10 @@ def object_source(given: Any) -> Source:
 def _constructor(module: Any) -> tuple[dict[str, Any], Callable[[], Any]]:
     """The arguments that ``save_hyperparameters`` kept, and what makes the module of them: of LightningCLI its own way."""
     arguments = dict(module.hparams_initial)
-    path = arguments.pop(INSTANTIATOR, None)
+    path, kind = arguments.pop(INSTANTIATOR, None), type(module)
     if path is None:
-        return arguments, functools.partial(type(module), **arguments)
-    return arguments, functools.partial(pkgutil.resolve_name(path), type(module), arguments)
+        return arguments, lambda: kind(**arguments)
+    return arguments, lambda: pkgutil.resolve_name(path)(kind, arguments)
 
 
 def _untouched(module: Any) -> bool:
