@@ -100,6 +100,7 @@ def test_runs_that_do_not_follow_are_counted_and_batch_sizes_of_nothing_else_hav
     assert table["note"].tolist() == [
         "only one learning rate was tried, so it is good only for want of another: widen it to a range",
         "1 of 3 runs do not follow the learning rate and are not judged;"
+        " the good range may go on above the highest learning rate tried: widen it upwards;"
         " the fastest lies at the lower end of the range: widen it downwards",
         "nothing is recommended: no run follows the learning rate that was asked, so none is judged",
     ]

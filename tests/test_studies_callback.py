@@ -17,6 +17,7 @@ from conftest import QUIET
 from pytorch_lightning.callbacks import GradientAccumulationScheduler
 from pytorch_lightning.cli import LightningCLI
 from pytorch_lightning.loggers import CSVLogger
+from test_documents import STUDIES, blocks
 from torch import nn
 from torch.optim import SGD, AdamW, Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, OneCycleLR, ReduceLROnPlateau
@@ -361,17 +362,12 @@ def test_it_is_a_callback_of_both_packages() -> None:
     assert study.learning_rate == module.hparams["lr"] == fit.optimizers[0].param_groups[0]["lr"]
 
 
-YAML = """
-trainer:
-  callbacks:
-    - class_path: studies.LearningRateStudy
-      init_args: {min_lr: 1e-3, max_lr: 10, num_training: 3, seeds: 1, epochs: 1, max_time: null, monitor: null}
-"""
-
-
 @pytest.mark.parametrize("options", [[], ["--optimizer", "SGD", "--optimizer.lr", "0.002"]], ids=["own", "optimizer"])
 def test_yaml_of_lightningcli_names_it(options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "config.yaml").write_text(YAML)
+    (shown,) = (block for block in blocks(STUDIES, "yaml") if "studies.LearningRateStudy" in block)
+    (tmp_path / "config.yaml").write_text(shown)
+    asked = {**ASKED, "report": None, "max_time": None}
+    options = [*options, *(f"--trainer.callbacks.{name}={'null' if of is None else of}" for name, of in asked.items())]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["main.py"])
     with warnings.catch_warnings():
