@@ -367,6 +367,7 @@ def test_yaml_of_lightningcli_names_it(options: list[str], tmp_path: Path, monke
     (shown,) = (block for block in blocks(STUDIES, "yaml") if "studies.LearningRateStudy" in block)
     (tmp_path / "config.yaml").write_text(shown)
     asked = {**ASKED, "report": None, "max_time": None}
+    own = not options
     options = [*options, *(f"--trainer.callbacks.{name}={'null' if of is None else of}" for name, of in asked.items())]
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "argv", ["main.py"])
@@ -384,6 +385,4 @@ def test_yaml_of_lightningcli_names_it(options: list[str], tmp_path: Path, monke
     assert study.learning_rate == optimizer.param_groups[0]["lr"] and study.found is not None
     assert len(study.found.judged.runs) == 3 and study.found.judged.runs["final_height"].nunique() == 3
     told = study.found._configuration["model"]
-    assert (told.get("init_args") == {"lr": 2e-3, "made": "plain"}) == (not options), (
-        "made anew, but for an optimizer of the CLI"
-    )
+    assert (told.get("init_args") == {"lr": 2e-3, "made": "plain"}) == own, "made anew, but for an optimizer of the CLI"
