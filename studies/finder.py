@@ -81,17 +81,14 @@ class LearningRates:
 
     def suggestion(self) -> float | None:
         """The recommended learning rate; None when no learning rate is good. Warns where it lies at an end of the range."""
-        if self._answer.is_good and self._answer.use in (self.results["lr"][0], self.results["lr"][-1]):
-            use = format_number(self._answer.use)
-            warnings.warn(f"learning rate {use} is at the end of the range that was tried: {self._answer.note}", stacklevel=2)
-        return self._answer.use if self._answer.is_good else None
+        return self._suggested()
 
     def apply(self, model: pl.LightningModule, datamodule: Any = None) -> float:
         """Set the suggestion on ``model``, or on its datamodule where that has the learning rate, and return it.
 
         Raises ValueError where there is none to set, and where the optimizers do not follow an attribute in which to set it.
         """
-        use = self.suggestion()
+        use = self._suggested()
         if use is None:
             raise BadInput(f"apply needs a learning rate to set, got none: {self._answer.advice}")
         owners = (model, datamodule)
@@ -99,6 +96,12 @@ class LearningRates:
         if not set_attribute(owners, self._names, use):
             raise BadInput(f"apply needs an attribute {' or '.join(self._names)}, {type(model).__name__} has none")
         return use
+
+    def _suggested(self) -> float | None:
+        if self._answer.is_good and self._answer.use in (self.results["lr"][0], self.results["lr"][-1]):
+            use = format_number(self._answer.use)
+            warnings.warn(f"learning rate {use} is at the end of the range that was tried: {self._answer.note}", stacklevel=3)
+        return self._answer.use if self._answer.is_good else None
 
     def plot(self, suggest: bool = False, show: bool = False, ax: Axes | None = None) -> Figure:
         """Final height over learning rate, each run with the mark of its verdict.
