@@ -7,7 +7,7 @@ import random
 import sys
 import time
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -92,7 +92,7 @@ class RunCheckpoint(pl.Callback):
         metrics = {name: value.to(pl_module.device) for name, value in self._stored["metrics"].items()}
         trainer.callback_metrics.update(metrics)  # what plateau schedulers and early stopping may wait for
         for generator, state in zip(_generators(trainer), self._stored["random"], strict=True):
-            _set_state(generator, state)
+            put_state(generator, state)
         # Lightning has begun the epoch's pass over the data already, with other random numbers: let it begin again.
         trainer.fit_loop._resuming_from_checkpoint = False
         trainer.fit_loop._last_train_dl_reload_epoch = self._stored["loaders_made"]
@@ -111,7 +111,7 @@ class RunCheckpoint(pl.Callback):
             "record": self._recorder.progress(),
             "loaders_made": trainer.fit_loop._last_train_dl_reload_epoch,
             "metrics": {name: value.detach().cpu() for name, value in trainer.callback_metrics.items()},
-            "random": [_state(generator) for generator in _generators(trainer)],
+            "random": [state_of(generator) for generator in _generators(trainer)],
         }
         packed = io.BytesIO()
         try:
@@ -168,10 +168,15 @@ def _generators(trainer: pl.Trainer) -> list[Any]:
     loaders = trainer.fit_loop._combined_loader
     assert loaders is not None  # made before the first epoch
     owners = [trainer.lightning_module, getattr(trainer, "datamodule", None), *loaders.flattened]
-    return [torch.default_generator, *cuda, np.random, random, *_own_generators(owners, set())]
+    return [torch.default_generator, *cuda, np.random, random, *own_generators(owners)]
 
 
-def _own_generators(values: Any, seen: set[int]) -> Iterator[Any]:
+def own_generators(owners: Iterable[Any]) -> list[Any]:
+    """Generators of random numbers that modules, datamodules and loaders hold, and their data sets and samplers."""
+    return [*_held_generators(owners, set())]
+
+
+def _held_generators(values: Iterable[Any], seen: set[int]) -> Iterator[Any]:
     for value in values:
         if id(value) in seen:
             continue
@@ -180,17 +185,18 @@ def _own_generators(values: Any, seen: set[int]) -> Iterator[Any]:
             yield value
         elif hasattr(value, "__dict__"):
             parts = [*vars(value).values(), *(value.children() if isinstance(value, nn.Module) else ())]
-            yield from _own_generators([part for part in parts if isinstance(part, (*GENERATORS, *HOLDERS))], seen)
+            yield from _held_generators([part for part in parts if isinstance(part, (*GENERATORS, *HOLDERS))], seen)
 
 
-def _state(generator: Any) -> Any:
+def state_of(generator: Any) -> Any:
     """Of a generator, or a module of them, in types that are safe to read back."""
     if isinstance(generator, np.random.Generator):
         return _plain(generator.bit_generator.state)
     return _plain((generator.get_state if hasattr(generator, "get_state") else generator.getstate)())
 
 
-def _set_state(generator: Any, state: Any) -> None:
+def put_state(generator: Any, state: Any) -> None:
+    """Put a generator back to what ``state_of`` gave."""
     if isinstance(generator, np.random.Generator):
         generator.bit_generator.state = state
     else:

@@ -20,7 +20,7 @@ SCHEDULER_RATES = ("base_lrs", "_last_lr", "max_lrs", "min_lrs", "default_min_lr
 
 
 def set_attribute(owners: Sequence[Any], names: Sequence[str], value: float) -> list[str]:
-    """Set each of ``names`` that an owner or its ``hparams`` has, as Lightning does, and return the names that were found.
+    """Set each of ``names`` that an owner or its hparams have, as Lightning does, and return the names that were found.
 
     A name may be a path such as ``cfg.optim.lr`` or ``groups.0.lr``, through attributes, mappings and lists; what it leads
     through is copied first, as modules may share it, such as a default argument. Numbers in a tuple, list or mapping keep
@@ -76,9 +76,10 @@ def _holders(owners: Sequence[Any]) -> Iterator[Any]:
     for owner in owners:
         if owner is not None:
             yield owner
-            hparams = getattr(owner, "hparams", None)
-            if isinstance(hparams, dict):
-                yield hparams
+            for name in ("hparams", "_hparams_initial"):  # what checkpoints keep, and what loggers are told
+                hparams = getattr(owner, name, None)
+                if isinstance(hparams, dict):
+                    yield hparams
 
 
 def _path(name: str) -> list[str]:

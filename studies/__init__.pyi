@@ -1,5 +1,6 @@
 from .answers import judge_study as judge_study
 from .answers import report_study as report_study
+from .callback import LearningRateStudy as LearningRateStudy
 from .config import StudyConfig as StudyConfig
 from .errors import BadInput as BadInput
 from .errors import FailedAlike as FailedAlike

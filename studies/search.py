@@ -78,11 +78,16 @@ def run_study(
 
 @warnings_once()
 def train_study(
-    config: StudyConfig, *, out: str | Path | None = None, on_run: OnRun | None = None, thresholds: Thresholds | None = None
+    config: StudyConfig,
+    *,
+    out: str | Path | None = None,
+    on_run: OnRun | None = None,
+    thresholds: Thresholds | None = None,
+    workload: Workload | None = None,
 ) -> optuna.Study:
-    """``run_study`` for whoever has entered the study, so that its storage is checked once."""
+    """``run_study`` for whoever has entered the study, so that its storage is checked once; workload: that of ``config``."""
     assert config.name is not None
-    workload, url = Workload.of_config(config), storage_url(config.storage)
+    workload, url = workload or Workload.of_config(config), storage_url(config.storage)
     seed, rates = config.seed_values[0], config.learning_rate or RANGE
     remarks = preflight(workload, learning_rates=rates, batch_sizes=config.batch_sizes, seed=seed)
     for remark in remarks:

@@ -40,9 +40,9 @@ def test_fastest_at_an_end_says_which_way_to_widen() -> None:
 def test_good_range_that_begins_or_ends_with_what_was_tried_may_go_on() -> None:
     slower = [2.0, 1.0, 0.0, 0.0]
     below = ranges({(8, 0.1): [slower], (8, 1.0): [DOWN], (8, 10.0): [GONE]})
-    assert below["note"] == "the good range may go on below the lowest learning rate tried"
+    assert below["note"] == "the good range may go on below the lowest learning rate tried: widen it downwards"
     above = ranges({(8, 0.1): [FLAT], (8, 1.0): [DOWN], (8, 10.0): [slower]})
-    assert above["note"] == "the good range may go on above the highest learning rate tried"
+    assert above["note"] == "the good range may go on above the highest learning rate tried: widen it upwards"
     assert math.isnan(above["divergent_from"])
 
 
@@ -98,8 +98,9 @@ def test_runs_that_do_not_follow_are_counted_and_batch_sizes_of_nothing_else_hav
     table = good_ranges(cells, runs=pd.DataFrame(found, columns=["batch_size", "state", "verdict"])).set_index("batch_size")
     assert table.index.tolist() == [8, 16, 32] and table.loc[32].drop("note").isna().all()
     assert table["note"].tolist() == [
-        "only one learning rate was tried, so it is good only for want of another: try a range",
+        "only one learning rate was tried, so it is good only for want of another: widen it to a range",
         "1 of 3 runs do not follow the learning rate and are not judged;"
+        " the good range may go on above the highest learning rate tried: widen it upwards;"
         " the fastest lies at the lower end of the range: widen it downwards",
         "nothing is recommended: no run follows the learning rate that was asked, so none is judged",
     ]

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from lightning_modules import MLP, Digits, ImageClassifier
 from studies import LearningRates, lr_find
+from studies.commands.terminal import print_answer
 
 
 def model() -> ImageClassifier:
@@ -72,6 +73,34 @@ def test_model_keeps_its_weights_and_gets_the_suggestion_when_asked(found: tuple
     assert studied._trainer is None
 
 
+def test_cautions_are_what_a_launch_prints(found: tuple[LearningRates, ImageClassifier, str], capsys: Any) -> None:
+    rates = found[0]
+    print_answer("lr_find", rates.judged)
+    printed = capsys.readouterr().out
+    assert any(caution.startswith("not to be trusted yet, seeds: 2 seeds") for caution in rates.cautions)
+    assert all(caution in printed for caution in rates.cautions if not caution.startswith("every run starts from"))
+    assert repr(rates).splitlines()[1:] == rates.cautions
+
+
+def test_a_learning_rate_at_the_end_of_the_range_is_never_given_without_a_word() -> None:
+    rates = lr_find(trainer(), model(), Digits(batch_size=256), min_lr=0.01, max_lr=0.1, num_training=2, seeds=1)
+    said = (
+        "learning rate 0.1 is at the end of the range that was tried: the fastest lies at the upper end of the range: widen it"
+    )
+    with pytest.warns(UserWarning, match=said):
+        assert rates.suggestion() == 0.1
+    assert any("widen it upwards" in caution for caution in rates.cautions) and "widen it upwards" in repr(rates)
+    other = model()
+    with pytest.warns(UserWarning, match=said):
+        assert rates.apply(other) == 0.1
+    assert other.learning_rate == 0.1
+    with (
+        pytest.warns(UserWarning, match=said),
+        pytest.raises(ValueError, match="apply needs an attribute lr or learning_rate, M"),
+    ):
+        rates.apply(MLP())  # type: ignore[arg-type]
+
+
 def test_plot_and_report_are_made(found: tuple[LearningRates, ImageClassifier, str], tmp_path: Path) -> None:
     rates = found[0]
     ax = Figure().add_subplot()
@@ -91,7 +120,7 @@ def test_plain_loaders_are_studied_at_their_own_batch_size_and_may_suggest_nothi
         )
     assert set(rates.judged.runs["batch_size"]) == {16}
     assert rates.suggestion() is None and rates.interval is None
-    assert repr(rates) == "no learning rate is good: see .verdicts and .boundaries"
+    assert repr(rates).startswith("no learning rate is good: see .verdicts and .boundaries\nevery learning rate diverged")
 
 
 def test_options_of_the_trainer_apply() -> None:

@@ -90,15 +90,15 @@ def _nothing_good(cells: pd.DataFrame, further: NextRange | None) -> str:
 def _notes(cells: pd.DataFrame, fastest: float, low: float, high: float) -> list[str]:
     tried, notes = cells["learning_rate"], []
     if len(tried) == 1:
-        return ["only one learning rate was tried, so it is good only for want of another: try a range"]
+        return ["only one learning rate was tried, so it is good only for want of another: widen it to a range"]
     if fastest == tried.max():
         notes.append("the fastest lies at the upper end of the range: widen it upwards")
-    elif fastest == tried.min():
+    elif high == tried.max():
+        notes.append("the good range may go on above the highest learning rate tried: widen it upwards")
+    if fastest == tried.min():
         notes.append("the fastest lies at the lower end of the range: widen it downwards")
     elif low == tried.min():
-        notes.append("the good range may go on below the lowest learning rate tried")
-    elif high == tried.max():
-        notes.append("the good range may go on above the highest learning rate tried")
+        notes.append("the good range may go on below the lowest learning rate tried: widen it downwards")
     gaps = cells[tried.between(low, high) & (cells["verdict"] != GOOD)]
     if len(gaps):
         notes.append(f"{len(gaps)} of {int(tried.between(low, high).sum())} learning rates inside the good range are not good")

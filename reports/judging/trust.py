@@ -61,6 +61,16 @@ def check_trust(
     ]
 
 
+def failures(checks: Sequence[Check]) -> list[str]:
+    """What speaks against a study, a sentence for each check that failed."""
+    return [f"not to be trusted yet, {check.name}: {check.sentence}" for check in checks if not check.passed]
+
+
+def share_passed(checks: Sequence[Check]) -> str:
+    """How many checks passed, in words."""
+    return f"{sum(check.passed for check in checks)} of {len(checks)} checks passed"
+
+
 def next_changes(checks: Sequence[Check]) -> dict[str, Any]:
     """Options of the study to run next that mends all failed checks together: of each the furthest that one of them asks for.
 

@@ -20,6 +20,7 @@ from reports.judging.judged import Judged
 from reports.judging.ledger import describe_ledger
 from reports.judging.self_check import NAME as SELF_CHECKED
 from reports.judging.summary import SUMMARY, to_json
+from reports.judging.trust import failures, share_passed
 from reports.judging.verdicts import Thresholds, classify
 from reports.style import VERDICTS, format_seconds
 from studies.plan import RunsInAll
@@ -124,8 +125,7 @@ def print_answer(name: str, judged: Judged, *, following: str = "") -> None:
     console = Console()
     console.print(table)
     notes = [f"batch size {answer.batch_size}: {answer.words}" for answer in judged.answers if answer.words]
-    failed = [f"not to be trusted yet, {check.name}: {check.sentence}" for check in judged.trust if not check.passed]
-    passed = f"{len(judged.trust) - len(failed)} of {len(judged.trust)} checks passed"
+    failed, passed = failures(judged.trust), share_passed(judged.trust)
     held = [f"{check.name}: {check.sentence}" for check in judged.trust if check.passed and check.name == SELF_CHECKED]
     cost, following = describe_ledger(judged.ledger), following and f"run next: {following}"
     for line in filter(None, (judged.overall, judged.own, *notes, passed, *held, *failed, cost, following, *judged.remarks)):

@@ -59,6 +59,11 @@ def fit(
     return trainer
 
 
+def is_of_a_study(trainer: pl.Trainer) -> bool:
+    """Whether a Trainer is one of ours, in the midst of its fit."""
+    return any(isinstance(callback, _Seed) for callback in trainer.callbacks)  # type: ignore[attr-defined]
+
+
 class Seen(Exception):
     """Ends a fit that was only to be looked at."""
 

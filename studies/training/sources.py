@@ -4,8 +4,10 @@ import copy
 import functools
 import hashlib
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MethodType
 from typing import Any
 
 import torch
@@ -17,6 +19,7 @@ from studies.errors import BadInput
 from studies.training.classes import check_arguments, load_class
 from studies.training.refusals import listed, parse_spec, raised_by
 
+INSTANTIATOR, CLASS_PATH = "_instantiator", "_class_path"  # what LightningCLI adds to the arguments that a module keeps
 NOMINAL = {"lr": 0.1, "learning_rate": 0.1, "batch_size": 32}  # of required arguments that a study sets anyway
 
 
@@ -84,8 +87,8 @@ def object_source(given: Any) -> Source:
         return Source(facts, functools.partial(_shallow, given), kind)
     module: Any = given
     if hasattr(module, "hparams_initial") and _untouched(module):
-        arguments = dict(module.hparams_initial)
-        return Source(facts | {"init_args": plain(arguments)}, functools.partial(kind, **arguments), kind)
+        arguments, make = _constructor(module)
+        return Source(facts | {"init_args": plain(arguments)}, make, kind)
     weights = hashlib.sha256()
     for name, value in given.state_dict().items():
         weights.update(name.encode() + value.detach().cpu().reshape(-1).view(torch.uint8).numpy().tobytes())
@@ -93,31 +96,48 @@ def object_source(given: Any) -> Source:
     return Source(facts, functools.partial(_deep, given), kind)
 
 
+def _constructor(module: Any) -> tuple[dict[str, Any], Callable[[], Any]]:
+    """The arguments that ``save_hyperparameters`` kept, and what makes the module of them: of LightningCLI its own way."""
+    arguments = dict(module.hparams_initial)
+    path, kind = arguments.pop(INSTANTIATOR, None), type(module)
+    if path is None:
+        return arguments, lambda: kind(**arguments)
+    return arguments, lambda: pkgutil.resolve_name(path)(kind, arguments)
+
+
 def _untouched(module: Any) -> bool:
-    """Whether ``save_hyperparameters`` kept all arguments and the weights are as the constructor made them.
+    """Whether ``save_hyperparameters`` kept all arguments and methods and weights are as the constructor made them.
 
     PyTorch counts the in-place changes of a tensor: training, loading and copying leave other counts than constructing.
     """
     arguments = [name for name in inspect.signature(type(module)).parameters if name not in ("args", "kwargs")]
-    if not arguments or set(arguments) != set(module.hparams_initial):
+    kept, make = _constructor(module)
+    own_methods = [name for name, value in vars(module).items() if callable(value) and hasattr(type(module), name)]
+    if not arguments or set(arguments) != set(kept) - {CLASS_PATH} or own_methods:
         return False
     try:
         with isolate_rng():
-            again = type(module)(**module.hparams_initial)
+            again: Any = make()
     except Exception:  # whatever its constructor raises: then it cannot be made again
         return False
     return [(n, w._version) for n, w in module.named_parameters()] == [(n, w._version) for n, w in again.named_parameters()]
 
 
 def _deep(module: Any) -> Any:
-    trainer = getattr(module, "_trainer", None)
-    return copy.deepcopy(module, {id(trainer): None})
+    """A copy that knows no Trainer; so are the optimizers in methods that were put into it, as LightningCLI does."""
+    known = {id(getattr(module, "_trainer", None)): None}
+    made = copy.deepcopy(module, known)
+    for name, value in vars(module).items():
+        if isinstance(value, MethodType) and value.__self__ is module and isinstance(value.__func__, functools.partial):
+            setattr(made, name, MethodType(copy.deepcopy(value.__func__, known), made))
+    return made
 
 
 def _shallow(data: Any) -> Any:
     made = copy.copy(data)
-    if hasattr(data, "_hparams"):
-        made._hparams = copy.copy(data._hparams)
+    for name in ("_hparams", "_hparams_initial"):
+        if hasattr(data, name):
+            setattr(made, name, copy.copy(getattr(data, name)))
     return made
 
 

@@ -32,6 +32,7 @@ FINDERS = {  # callbacks that change what a study asks for, and what that is
     "LearningRateFinder": "the learning rate",
     "BatchSizeFinder": "the batch size",
 }
+STUDY = "LearningRateStudy"  # our callback, which is left out
 TALKATIVE = ("ProgressBar", "ModelSummary")  # callbacks that print, which no one reads of hundreds of runs
 
 
@@ -45,6 +46,8 @@ def check_trainer(options: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in options.items():
         if name not in parameters:
             raise BadInput(f"trainer has no option {name!r}{nearest(str(name), list(parameters))}")
+        if name == "callbacks":
+            value = [each for each in _listed(value) if not _is_study(each)] or None
         if value is None or value == parameters[name].default or (name, value) == ("max_steps", -1):
             continue
         if name in REFUSED and value:
@@ -61,6 +64,12 @@ def check_trainer(options: Mapping[str, Any]) -> dict[str, Any]:
             else:
                 refuse_finders(spec)
     return chosen
+
+
+def _is_study(callback: Any) -> bool:
+    """Whether a callback, or its spec, asks for what a study does already."""
+    made = _spec("callbacks", callback).made if isinstance(callback, (str, Mapping)) else type(callback)
+    return made is not None and any(base.__name__ == STUDY for base in made.__mro__)
 
 
 def refuse_finders(callbacks: Any) -> None:
@@ -121,9 +130,14 @@ def build_trainer(
         trainer = importlib.import_module(package).Trainer(**made)
     except (MisconfigurationException, TypeError, ValueError) as error:
         raise BadInput(f"trainer was refused by Lightning: {error}") from error
+    require_one_device(trainer)
+    return trainer  # type: ignore[no-any-return]
+
+
+def require_one_device(trainer: pl.Trainer) -> None:
+    """Raise ValueError for a Trainer of several devices, whose steps take as many batches."""
     if trainer.world_size != 1:
         raise BadInput(f"trainer.devices must be 1: a study trains each run on one device, got {trainer.world_size}")
-    return trainer  # type: ignore[no-any-return]
 
 
 def device_of(options: Mapping[str, Any]) -> torch.device:
