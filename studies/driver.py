@@ -276,7 +276,7 @@ class Driver:
             if trial is not None:
                 trials.tell(self.study, trial, run)
             else:
-                trials.add_fused(self.study, self._space, planned, run, member_of=first)
+                trials.add_finished(self.study, self._space, planned, run, member_of=first)
             self._finished += 1
             self._forget(job)
             self._tell()

@@ -62,12 +62,12 @@ def tell(study: optuna.Study, trial: optuna.Trial, run: "Run") -> None:
 
 
 @uninterrupted()
-def add_fused(study: optuna.Study, space: Space, planned: Planned, run: "Run", *, member_of: int) -> None:
-    """Add the trial of a member of a fused fit, finished; member_of: number of the first trial of that fit."""
-    attributes = attributes_of(run, member_of=member_of)
+def add_finished(study: optuna.Study, space: Space, planned: Planned, run: "Run", **facts: Any) -> None:
+    """Add the trial of a run that has finished, with more facts, such as ``member_of``, the first trial of its fused fit."""
+    attributes = attributes_of(run, **facts)
     ended: dict[str, Any] = {"state": TrialState.PRUNED} if run.ended_by == BY_SEARCH else {"value": run.value}
     trial = create_trial(params=planned._asdict(), distributions=space, user_attrs=attributes, **ended)
-    sys.audit("lr_study.write", "fused trial")
+    sys.audit("lr_study.write", "finished trial")
     study.add_trial(trial)
 
 
