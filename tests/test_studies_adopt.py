@@ -1,4 +1,4 @@
-"""``lr-study admin adopt``: logs of runs that were trained elsewhere become a study, and nothing is assumed of them in silence."""
+"""``lr-study admin adopt``: logs of runs trained elsewhere become a study, and nothing is assumed of them in silence."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from studies.admin.adopted.choices import choose_loss
 from studies.admin.adopted.log import Log, flat_yaml
 from studies.commands.command_line import BAD_INPUT, run
 from studies.commands.lr_study import main
+from studies.dashboard.cards_and_notes import mirror
 from studies.errors import BadInput
 from studies.storage.opening import open_storage
 from studies.storage.stored import CONFIGURATION, REMARKS
@@ -100,6 +101,8 @@ def test_logs_become_a_study_that_every_command_reads(tmp_path: Path, capsys: py
     assert command("admin", "adopt", "lightning_logs", "--name", "other", "--untrained-loss", "2.1") == 0
     assert command("compare", "lightning_logs", "other") == 0
     assert command("admin", "show", "other") == 0
+    found = load_study("outputs/studies.db", "other")
+    mirror(found, judge_study(found))  # what the dashboard shows
     capsys.readouterr()
     assert command("admin", "list") == 0
     assert capsys.readouterr().out.count("adopted") == 2
@@ -138,7 +141,7 @@ def test_a_name_that_is_taken_and_logs_that_are_gone_are_refused(tmp_path: Path)
     with pytest.raises(BadInput, match=r"study 'mine' was adopted from logs: give --name NEW"):
         adopted("others")
     (logs / "version_2/metrics.csv").unlink()
-    with pytest.raises(BadInput, match=r"logs of 1 runs of study 'mine' are gone \(logs/version_2\)"):
+    with pytest.raises(BadInput, match=r"logs that study 'mine' was adopted from are gone \(logs/version_2\)"):
         adopted("logs")
     assert len(runs_table(load_study("studies.db", "mine"))) == 4
     open_study = optuna.create_study(storage=open_storage("sqlite:///studies.db"), study_name="theirs")
@@ -169,6 +172,22 @@ def test_an_untrained_loss_can_be_given(tmp_path: Path) -> None:
     write_runs(tmp_path / "logs")
     study = adopted("logs", untrained_loss=2.1)
     assert (runs_table(study)["first_height"] == 2.1).all() and "the untrained loss that was given, 2.1" in told(study)
+
+
+def test_an_untrained_loss_must_be_given_where_it_decides_and_nothing_stands_for_it(tmp_path: Path) -> None:
+    for at, way in enumerate((0.3, 0.5, 0.9)):  # the lowest learning rate is the fastest
+        values = [2.0 * way**epoch for epoch in range(1, 7)]
+        write_run(tmp_path / f"logs/version_{at}", values, {"lr": 10.0 ** (at - 2), "batch_size": 4})
+    with pytest.raises(BadInput, match=r"untrained_loss must be given: at batch size 4 none was logged, runs ended above"):
+        adopted("logs")
+    assert verdicts(adopted("logs", untrained_loss=2.0)) == ["good", "good", "too high"]
+
+
+def test_the_same_runs_given_twice_are_in_the_study_once(tmp_path: Path) -> None:
+    write_runs(tmp_path / "logs")
+    sources = ["logs", "logs/version_1"]
+    study = adopt(read_logs(sources), open_storage("sqlite:///studies.db"), "mine", sources=sources)
+    assert runs_table(study)["learning_rate"].tolist() == list(RATES)
 
 
 def test_minibatch_losses_are_averaged_and_begin_at_step_0(tmp_path: Path) -> None:
@@ -217,6 +236,10 @@ def test_runs_that_differ_in_more_are_not_judged_together_in_silence(tmp_path: P
         adopted("logs", where=["width=48"])
     with pytest.raises(BadInput, match="where must be NAME=VALUE, got 'width'"):
         adopted("logs", where=["width"])
+    with pytest.raises(BadInput, match="untrained_loss must be finite, got nan"):
+        adopted("logs", where=["width=32"], untrained_loss=math.nan)
+    with pytest.raises(BadInput, match="batch_size must be a whole number of at least 1, got 0"):
+        adopted("logs", where=["width=32"], batch_size=0)
 
 
 def test_hyperparameters_that_follow_the_learning_rate_or_name_the_run_are_no_difference(tmp_path: Path) -> None:
@@ -232,7 +255,7 @@ def test_seeds_are_those_of_the_logs_and_the_longest_of_two_alike_stands(tmp_pat
     write_run(logs / "version_5", losses(0.1), {"lr": 0.1, "batch_size": 4, "seed": 8})
     study = adopted("logs")
     assert runs_table(study)[["learning_rate", "seed"]].to_numpy().tolist() == [[0.01, 7], [0.1, 7], [1, 7], [10, 7], [0.1, 8]]
-    assert "left out are 1 runs that were trained again with the same learning rate, batch size and seed" in told(study)
+    assert "left out, 1 in all, as they were trained again with the same learning rate, batch size and seed" in told(study)
 
 
 def test_copies_are_left_out(tmp_path: Path) -> None:
@@ -244,8 +267,8 @@ def test_copies_are_left_out(tmp_path: Path) -> None:
 
 def test_runs_that_ended_earlier_are_judged_where_that_tells(tmp_path: Path) -> None:
     logs = write_runs(tmp_path / "logs")
-    write_run(logs / "crashed", losses(0.1)[:2], {"lr": 0.05, "batch_size": 4})
-    write_run(logs / "longer", losses(0.1, epochs=30), {"lr": 0.2, "batch_size": 4})
+    write_run(logs / "crashed", [1.2, 0.7], {"lr": 0.05, "batch_size": 4})
+    write_run(logs / "longer", [value + 0.01 for value in losses(0.1, epochs=30)], {"lr": 0.2, "batch_size": 4})
     write_run(logs / "empty", [], {"lr": 0.3, "batch_size": 4})
     (logs / "nothing").mkdir()
     (logs / "nothing/metrics.csv").write_text("")
@@ -256,7 +279,7 @@ def test_runs_that_ended_earlier_are_judged_where_that_tells(tmp_path: Path) -> 
     assert runs.loc[0.2, "epochs"] == 10 and runs.loc[0.2, "verdict"] == "good"
     assert "1 of 5 runs ended before the 10 epochs of the others" in told(study)
     assert "1 of 5 runs went on after the 10 epochs of the others: that is not read" in told(study)
-    assert "left out are 2 runs that logged no train_loss: logs/empty, logs/nothing" in told(study)
+    assert "left out, 2 in all, as they logged no train_loss: logs/empty, logs/nothing" in told(study)
 
 
 def test_runs_of_many_lengths_are_judged_by_where_each_ended(tmp_path: Path) -> None:
@@ -279,6 +302,11 @@ def test_runs_of_many_lengths_are_judged_by_where_each_ended(tmp_path: Path) -> 
             r"one of the hyperparameters \(lr, batch_size\), got 'eta'",
         ),
         ({"lr": 0.1, "batch_size": 4}, {"metric": "nll"}, r"metric must be one of what was logged \(train_loss\), got 'nll'"),
+        (
+            {"lr": "auto", "batch_size": 4},
+            {},
+            "runs must have a learning rate above 0 and a whole batch size, of 1 none has both",
+        ),
         ("lr: 0.1\nbatch_size: 4\nlr: [", {}, "'logs/a/hparams.yaml' must be YAML"),
     ],
 )
@@ -388,7 +416,7 @@ def test_event_files_say_what_metrics_csv_says(tmp_path: Path) -> None:
     trained(tmp_path / "tb", pl.loggers.TensorBoardLogger)
     both = [runs_table(adopted(place, name=place)) for place in ("csv", "tb")]
     for column in ("learning_rate", "epochs", "steps", "first_height", "final_height", "val_loss"):
-        assert both[1][column].tolist() == pytest.approx(both[0][column].tolist())
+        assert both[1][column].tolist() == pytest.approx(both[0][column].tolist(), nan_ok=True)
     assert both[0]["seconds"].isna().all() and (both[1]["seconds"] > 0).all()
 
 
@@ -526,3 +554,18 @@ def test_runs_that_all_diverged_are_reported(tmp_path: Path) -> None:
     assert verdicts(study) == ["divergent"] * 4 and "no finite loss was logged" in told(study)
     assert report_study(study, tmp_path / "report").exists()
     assert study.user_attrs[CONFIGURATION]["adopted_from"] == ["logs"] and judge_study(study).recommendations.empty
+
+
+def test_names_and_steps_of_strangers_do_no_harm(tmp_path: Path) -> None:
+    evil = tmp_path / "logs/\x1b[2J[red]"
+    write_run(evil, losses(0.1), {"lr": 0.1, "batch_size": 4})
+    (tmp_path / "logs/\x1b[2J").mkdir()
+    (tmp_path / "logs/\x1b[2J/metrics.csv").write_text("epoch,step,train_loss\n")
+    study = adopted("logs")
+    assert "\x1b" not in told(study) and "'logs/\\x1b[2J'" in told(study)
+    (evil / "metrics.csv").write_text("epoch,step,train_loss\n0,1e300,1\n")
+    with pytest.raises(BadInput, match=r"steps of a log must be numbers below 1e\+15, got 1e\+300"):
+        adopted("logs")
+    (evil / "metrics.csv").write_text("epoch,step\n0,1,2,3\n0,1,2,3,4\n")
+    with pytest.raises(BadInput, match="must be a table that CSVLogger wrote"):
+        adopted("logs")

@@ -1,5 +1,6 @@
 """A study of runs that were trained before, elsewhere: what their logs tell is stored as if it had been trained here."""
 
+import math
 import os
 from collections.abc import Sequence
 from typing import Any
@@ -14,7 +15,7 @@ from studies.admin.adopted.choices import Chosen, Loss, choose_loss, choose_runs
 from studies.admin.adopted.heights import runs_of
 from studies.admin.adopted.optuna_study import read_optuna_study
 from studies.admin.archive import IMPORTING
-from studies.config import StudyConfig
+from studies.config import StudyConfig, count
 from studies.errors import BadInput
 from studies.plan import Planned
 from studies.storage.checksums import verified_trials
@@ -71,6 +72,10 @@ def adopt(
     Raises BadInput where the runs cannot be judged together, where the name is taken by something else, and where runs that the
     study has are no longer there.
     """
+    if untrained_loss is not None and not math.isfinite(untrained_loss):
+        raise BadInput(f"untrained_loss must be finite, got {untrained_loss}")
+    if options.get("batch_size") is not None:
+        count("batch_size", options["batch_size"])
     there = name in {study.study_name for study in storage.get_all_studies()}
     logs = take_where(logs, where)
     loss = choose_loss(logs, metric)
@@ -79,7 +84,8 @@ def adopt(
     wanted = _configuration(sources, where, loss, options)
     if there:
         _check_same(optuna.load_study(study_name=name, storage=storage), wanted, logs)
-    told = f"adopted from {len(runs)} runs of {shorten(sources)}, trained elsewhere; their loss is {loss.name}"
+    n = f"{len(runs)} run{'s' * (len(runs) != 1)}"
+    told = f"adopted from {n} of {shorten(sources)}, trained elsewhere; the loss is {shorten([loss.name])}"
     new = IMPORTING + name
     trials.delete(storage, [new, BEFORE + name])  # of one that was killed
     try:
@@ -96,7 +102,7 @@ def adopt(
 def _configuration(sources: Sequence[str], where: Sequence[str], loss: Loss, options: dict[str, Any]) -> dict[str, Any]:
     """What makes it the study that it is: where its runs are from, and how they were read."""
     given = {"where": [*where], **options}
-    told = {option: [*value] if isinstance(value, (list, tuple)) else value for option, value in given.items() if value}
+    told = {option: value for option, value in given.items() if value}
     return {ADOPTED: [os.path.normpath(source) for source in sources], "loss": loss.name, **told}
 
 
@@ -109,7 +115,7 @@ def _check_same(study: optuna.Study, wanted: dict[str, Any], logs: Sequence[Log]
         raise BadInput(f"study {name!r} was adopted from {shorten(stored[ADOPTED])}: give --name NEW, or those with it")
     gone = sorted({facts_of(trial)[ORIGIN] for trial in verified_trials(study)} - {log.name for log in logs})
     if gone:
-        raise BadInput(f"logs of {len(gone)} runs of study {name!r} are gone ({shorten(gone)}): give --name NEW, or delete it")
+        raise BadInput(f"logs that study {name!r} was adopted from are gone ({shorten(gone)}): give --name NEW, or delete it")
 
 
 def _add(study: optuna.Study, runs: Sequence[Run], chosen: Sequence[Chosen]) -> None:

@@ -35,7 +35,7 @@ class Loss(NamedTuple):
     kind: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Chosen:
     """A log, and what its run was: learning rate, batch size and seed."""
 
@@ -114,6 +114,8 @@ def choose_runs(
         raise BadInput("batch_size must be given, examples a step: no hyperparameter is called batch_size")
     sizes = {log.name: batch_size or _whole(log.hyperparameters.get(size_name or "")) for log in with_loss}
     known = [log for log in with_loss if rates[log.name] and sizes[log.name]]
+    if not known:
+        raise BadInput(f"runs must have a learning rate above 0 and a whole batch size, of {len(with_loss)} none has both")
     remarks += _left_out([log.name for log in with_loss if log not in known], "have no learning rate above 0, or no batch size")
     apart = [name for name in names if name not in (rate_name, size_name)]
     remarks += _differences(known, apart, [[float(of[log.name] or 0) for log in known] for of in (rates, sizes)], regardless_of)
@@ -140,7 +142,7 @@ def take_where(logs: Sequence[Log], where: Sequence[str]) -> list[Log]:
 def monitored(log: Log) -> list[float]:
     """The highest learning rate that was logged of each group of parameters."""
     highest = [values[np.isfinite(values)] for name, (_, values) in log.metrics.items() if MONITORED.fullmatch(name)]
-    return [float(values.max()) for values in highest if len(values) and values.max() > 0]
+    return [float(f"{values.max():.6g}") for values in highest if len(values) and values.max() > 0]  # float32, in event files
 
 
 def _name_of(logs: Sequence[Log], usual: Sequence[str], option: str, given: str | None) -> str | None:
@@ -237,7 +239,7 @@ def _with_seeds(found: Sequence[tuple[Log, float, int]], metric: str, remarks: l
 
 
 def _left_out(names: Sequence[str], why: str) -> list[str]:
-    return [f"left out are {len(names)} runs that {why}: {shorten(names)}"] if names else []
+    return [f"left out, {len(names)} in all, as they {why}: {shorten(names)}"] if names else []
 
 
 def shorten(words: Iterable[str] | Mapping[str, object]) -> str:
@@ -251,7 +253,7 @@ def shorten(words: Iterable[str] | Mapping[str, object]) -> str:
 
 
 def _spelt(text: str) -> str:
-    return f"{float(text):g}" if _is_number(text) else text
+    return f"{float(text):g}" if _is_number(text) else text if text.isprintable() else repr(text)
 
 
 def _is_number(text: str) -> bool:

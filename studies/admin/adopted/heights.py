@@ -14,18 +14,19 @@ from reports.judging.final_height import final_height
 from reports.style import format_number
 from studies.admin.adopted.choices import EPOCH_MEAN, MINIBATCH, VALIDATION, Chosen, Loss, monitored
 from studies.admin.adopted.log import Floats, Log
+from studies.errors import BadInput
 from studies.training.runs import Run
 
 WINDOWS = 40  # that the minibatch losses of a run are averaged over, where it has as many
 ALIKE = 0.1  # of the way down: values at step 0 that differ by no more are of untrained weights
+MOVED = 0.2  # of the way down, from the first value to the second: who moves so far was elsewhere before the first
 COMMON = 0.5  # of the runs that must have one length for it to be the budget
 SAME_LENGTH = 0.01  # relative: the last rows of a log may be missing
 CANNOT = {
     EPOCH_MEAN: "mean training losses of an epoch, each taken at its middle: what happened within an epoch they cannot tell",
     VALIDATION: "validation losses: they cannot tell a run that did not come down from one that came down on its training data"
     " alone",
-    MINIBATCH: "minibatch losses, {k} averaged: they cannot tell what is smaller than their noise, nor the loss in evaluation"
-    " mode",
+    MINIBATCH: "minibatch losses, {k}: they cannot tell what is smaller than their noise, nor the loss in evaluation mode",
 }
 AS_THEY_ARE = "{name} as it was logged: whether it is of training or validation, and what it averages, the logs do not say"
 
@@ -46,6 +47,8 @@ def runs_of(chosen: Sequence[Chosen], loss: Loss, untrained: float | None = None
 
     untrained: the loss before the first step, of all; else what was logged at step 0, else the first value that the run with
     the lowest learning rate of its batch size logged, which moved least.
+
+    Raises BadInput where that one moved too far to stand for it, and it would decide what is divergent.
     """
     remarks: list[str] = []
     runs: list[Run] = []
@@ -67,7 +70,9 @@ def _runs_of_size(chosen: Sequence[Chosen], loss: Loss, untrained: float | None,
     curves = [_averaged(_curve_of(log, loss, apart, fresh=bool(at_zero)), k) for log in logs]
     start, begins = _start(chosen, curves, untrained, at_zero)
     budget, lengths = _budget(curves, per_epoch)
-    what = CANNOT.get(loss.kind, AS_THEY_ARE).format(k=k, name=repr(loss.name))
+    what = CANNOT.get(loss.kind, AS_THEY_ARE).format(
+        k=f"{k} averaged" if k > 1 else "each as it was logged", name=repr(loss.name)
+    )
     remarks = [f"heights are {what}", f"at batch size {size} {begins}", *(f"at batch size {size} {said}" for said in lengths)]
     if not counted:
         remarks.append("the logs do not count epochs: what is called an epoch is one of their steps")
@@ -135,6 +140,14 @@ def _start(
     rate = min(rate for rate, _ in able)
     firsts = [(float(curve.values[0]), float(curve.steps[0])) for of, curve in able if of == rate]
     start, step = (float(np.median(column)) for column in zip(*firsts, strict=True))
+    ends = [float(curve.values[-1]) for _, curve in able if math.isnan(curve.bad)]
+    falls = [float(curve.values[0] - curve.values[1]) for of, curve in able if of == rate and len(curve.values) > 1]
+    if falls and ends and max(ends) > start and np.median(falls) > MOVED * (start - min(ends)):
+        size, least = chosen[0].batch_size, format_number(rate)
+        raise BadInput(
+            f"untrained_loss must be given: at batch size {size} none was logged, runs ended above the first value at the lowest"
+            f" learning rate ({least}), {format_number(start)}, and that one learned so fast that it was lower than untrained"
+        )
     said = f"heights begin at {format_number(start)}, which the lowest learning rate ({format_number(rate)}) had at step"
     return start, f"{said} {round(step)}, as no untrained loss was logged: --untrained-loss X gives it"
 

@@ -16,9 +16,10 @@ from studies.errors import BadInput
 Floats = npt.NDArray[np.float64]
 MOST_VALUES = 10_000  # of one file: aliases of a few lines can stand for billions
 MOST_DEEP = 50
+MOST_STEPS = 1e15  # above a clock in microseconds nothing is counted
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)  # arrays have no one answer
 class Log:
     """The log of one run.
 
@@ -36,8 +37,13 @@ class Log:
 
 
 def curve(steps: object, values: object) -> tuple[Floats, Floats]:
-    """Steps and values in order of the steps, of equal steps the last; inf for what is not finite."""
+    """Steps and values in order of the steps, of equal steps the last; inf for what is not finite.
+
+    Raises BadInput for steps that cannot be counted.
+    """
     at, found = np.asarray(steps, dtype=float), np.asarray(values, dtype=float)
+    if len(at) and not (np.abs(at) < MOST_STEPS).all():
+        raise BadInput(f"steps of a log must be numbers below {MOST_STEPS:g}, got {at[~(np.abs(at) < MOST_STEPS)][0]:g}")
     known = dict(zip(at.tolist(), np.where(np.isfinite(found), found, math.inf).tolist(), strict=True))
     ordered = sorted(known)
     return np.array(ordered, dtype=float), np.array([known[step] for step in ordered], dtype=float)
