@@ -145,8 +145,8 @@ def _start(
     if falls and ends and max(ends) > start and np.median(falls) > MOVED * (start - min(ends)):
         size, least = chosen[0].batch_size, format_number(rate)
         raise BadInput(
-            f"untrained_loss must be given: at batch size {size} none was logged, runs ended above the first value at the lowest"
-            f" learning rate ({least}), {format_number(start)}, and that one learned so fast that it was lower than untrained"
+            f"untrained_loss must be given: at batch size {size} none was logged, runs ended above the first of the lowest"
+            f" learning rate ({least}), {format_number(start)}, and that one learned so fast that it began higher"
         )
     said = f"heights begin at {format_number(start)}, which the lowest learning rate ({format_number(rate)}) had at step"
     return start, f"{said} {round(step)}, as no untrained loss was logged: --untrained-loss X gives it"
