@@ -1,4 +1,4 @@
-"""List, show, export, import and delete stored studies: the same as ``lr-study admin``."""
+"""List, show, adopt, export, import and delete stored studies: the same as ``lr-study admin``."""
 
 from __future__ import annotations
 

@@ -296,7 +296,7 @@ class Driver:
                 trials.tell(self.study, trial, run)
             else:
                 together = now - timedelta(seconds=seconds), now
-                trials.add_fused(self.study, self._space, planned, run, member_of=first, time=together)
+                trials.add_finished(self.study, self._space, planned, run, time=together, member_of=first)
             self._finished += 1
             self._forget(job)
             self._tell(n_to_store=n_left)

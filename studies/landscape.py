@@ -32,7 +32,7 @@ from studies.search import runs_folder
 from studies.storage.database_url import storage_url
 from studies.storage.interrupts import interruptible
 from studies.storage.lock import locked
-from studies.storage.stored import CONFIGURATION, HOW_TRAINED, LANDSCAPE, OPTIONS
+from studies.storage.stored import ADOPTED, CONFIGURATION, HOW_TRAINED, LANDSCAPE, OPTIONS
 from studies.training.fitting import ASIDE, fit
 from studies.training.fixed import look_at
 from studies.training.runs import recorder_of, train_recorded
@@ -148,6 +148,8 @@ def config_of(study: optuna.Study) -> StudyConfig:
     Raises ValueError when something in it was given as a Python object, from which nothing can be made again here.
     """
     options = study.user_attrs.get(OPTIONS)
+    if ADOPTED in study.user_attrs.get(CONFIGURATION, {}):
+        raise BadInput(f"landscape must train runs again, and those of study {study.study_name!r} were adopted from their logs")
     config = StudyConfig.from_mapping(options or {})
     if options is None or _differences(study, config, Workload.of_config(config)):
         raise BadInput(

@@ -30,6 +30,7 @@ from studies.storage.door import entered
 from studies.storage.lock import locked
 from studies.storage.opening import open_storage
 from studies.storage.stored import (
+    ADOPTED,
     BRACKET,
     CONFIGURATION,
     OPTIONS,
@@ -184,6 +185,8 @@ def _open_study(url: str, name: str, wanted: dict[str, Any], workload: Workload)
     stored = study.user_attrs.get(CONFIGURATION, wanted if nothing else None)  # killed before its configuration was written
     if stored is None:
         raise BadInput(f"name must be new or a study of this project, {name!r} was made by something else")
+    if ADOPTED in stored:
+        raise BadInput(f"name must be new or a study that was launched, the runs of {name!r} were adopted: give another name")
     if not is_same(stored, wanted):
         told = "; ".join(" ".join(difference) for difference in differences(stored, wanted))
         raise BadInput(f"study {name!r} exists with other settings ({told}): give another name")

@@ -63,17 +63,25 @@ def tell(study: optuna.Study, trial: optuna.Trial, run: "Run") -> None:
 
 
 @uninterrupted()
-def add_fused(
-    study: optuna.Study, space: Space, planned: Planned, run: "Run", *, member_of: int, time: tuple[datetime, datetime]
+def add_finished(
+    study: optuna.Study,
+    space: Space,
+    planned: Planned,
+    run: "Run",
+    *,
+    time: tuple[datetime, datetime] | None = None,
+    **facts: Any,
 ) -> None:
-    """Add the trial of a member of a fused fit, finished; member_of: number of the first trial of that fit; time: when it
-    began and ended, which is that of all its members.
+    """Add the trial of a run that has finished, with more facts, such as ``member_of``, the first trial of its fused fit.
+
+    time: when it began and ended, of a member of a fused fit that of the fit; now where it is not given.
     """
-    attributes = attributes_of(run, member_of=member_of)
+    attributes = attributes_of(run, **facts)
     ended: dict[str, Any] = {"state": TrialState.PRUNED} if run.ended_by == BY_SEARCH else {"value": run.value}
     trial = create_trial(params=planned._asdict(), distributions=space, user_attrs=attributes, **ended)
-    trial.datetime_start, trial.datetime_complete = time
-    sys.audit("lr_study.write", "fused trial")
+    if time is not None:
+        trial.datetime_start, trial.datetime_complete = time
+    sys.audit("lr_study.write", "finished trial")
     study.add_trial(trial)
 
 

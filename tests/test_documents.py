@@ -233,7 +233,9 @@ def test_option_is_known_to_a_command(option: str, folder: Path) -> None:
         return True
 
     some = [(command, extra) for command in ("launch", "report", "dashboard") for extra in ([], ["1"])]
-    assert any(accepted(command, [*words, *extra]) for command, extra in some) or accepted("compare", ["a", "b", *words])
+    ours = any(accepted(command, [*words, *extra]) for command, extra in some)
+    adopt = any(accepted("admin", ["adopt", "logs", *words, *extra]) for extra in ([], ["1"]))
+    assert ours or adopt or accepted("compare", ["a", "b", *words])
 
 
 # Examples --------------------------------------------------------------------------------------------------------------

@@ -55,7 +55,7 @@ def read_curve(path: str | Path, loss_column: str | None = None) -> pd.DataFrame
         raise BadInput(f"run must be a CSV file, got {'a folder' if path.is_dir() else 'no file'} at '{path}'")
     content = path.read_bytes()  # once, it may be a pipe
     try:
-        table, separator = _read_table(content, COMPRESSIONS.get(path.suffix.lower()))
+        table, separator = read_cells(content, COMPRESSIONS.get(path.suffix.lower()))
     except Exception as error:  # what pandas raises depends on where the file breaks
         raise BadInput(f"run must be a CSV file with a line of column names, got '{path}': {error}") from error
     names = [name.strip() for name in table.iloc[0]]
@@ -77,7 +77,7 @@ def read_curve(path: str | Path, loss_column: str | None = None) -> pd.DataFrame
     return pd.DataFrame({"step": numbers[step], "loss": numbers[loss]})
 
 
-def _read_table(content: bytes, compression: str | None) -> tuple[pd.DataFrame, str]:
+def read_cells(content: bytes, compression: str | None) -> tuple[pd.DataFrame, str]:
     """All cells as text, the names as the first row, and the separator."""
     utf16 = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))  # Excel's "Unicode text"
     if b"\0" in content and not (utf16 or compression):
@@ -101,7 +101,7 @@ def _read_table(content: bytes, compression: str | None) -> tuple[pd.DataFrame, 
     return read(sep=separator, skiprows=int(said)), separator
 
 
-def _key(name: str) -> str:
+def key_of(name: str) -> str:
     """The name in small letters without W&B's name of the run, every sign between words an underscore."""
     key = re.sub(r"[\W_]+", "_", _metric(name).casefold()).removesuffix("_")
     return re.sub("(^|_)training_loss", r"\1train_loss", key)
@@ -113,7 +113,7 @@ def _metric(name: str) -> str:
 
 def _counters(names: Sequence[str]) -> list[int]:
     """Where the columns that count steps are, the best first."""
-    keys = [_key(name) for name in names]
+    keys = [key_of(name) for name in names]
     found = [at for pattern in STEP_COLUMNS for at, key in enumerate(keys) if re.fullmatch(pattern, key)]
     return list(dict.fromkeys([*found, *([0] if names[0] == "" else [])]))
 
@@ -136,7 +136,7 @@ def _loss_column(names: Sequence[str], counters: Sequence[int], *, given: str | 
 
 def _chosen(names: Sequence[str], others: Iterable[int]) -> list[int]:
     """The columns that may be the loss as far as their names tell."""
-    keys = {at: _key(names[at]) for at in others}
+    keys = {at: key_of(names[at]) for at in others}
     able = [at for at, key in keys.items() if not re.fullmatch(BESIDE, key)]
     alone = [at for at in able if len(able) == 1 and not re.fullmatch(NO_LOSS, keys[at])]
     loss, *others_called = ([at for at in able if keys[at] == key] for key in ("loss", *LOSS_COLUMNS))

@@ -58,7 +58,8 @@ def describe_ledger(ledger: pd.DataFrame) -> str:
     if not ways["share"].reindex([AS_FINE, ONCE]).notna().all():
         n, examples, seconds = ways.loc[THIS, ["runs", "examples", "seconds"]]
         runs = "1 run" if n == 1 else f"{n:.0f} runs"
-        return f"This study took {runs}: {examples:,.0f} examples seen in training, {format_seconds(seconds)}."
+        took = f", {format_seconds(seconds)}" if seconds > 0 else ""  # else nobody knows
+        return f"This study took {runs}: {examples:,.0f} examples seen in training{took}."
     full, share, density = ways.loc[ONCE, "share"], ways.loc[AS_FINE, "share"], ways.loc[AS_FINE, "per_decade"]
     return (
         f"This study took {format_number(full)} full runs' worth of training, {format_number(100 * share)} % of the full grid"

@@ -190,10 +190,13 @@ def recommend_overall(
     sizes = sorted(edges)
     if len(sizes) < 2 or recommendations.empty:
         return ""
-    soonest = recommendations.loc[recommendations["time_to_bottom_seconds"].idxmin()]
+    seconds = recommendations["time_to_bottom_seconds"].astype(float)
+    soonest = recommendations.loc[seconds.fillna(math.inf).idxmin()]
     took = "" if together else f", {format_seconds(soonest['time_to_bottom_seconds'])}"
     fast = (
-        f"By the clock they cannot be compared: runs were trained {unlike}."
+        "How long they took is not known for all of them."
+        if seconds.isna().any()
+        else f"By the clock they cannot be compared: runs were trained {unlike}."
         if unlike
         else f"Soonest at the bottom by the clock: batch size {soonest['batch_size']} with"
         f" {format_number(soonest['learning_rate'])}{took}."

@@ -4,6 +4,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 import optuna
 from optuna.storages import RDBStorage
@@ -21,7 +22,7 @@ from studies.storage.database_url import sqlite_path, without_password
 from studies.storage.holder import noted
 from studies.storage.lock import lock_files, locked
 from studies.storage.opening import open_storage, open_to_read
-from studies.storage.stored import CONFIGURATION, self_check_name, split_name
+from studies.storage.stored import ADOPTED, CONFIGURATION, self_check_name, split_name
 from studies.storage.writable import check_storage, require_writable
 from studies.trials import delete
 
@@ -96,6 +97,23 @@ def import_from_file(archive: str, storage: str, name: str | None) -> None:
     print(f"study: {new} in {printable(without_password(storage))}")
 
 
+def adopt_runs(
+    sources: list[str], storage: str, name: str | None, study: str | None, format: str | None, **options: Any
+) -> None:
+    """Make a study of the runs in logs, and print what it answers."""
+    from studies.admin.adopt import adopt, read_logs  # PyTorch
+    from studies.answers import judge_study
+    from studies.commands.terminal import print_answer
+
+    new = str(StudyConfig(name=name or study or folder_name(Path(sources[0]).resolve().stem)).name)
+    url = check_storage(storage)
+    logs = read_logs(sources, study, format)
+    with _held(url, new):
+        adopted = adopt(logs, open_storage(url), new, sources=sources, **options)
+    print_answer(new, judge_study(adopted))
+    print(f"study: {new} in {printable(without_password(storage))}")
+
+
 def delete_study(name: str, storage: str, yes: bool) -> None:
     """Delete a study, its self-check, and what a killed import of it left; asks before, unless ``yes``."""
     url, opened = _open(storage)
@@ -143,7 +161,8 @@ def _row(study: FrozenStudy, runs: Runs) -> Iterator[str]:
     elif study.study_name.startswith(IMPORTING):
         yield from (NOT_FINISHED, "", "")
     else:
-        yield from ("" if CONFIGURATION in study.user_attrs else NOT_OURS, "", "")
+        configuration = study.user_attrs.get(CONFIGURATION)
+        yield from (NOT_OURS if configuration is None else "adopted" if ADOPTED in configuration else "", "", "")
     yield runs.changed.replace(" ", "\n")
 
 

@@ -1,4 +1,4 @@
-"""List, show, export, import and delete the studies of a storage."""
+"""List, show, adopt, export, import and delete the studies of a storage."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -10,10 +10,25 @@ from studies.storage.database_url import without_password
 COMMANDS = {
     "list": "all studies: runs, what they try, last change, and who works on them",
     "show": "one study: its runs, its configuration and its answer",
+    "adopt": "make a study of runs that were trained before: from their logs, or an Optuna study with intermediate values",
     "export": "write a study and its self-check to one file, to carry elsewhere",
     "import": "put the study in such a file into a storage",
     "delete": "delete a study and its self-check",
 }
+
+ADOPT = [
+    ("--name", "NEW", "what to call the study (default: as the folder)"),
+    ("--format", "NAME", "of the logs: metrics.csv, tensorboard, mlflow or tables (default: the one that is there)"),
+    ("--study", "NAME", "the Optuna study to adopt, of the storage LOGS"),
+    ("--metric", "NAME", "the loss (default: mean training loss of an epoch, else validation loss, else minibatch loss)"),
+    ("--learning-rate-name", "NAME", "hyperparameter that is the learning rate (default: lr or learning_rate)"),
+    ("--batch-size", "N", "examples a step of all runs (default: their hyperparameter batch_size)"),
+    (
+        "--untrained-loss",
+        "X",
+        "loss before the first step (default: as logged at step 0, else as the lowest learning rate began)",
+    ),
+]
 
 
 def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
@@ -22,6 +37,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     for command in ("show", "export", "delete"):
         parsers[command].add_argument("name", metavar="NAME", help="name of the study")
     parsers["import"].add_argument("archive", metavar="FILE.zip", help="what export wrote")
+    _add_adopt(parsers["adopt"])
     for parser in parsers.values():
         add_storage(parser, "studies are")
     parsers["export"].add_argument("--out", default=None, metavar="FILE.zip", help="where (default: outputs/NAME.zip)")
@@ -33,6 +49,18 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     for command, text in COMMANDS.items():
         commands.add_subcommand(command, parsers[command], help=text)
     return parse(parser, argv)
+
+
+def _add_adopt(parser: Any) -> None:
+    what = "folders or CSV files that hold the logs, or the storage of --study"
+    parser.add_argument("sources", nargs="+", metavar="LOGS", help=what)
+    for flag, metavar, text in ADOPT:
+        kinds = {"--batch-size": int, "--untrained-loss": float}
+        parser.add_argument(flag, type=kinds.get(flag, str), default=None, metavar=metavar, help=text)
+    only = "only runs with this hyperparameter, may be given again"
+    parser.add_argument("--where", action="append", default=[], metavar="NAME=VALUE", help=only)
+    regardless = "hyperparameters in which the runs may differ, * stands for anything"
+    parser.add_argument("--regardless-of", nargs="+", default=[], metavar="NAME", help=regardless)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -47,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     do: dict[str, Callable[..., None]] = {
         "list": housekeeping.list_studies,
         "show": housekeeping.show_study,
+        "adopt": housekeeping.adopt_runs,
         "export": housekeeping.export_to_file,
         "import": housekeeping.import_from_file,
         "delete": housekeeping.delete_study,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:  # PyTorch and Optuna, which names do without
 SELF_CHECK = ".self-check"  # the end of the name of the study that holds the self-check of another
 
 CONFIGURATION = "configuration"  # what makes it the study that it is: see ``studies.identity``
+ADOPTED = "adopted_from"  # in the configuration of a study of runs that were trained elsewhere: where their logs are
 SELF_CHECK_OF = "self_check_of"  # in the configuration of a self-check: the study it checks
 OPTIONS = "options"  # what ``StudyConfig`` was given, for commands to paste
 REMARKS = "remarks"  # how the module was measured and fed, a list of sentences
@@ -35,6 +36,7 @@ OUR_NOTE = "learning_rates:note_version"  # the version of the dashboard's note 
 PARAMS = ("learning_rate", "batch_size", "seed")
 ATTRIBUTES = "facts curves final_height nonfinite_at error traceback".split()
 FACTS, CURVES, FINAL_HEIGHT, NONFINITE_AT, ERROR, TRACEBACK = ATTRIBUTES
+ORIGIN = "origin"  # among the facts of an adopted run: what its log is called
 CHECKSUM = "checksum"  # among the facts of a run, or an attribute of a trial that failed
 
 
@@ -63,7 +65,7 @@ def attributes_of(run: "Run", **more: Any) -> dict[str, Any]:
         "epochs": run.epochs,
         "steps": run.steps,
         "examples": run.examples,
-        "seconds": round(run.seconds, 4),
+        "seconds": None if math.isnan(run.seconds) else round(run.seconds, 4),
         "first_height": _plain(run.first_height),
         "validation_examples": run.validation_examples,
         "metrics": {name: _plain(value) for name, value in run.metrics.items()},

@@ -36,7 +36,7 @@ class Run:
     epochs: trained, fractional when the run stopped; steps: updates done; examples: seen; seconds: wall clock, all of it.
     nonfinite_at: the first step whose loss, weights or height were not finite, or None.
     first_height, final_height: see ``reports.judging.verdicts``; inf once non-finite.
-    validation_examples: examples each validation looked at, 0 without validation.
+    validation_examples: examples each validation looked at, 0 without validation, None where that is not known.
     highest_learning_rates: that each parameter group stepped with.
     ended_by: who ended it before its budget, such as ``EarlyStopping``, or ``BY_SEARCH``; "" where nobody did.
     loss_as_at_start: see ``Record``.
@@ -56,7 +56,7 @@ class Run:
     nonfinite_at: int | None
     first_height: float
     final_height: float
-    validation_examples: int
+    validation_examples: int | None
     value: float
     metrics: Mapping[str, float]
     curves: Mapping[str, tuple[Sequence[int], Sequence[float]]]
