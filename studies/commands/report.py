@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from studies.commands.command_line import INTERRUPTED, add_storage, add_thresholds, fail_at_work, make_parser, parse
+from studies.commands.command_line import add_storage, add_thresholds, fail_at_work, make_parser, parse
+from studies.commands.ctrl_c import INTERRUPTED
 from studies.errors import BadInput
 
 AUTO = "auto"
@@ -59,24 +60,26 @@ def main(argv: Sequence[str] | None = None) -> int:
     # figures: seconds, so only once the places are known
     from studies.answers import command_to_follow, judge_study, report_study
     from studies.commands.terminal import print_answer
+    from studies.storage.interrupts import interruptible
 
     def tell(cost: str) -> None:
         print(cost, file=sys.stderr, flush=True)
 
     walk = ""
     try:
-        judged = judge_study(study, thresholds)
-        if landscape is not None:
-            from reports.figures.landscape import describe_landscape
-            from studies.landscape import config_of, survey  # PyTorch: seconds
+        with interruptible():
+            judged = judge_study(study, thresholds)
+            if landscape is not None:
+                from reports.figures.landscape import describe_landscape
+                from studies.landscape import config_of, survey  # PyTorch: seconds
 
-            config = replace(config_of(study), storage=options["storage"])
-            walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
-        page = report_study(study, folder, judged)
-        print_answer(study.study_name, judged, following=command_to_follow(study, judged))
-        if walk:
-            print(f"landscape: {walk}")
-        print(f"report: {page}")
+                config = replace(config_of(study), storage=options["storage"])
+                walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
+            page = report_study(study, folder, judged)
+            print_answer(study.study_name, judged, following=command_to_follow(study, judged))
+            if walk:
+                print(f"landscape: {walk}")
+            print(f"report: {page}")
     except KeyboardInterrupt:
         kept = "the study is as it was, and so is"
         if walk:
