@@ -21,8 +21,8 @@ def watch(handler: Handler) -> None:
 
 
 def came() -> bool:
-    """Whether an interrupt came: whatever is raised since may be no fault."""
-    return _came
+    """Whether an interrupt came to a watched process: whatever is raised since may be no fault."""
+    return _came and _watcher is not None
 
 
 def come_again() -> None:
@@ -77,7 +77,8 @@ def interrupt_if_wanted() -> None:
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
     global _came, _wanted
-    if _came and _watcher is not None:
+    if came():
+        assert _watcher is not None
         _watcher(number, frame)
         return
     _came = True

@@ -9,11 +9,13 @@ from __future__ import annotations
 import argparse
 import contextlib
 import ctypes
+import multiprocessing
 import os
 import random
 import runpy
 import shutil
 import signal
+import subprocess
 import sys
 import tempfile
 import time
@@ -26,22 +28,25 @@ from typing import NamedTuple
 import psutil
 from small_study import (
     LAUNCH,
+    MARK,
     NAME,
     Tables,
-    arguments,
     broken_promises,
     fork_launch,
     integrity,
-    launch,
     lost,
     processes_of,
     storage_of,
     stored,
     tables,
-    unbroken,
 )
 
+from studies import StudyConfig, run_study
+from studies.commands.command_line import run
 from studies.commands.ctrl_c import INTERRUPTED
+from studies.commands.launch import main as main_of_launch
+from studies.commands.launch import parse_args as parse_launch
+from studies.training.user_folder import add_current_folder
 
 MODULE = """
 import os
@@ -55,11 +60,12 @@ class Slow(Parabola):
         time.sleep(float(os.environ.get("PAUSE", "0")))
         return super().training_step(batch, batch_idx)
 """
-FEW = "--points 3 --seeds 1".split()  # 6 runs of 60 steps together
+COMMON = "--model slow.Slow --data ParabolaData --data.n_examples 32 --data.noise 1 --seeds 1 --epochs 2".split()
+FEW = "--fuse never --workers 1 --learning-rate 0.03 10 --points 3 --batch-size 4 16".split()  # 6 runs, 60 steps together
 WAYS = {  # how it trains: options on top of the small study's, and seconds that a step waits while training is to be met
     "alone": (FEW, 0.1),
     "fused": ([*FEW, "--fuse", "auto"], 0.2),
-    "search": ("--sampler edges --seeds 1 --batch-size 16 --per-decade 4".split(), 0.02),
+    "search": ("--fuse never --workers 1 --batch-size 16 --per-decade 2".split(), 0.02),
     "workers": ([*FEW, "--workers", "2"], 0.2),
     "ray": ([*FEW, *"--engine ray --workers 2".split()], 0.2),
 }
@@ -101,9 +107,10 @@ class Timeline(NamedTuple):
     told: float
 
 
-def options_of(way: str) -> list[str]:
-    """The options of the launch."""
-    return ["--model", "slow.Slow", *WAYS[way][0]]
+def command(folder: Path, way: str, *options: str) -> list[str]:
+    """The arguments of the launch."""
+    place = ["--name", NAME, "--storage", str(storage_of(folder)), "--out", str(folder)]
+    return [*COMMON, *WAYS[way][0], *place, *options]
 
 
 @dataclass(frozen=True)
@@ -124,15 +131,24 @@ def start(folder: Path, way: str, phase: str) -> Launched:
     (folder / "slow.py").write_text(MODULE)
     (folder / "log.txt").touch()
     pause = str(WAYS[way][1] if phase == "training" else 0)
-    options = options_of(way)
     if phase == "start-up":
-        process = launch(folder, *options, PAUSE=pause)
+        environment = os.environ | {MARK: str(folder), "PAUSE": pause}
+        with (folder / "log.txt").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, str(LAUNCH), *command(folder, way)],
+                cwd=folder,
+                env=environment,
+                stdout=log,
+                stderr=log,
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+            )
         return Launched(process.pid, process.poll)
 
     def script() -> None:
         os.environ["PAUSE"] = pause
         sys.path.insert(0, str(LAUNCH.parent))
-        sys.argv = [str(LAUNCH), *arguments(folder, *options)]
+        sys.argv = [str(LAUNCH), *command(folder, way)]
         code = 0
         try:
             runpy.run_path(str(LAUNCH), run_name="__main__")
@@ -175,6 +191,10 @@ def timeline(folder: Path, way: str, phase: str) -> Timeline:
     for is_reached in (has_study, reports, told):
         _until(lambda reached=is_reached: reached(folder) or launched.code() is not None)  # type: ignore[misc]
         seconds.append(time.monotonic() - began)
+        if phase == "start-up":  # the others are of no interest
+            os.killpg(launched.pid, signal.SIGKILL)
+            launched.wait(600)
+            return Timeline(seconds[0], 0, 0)
     launched.wait(600)
     if launched.code() != 0:
         raise RuntimeError(
@@ -264,7 +284,19 @@ def go_on(tried: Try, folder: Path, expected: Tables) -> Counter[str]:
     known = stored(storage_of(folder))
     if known and integrity(storage_of(folder)) != "ok":
         faults[DAMAGED] += 1
-    process = fork_launch(folder, *options_of(tried.way), "--engine", "processes", "--workers", "1")
+    line = command(folder, tried.way, "--engine", "processes", "--workers", "1")
+
+    def again() -> None:
+        if tried.phase == "report":
+            sys.exit(run(lambda: main_of_launch(line), "launch_study"))
+        add_current_folder()
+        parsed = parse_launch(line)  # the rest of the command, its report, takes longer than all of this
+        for name in ("goes_on", "tau", "rho", "target_loss", "out", "self_check", "plan"):
+            del parsed[name]
+        run_study(StudyConfig.from_mapping(parsed), out=folder / NAME)
+        sys.exit(0)
+
+    process = fork_launch(folder, before=again)
     process.join()
     if process.exitcode != 0:
         faults[NEXT] += 1
@@ -285,6 +317,7 @@ def tries(n: int, n_ray: int, chance: random.Random) -> list[Try]:
     for way, phase in zip(chosen, phases, strict=True):
         apart = APART[0] * (APART[1] / APART[0]) ** chance.random()
         made.append(Try(way, phase, chance.random(), chance.randint(1, MOST_PRESSES), apart))
+    chance.shuffle(made)
     return made
 
 
@@ -294,48 +327,65 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--tries", type=int, default=100, metavar="N", help="launches that are interrupted (default: 100)")
     parser.add_argument("--ray", type=int, default=15, metavar="N", help="of them on Ray (default: 15)")
     parser.add_argument("--seed", type=int, default=0, metavar="N", help="of moments and presses (default: 0)")
-    parser.add_argument("--part", default="1/1", metavar="I/N", help="the I-th of N parts of the tries (default: 1/1)")
+    parser.add_argument("--at-once", type=int, default=1, metavar="N", help="tries at the same time (default: 1)")
     parser.add_argument("--seconds", type=float, default=1e9, metavar="S", help="begin no try after S seconds (default: never)")
     return parser.parse_args(argv)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Press, look, go on; a line a try and a table at the end; 1 when a promise was broken."""
+    """Press, look, go on; a line a try and the sums at the end; 1 when a promise was broken."""
     options = parse_args(argv)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # what a shell starts with & ignores it, its children too
         signal.signal(signal.SIGINT, signal.default_int_handler)
-    part, parts = map(int, options.part.split("/"))
-    chosen = tries(options.tries, options.ray, random.Random(options.seed))[part - 1 :: parts]
-    faults, slowest, began = Counter[str](), 0.0, time.monotonic()
+    chosen = tries(options.tries, options.ray, random.Random(options.seed))
+    end, fork = time.monotonic() + options.seconds, multiprocessing.get_context("fork")
     top = Path(tempfile.mkdtemp())  # no TemporaryDirectory, which forks would remove at their exit
     try:
-        unbroken(top / "unbroken", *FEW)
-        expected = tables(storage_of(top / "unbroken"))
-        usual: dict[tuple[str, ...], Timeline] = {}
-        for number, tried in enumerate(chosen):
-            if time.monotonic() - began > options.seconds:
-                print(f"stopped before try {number} of {len(chosen)}")
-                chosen = chosen[:number]
-                break
-            kind = ("alone", "start-up") if tried.phase == "start-up" else (tried.way, "training")
-            if kind not in usual:
-                usual[kind] = timeline(top / "-".join(kind), *kind)
-            folder = top / str(number)
-            ended = press(tried, folder, usual[kind])
-            found = ended.faults + go_on(tried, folder, expected)
-            faults += found
-            slowest = max(slowest, ended.seconds if tried.presses > 1 else 0)
-            told = "; ".join(f"{times} {kind}" for kind, times in found.items()) or "all promises kept"
-            how = f"{ended.pressed} of {tried.presses} presses {tried.apart:.2f} s apart"
-            print(f"{tried.way}, {tried.phase}, {how}: code {ended.code} after {ended.seconds:.1f} s: {told}", flush=True)
-            if found:
-                print(ended.said[-3000:], file=sys.stderr, flush=True)
+        kinds = {_kind(tried): None for tried in chosen} | {("alone", "training"): None}
+        usual = {kind: timeline(top / "-".join(kind), *kind) for kind in kinds}
+        expected = tables(storage_of(top / "alone-training"))
+        found = fork.SimpleQueue()
+
+        def work(part: int) -> None:
+            for number in range(part, len(chosen), options.at_once):
+                if time.monotonic() < end:
+                    found.put(attempt(chosen[number], top / str(number), usual[_kind(chosen[number])], expected))
+
+        parts = [fork.Process(target=work, args=(part,)) for part in range(options.at_once)]
+        for each in parts:
+            each.start()
+        for each in parts:
+            each.join()
+        ended = []
+        while not found.empty():
+            ended.append(found.get())
     finally:
         shutil.rmtree(top, ignore_errors=True)
+    faults = sum((each.faults for each in ended), Counter[str]())
+    slowest = max((each.seconds for each in ended if each.pressed > 1), default=0)
     counted = ", ".join(f"{faults[kind]} {kind}" for kind in FAULTS)
     others = "".join(f", {times} {kind}" for kind, times in faults.items() if kind not in FAULTS)
-    print(f"{len(chosen)} launches, at most {slowest:.1f} s from the second press to the end: {counted}{others}")
+    pressed = sum(each.pressed > 0 for each in ended)
+    print(f"{pressed} launches, at most {slowest:.1f} s from the second press to the end: {counted}{others}")
     return int(bool(faults.total()))
+
+
+def _kind(tried: Try) -> tuple[str, str]:
+    """What a launch is timed as."""
+    return ("alone", "start-up") if tried.phase == "start-up" else (tried.way, "training")
+
+
+def attempt(tried: Try, folder: Path, usual: Timeline, expected: Tables) -> Ended:
+    """Press, go on, and say how it went."""
+    ended = press(tried, folder, usual)
+    found = ended.faults + go_on(tried, folder, expected)
+    told = "; ".join(f"{times} {kind}" for kind, times in found.items()) or "all promises kept"
+    how = f"{ended.pressed} of {tried.presses} presses {tried.apart:.2f} s apart"
+    print(f"{tried.way}, {tried.phase}, {how}: code {ended.code} after {ended.seconds:.1f} s: {told}", flush=True)
+    if found:
+        print(ended.said[-3000:], file=sys.stderr, flush=True)
+    shutil.rmtree(folder, ignore_errors=True)
+    return ended._replace(faults=found, said="")
 
 
 if __name__ == "__main__":
