@@ -4,6 +4,7 @@ import os
 import signal
 from abc import ABC, abstractmethod
 from concurrent.futures import BrokenExecutor, Future
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 from loky import ProcessPoolExecutor
@@ -112,6 +113,7 @@ class Processes(Workers):
 
     def _hand(self, worker: ProcessPoolExecutor, job: Job) -> Future[Outcome]:
         # A process starts here, and has Ctrl-C blocked as we have it then: it is Python for a while before ``start`` is called.
+        resource_tracker.ensure_running()  # its own start would unblock it
         before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
         try:
             future: Future[Outcome] = worker.submit(work, workload_here, job)
