@@ -25,7 +25,7 @@ from studies.config import StudyConfig
 from studies.costs import Costs
 from studies.errors import FailedAlike, StorageAway
 from studies.plan import Asked, Planned, RunsInAll
-from studies.storage.interrupts import interruptible
+from studies.storage.interrupts import interruptible, uninterrupted
 from studies.storage.stored import HOW_TRAINED
 from studies.tables import FINISHED
 from studies.training.fusing import Fusing
@@ -170,16 +170,20 @@ class Driver:
 
     @contextlib.contextmanager
     def _closing(self) -> Iterator[None]:
-        """However it ends, no worker goes on, no trial is left running, and what was decided is kept."""
+        """However it ends, no worker goes on, no trial is left running, and what was decided is kept.
+
+        A pool that is half closed would be waited for at the exit of the process, for ever.
+        """
         try:
             yield
         finally:
-            self._pool.close()
-            with contextlib.suppress(OSError):  # there is none, or what is in it will be gone on from
-                self._checkpoints.rmdir()
-            with contextlib.suppress(StorageAway):  # then the next launch closes them
-                trials.close_orphans(self.study, "interrupted")
-                self._keep_decisions()
+            with uninterrupted():
+                self._pool.close()
+                with contextlib.suppress(OSError):  # there is none, or what is in it will be gone on from
+                    self._checkpoints.rmdir()
+                with contextlib.suppress(StorageAway):  # then the next launch closes them
+                    trials.close_orphans(self.study, "interrupted")
+                    self._keep_decisions()
 
     def _choose_pool(self) -> None:
         """Move to worker processes where they are asked for, or where what is left is worth their start."""

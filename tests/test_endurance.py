@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import os
+import random
 import re
 import shutil
 import socket
@@ -145,3 +146,43 @@ def test_soak_refuses_what_it_cannot_count(script: Any, capsys: pytest.CaptureFi
     with pytest.raises(SystemExit):
         script("soak").main(argv.split())
     assert capsys.readouterr().err.endswith(f"error: {sentence}\n")
+
+
+PRESSES = """
+import sys, shutil, tempfile
+from pathlib import Path
+import ctrl_c
+from ctrl_c import Timeline, Try
+
+usual = Timeline(study=2, trained=4, told=6)
+top = Path(tempfile.mkdtemp())
+tries = [
+    Try("alone", "start-up", 0.4, 1, 0.1),
+    Try("fused", "preflight", 0.3, 3, 0.12),
+    Try("workers", "training", 0.6, 5, 0.12),
+    Try("alone", "report", 0.0, 2, 0.5),
+]
+try:
+    ctrl_c.timeline(top / "whole", "alone", "training")
+    expected = ctrl_c.tables(ctrl_c.storage_of(top / "whole"))
+    broken = [ctrl_c.attempt(each, top / str(number), usual, expected).faults for number, each in enumerate(tries)]
+finally:
+    shutil.rmtree(top)
+for each in broken:
+    del each["later than 5 s after the second press"]  # this machine may be busy
+sys.exit(any(each.total() for each in broken))
+"""
+
+
+def test_ctrl_c_at_any_moment_ends_a_launch_and_leaves_nothing() -> None:
+    done = subprocess.run([sys.executable, "-c", PRESSES], cwd=SCRIPTS, capture_output=True, text=True, timeout=600)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert len(done.stdout.splitlines()) == 4
+
+
+def test_random_presses_meet_every_way_and_phase(script: Any) -> None:
+    ctrl_c = script("ctrl_c")
+    made = ctrl_c.tries(100, 15, random.Random(0))
+    assert len(made) == 100 and sum(each.way == "ray" for each in made) == 15
+    assert {(each.way, each.phase) for each in made} == {(way, phase) for way in ctrl_c.WAYS for phase in ctrl_c.PHASES}
+    assert {each.presses for each in made} == {1, 2, 3, 4, 5} and all(0.02 <= each.apart <= 2 for each in made)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import signal
@@ -235,6 +236,27 @@ def test_no_worker_outlives_its_driver(number: signal.Signals, tmp_path: Path) -
         study = load_study(str(tmp_path / "studies.db"), "scripted")
         assert set(states(study)) == {"COMPLETE", "FAIL"}
         assert {trial.user_attrs.get("error") for trial in study.trials} == {None, "interrupted"}
+
+
+def test_ctrl_c_three_times_ends_a_script_and_its_workers(tmp_path: Path) -> None:
+    (tmp_path / "script.py").write_text(SCRIPT.format(pause=0.2, points=20))
+    restore = functools.partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # here it may be ignored
+    command = [sys.executable, "script.py"]
+    with subprocess.Popen(
+        command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True, preexec_fn=restore
+    ) as driver:
+        assert driver.stdout is not None
+        assert wait_until(lambda: driver.stdout and driver.stdout.readline() == b"1\n", 60)  # both workers train
+        workers = workers_of(psutil.Process(driver.pid))
+        blocked = Path(f"/proc/{workers[0].pid}/status").read_text().partition("SigBlk:")[2].split()[0]
+        assert int(blocked, 16) & 1 << (signal.SIGINT - 1)  # from its first line on
+        for _ in range(3):
+            os.killpg(driver.pid, signal.SIGINT)
+            time.sleep(0.12)
+        driver.communicate(timeout=60)
+    assert driver.returncode != 0
+    assert wait_until(lambda: not any(worker.is_running() for worker in workers), 10)
+    assert set(states(load_study(str(tmp_path / "studies.db"), "scripted"))) == {"COMPLETE", "FAIL"}
 
 
 def test_what_a_job_raises_comes_back_in_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

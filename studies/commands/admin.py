@@ -4,8 +4,10 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from studies.commands.command_line import INTERRUPTED, add_storage, fail_at_work, make_parser, parse
+from studies.commands.command_line import add_storage, fail_at_work, make_parser, parse
+from studies.commands.ctrl_c import INTERRUPTED
 from studies.storage.database_url import without_password
+from studies.storage.interrupts import interruptible
 
 COMMANDS = {
     "list": "all studies: runs, what they try, last change, and who works on them",
@@ -81,7 +83,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         "delete": housekeeping.delete_study,
     }
     try:
-        do[parsed["subcommand"]](**options)
+        with interruptible():
+            do[parsed["subcommand"]](**options)
     except KeyboardInterrupt:
         print("interrupted: the studies are as they were", file=sys.stderr)
         return INTERRUPTED

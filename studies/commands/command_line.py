@@ -15,10 +15,12 @@ from jsonargparse import ArgumentError, ArgumentParser, set_loader
 from yaml import YAMLError
 
 from studies.commands.config_file import CLASSES, merge, normalise, read_options, require_classes
+from studies.commands.ctrl_c import AGAIN, INTERRUPTED
 from studies.commands.yaml_loader import MOST_DEEP, load_yaml
 from studies.config import nearest
 from studies.errors import BadInput, FailedAlike, NotWritten, StorageAway, StudyInUse
 from studies.storage.database_url import without_password
+from studies.storage.interrupts import came
 from studies.training.user_folder import add_current_folder
 
 STORAGE = "outputs/studies.db"
@@ -31,7 +33,6 @@ MOST_SAID = 2_000  # characters of a sentence; what came may be a whole file
 FAILED = 1  # exit codes: the module failed, or we did,
 BAD_INPUT = 2  # the caller's mistake,
 IN_USE = 3  # another process has the study,
-INTERRUPTED = 130  # Ctrl-C, as shells count it
 
 
 def make_parser(description: str | None = None, command: str = "") -> ArgumentParser:
@@ -126,13 +127,16 @@ def parse(parser: ArgumentParser, argv: Sequence[str] | None) -> dict[str, Any]:
 
 
 def run(main: Callable[[], int], name: str) -> int:
-    """The exit code of ``main``; what has its sentence is one line on stderr, everything else keeps its traceback."""
+    """The exit code of ``main``; what has its sentence is one line on stderr, everything else keeps its traceback.
+
+    What is raised after Ctrl-C is its consequence, whatever it is: not all code passes KeyboardInterrupt on.
+    """
     if logging.lastResort is not None:  # what writes to the terminal where nobody has chosen another place
         logging.lastResort.setFormatter(_PrintableFormatter())
     asked.clear()
     try:
         add_current_folder()
-        return main()
+        return _interruption_told(main)
     except (BadInput, UnicodeError) as error:  # text that cannot be written came with an option
         code, sentence = BAD_INPUT, " ".join(_explained(error).split())
     except (StudyInUse, FailedAlike, StorageAway, NotWritten) as error:
@@ -142,6 +146,16 @@ def run(main: Callable[[], int], name: str) -> int:
     said = without_password(sentence)
     print(f"{name}: {printable(said if len(said) <= MOST_SAID else f'{said[:MOST_SAID]}...')}", file=sys.stderr)
     return code
+
+
+def _interruption_told(main: Callable[[], int]) -> int:
+    try:
+        return main()
+    except BaseException:
+        if not came():
+            raise
+    print(f"interrupted: {AGAIN}", file=sys.stderr)
+    return INTERRUPTED
 
 
 def _explained(error: Exception) -> str:
@@ -176,6 +190,8 @@ def fail_at_work(error: Exception, *, folder: str, storage: str) -> int:
         storage: the database, which its errors do not say.
     """
     if isinstance(error, (BadInput, StudyInUse, FailedAlike, StorageAway)):
+        raise error
+    if came():
         raise error
     full = _database_failure(error)
     if full is not None:

@@ -1,16 +1,16 @@
 """Open Optuna Dashboard on the studies of a storage, on this machine only, with verdicts, charts and notes."""
 
-import signal
 import tempfile
 import threading
 import webbrowser
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from studies.commands.command_line import add_storage, make_parser, parse
 from studies.errors import BadInput
+from studies.storage.interrupts import interruptible
 
 WRITABLE = "serve the studies themselves, without verdicts: what is changed or deleted there is changed for good"
 
@@ -35,7 +35,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     from studies.storage.writable import check_storage
 
     url = check_storage(options["storage"], must_exist=True)
-    with listen(options["port"]) as server, _until_ended():
+    with listen(options["port"]) as server, suppress(KeyboardInterrupt), interruptible():
         with _served(url, writable=options["writable"]) as (app, what):
             server.set_app(refuse_strangers(never_empty(ours_first(app))))
             print(f"Optuna Dashboard: {server.address} ({what}; Ctrl-C ends it)", flush=True)
@@ -71,19 +71,3 @@ def _served(url: str, *, writable: bool) -> Iterator[tuple[Any, str]]:
         finally:
             stopped.set()
             follower.join(5)
-
-
-@contextmanager
-def _until_ended() -> Iterator[None]:
-    """Ctrl-C and SIGTERM end what is inside, and are no error."""
-
-    def end(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    before = signal.signal(signal.SIGTERM, end)
-    try:
-        yield
-    except KeyboardInterrupt:
-        pass
-    finally:
-        signal.signal(signal.SIGTERM, before)

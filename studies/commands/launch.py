@@ -8,7 +8,6 @@ from typing import Any
 
 from studies.commands.command_line import (
     FAILED,
-    INTERRUPTED,
     add_export,
     add_json,
     add_thresholds,
@@ -18,6 +17,7 @@ from studies.commands.command_line import (
     printable,
     tell_exports,
 )
+from studies.commands.ctrl_c import AGAIN, INTERRUPTED
 from studies.errors import BadInput
 
 MODEL = "LightningModule, its arguments as --model.momentum 0.9, its network as --model.network ConvNet (default: by the data)"
@@ -163,30 +163,32 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, 
     from studies.next_run import program
     from studies.search import run_self_check, train_study
     from studies.storage.database_url import without_password
+    from studies.storage.interrupts import interruptible
     from studies.storage.stored import PARAMS
 
     try:
-        with Progress(thresholds) as progress:
-            study = train_study(config, out=folder, on_run=progress, thresholds=thresholds)
-        judged = judge_study(study, thresholds)
-        if fresh_seeds and len(judged.recommendations):
-            with Progress(thresholds, against=judged.cells) as progress:
-                run_self_check(config, judged.recommendations, seeds=fresh_seeds, out=folder, on_run=progress)
+        with interruptible():
+            with Progress(thresholds) as progress:
+                study = train_study(config, out=folder, on_run=progress, thresholds=thresholds)
             judged = judge_study(study, thresholds)
-        elif fresh_seeds:
-            print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
-        before = judged_before(folder)
-        page = report_study(study, folder, judged, export=export)
-        mirror(study, judged)
-        if as_json:
-            print_json(page)
-        else:
-            print_answer(study.study_name, judged, following=command_to_follow(study, judged))
-            print_report(page, before, judged)
-            tell_exports(export, folder)
-            print(f"look closer: {shlex.join([*program('dashboard'), '--storage', without_password(config.storage)])}")
+            if fresh_seeds and len(judged.recommendations):
+                with Progress(thresholds, against=judged.cells) as progress:
+                    run_self_check(config, judged.recommendations, seeds=fresh_seeds, out=folder, on_run=progress)
+                judged = judge_study(study, thresholds)
+            elif fresh_seeds:
+                print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
+            before = judged_before(folder)
+            page = report_study(study, folder, judged, export=export)
+            mirror(study, judged)
+            if as_json:
+                print_json(page)
+            else:
+                print_answer(study.study_name, judged, following=command_to_follow(study, judged))
+                print_report(page, before, judged)
+                tell_exports(export, folder)
+                print(f"look closer: {shlex.join([*program('dashboard'), '--storage', without_password(config.storage)])}")
     except KeyboardInterrupt:
-        print("interrupted: what finished is kept; the same command goes on from there", file=sys.stderr)
+        print(f"interrupted: {AGAIN}", file=sys.stderr)
         return INTERRUPTED
     except FailedAlike:
         page = report_study(load_study(config.storage, str(config.name)), folder, export=export)

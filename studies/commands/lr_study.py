@@ -4,6 +4,8 @@ import importlib
 import sys
 from collections.abc import Sequence
 
+from studies.commands.ctrl_c import watch
+
 COMMANDS = {  # the name of a file beside this one, which has ``main``, and what it does
     "launch": "train a study, or go on with one, and write its report",
     "report": "write the report of a stored study again, or explain the curve of one run",
@@ -14,7 +16,12 @@ COMMANDS = {  # the name of a file beside this one, which has ``main``, and what
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """The exit code of the command; imports nothing heavy before it is known."""
+    """The exit code of the command; imports nothing heavy before it is known.
+
+    argv: its arguments, None where the process is this command's own, which Ctrl-C then ends.
+    """
+    if argv is None:
+        watch()
     command, *arguments = (sys.argv[1:] if argv is None else argv) or [""]
     if command in ("-h", "--help"):
         print(f"usage: lr-study {{{','.join(COMMANDS)}}} [OPTIONS]\n")

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from studies.commands.command_line import (
-    INTERRUPTED,
     add_export,
     add_json,
     add_storage,
@@ -17,6 +16,7 @@ from studies.commands.command_line import (
     parse,
     tell_exports,
 )
+from studies.commands.ctrl_c import INTERRUPTED
 from studies.errors import BadInput
 
 AUTO = "auto"
@@ -78,29 +78,31 @@ def main(argv: Sequence[str] | None = None) -> int:
     from reports.pages.folder import judged_before
     from studies.answers import command_to_follow, judge_study, report_study
     from studies.commands.terminal import print_answer, print_json, print_report
+    from studies.storage.interrupts import interruptible
 
     def tell(cost: str) -> None:
         print(cost, file=sys.stderr, flush=True)
 
     walk = ""
     try:
-        judged = judge_study(study, thresholds)
-        if landscape is not None:
-            from reports.figures.landscape import describe_landscape
-            from studies.landscape import config_of, survey  # PyTorch: seconds
+        with interruptible():
+            judged = judge_study(study, thresholds)
+            if landscape is not None:
+                from reports.figures.landscape import describe_landscape
+                from studies.landscape import config_of, survey  # PyTorch: seconds
 
-            config = replace(config_of(study), storage=options["storage"])
-            walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
-        before = judged_before(folder)
-        page = report_study(study, folder, judged, export=export)
-        if options["json"]:
-            print_json(page)
-            return 0
-        print_answer(study.study_name, judged, following=command_to_follow(study, judged))
-        if walk:
-            print(f"landscape: {walk}")
-        print_report(page, before, judged)
-        tell_exports(export, folder)
+                config = replace(config_of(study), storage=options["storage"])
+                walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
+            before = judged_before(folder)
+            page = report_study(study, folder, judged, export=export)
+            if options["json"]:
+                print_json(page)
+                return 0
+            print_answer(study.study_name, judged, following=command_to_follow(study, judged))
+            if walk:
+                print(f"landscape: {walk}")
+            print_report(page, before, judged)
+            tell_exports(export, folder)
     except KeyboardInterrupt:
         kept = "the study is as it was, and so is"
         if walk:

@@ -2,12 +2,33 @@
 
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+Handler = Callable[[int, FrameType | None], None]
+
 _writes = 0  # that are under way
 _wanted = False  # an interrupt came meanwhile
+_came = False  # one came at all
+_watcher: Handler | None = None
+
+
+def watch(handler: Handler) -> None:
+    """Have ``handler``, which ends the process, called for all interrupts but the first."""
+    global _watcher, _came
+    _watcher, _came = handler, False
+
+
+def came() -> bool:
+    """Whether an interrupt came to a watched process: whatever is raised since may be no fault."""
+    return _came and _watcher is not None
+
+
+def come_again() -> None:
+    """Where an interrupt was swallowed: one comes at the end of the next write."""
+    global _wanted
+    _wanted = True
 
 
 @contextmanager
@@ -21,8 +42,8 @@ def interruptible() -> Iterator[None]:
         yield
         return
     before = {signal.SIGTERM: signal.getsignal(signal.SIGTERM)}
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-        before[signal.SIGINT] = signal.default_int_handler
+    if (ctrl_c := signal.getsignal(signal.SIGINT)) in (signal.default_int_handler, _watcher):
+        before[signal.SIGINT] = ctrl_c
     for number in before:
         signal.signal(number, _interrupt)
     try:
@@ -55,7 +76,12 @@ def interrupt_if_wanted() -> None:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
-    global _wanted
+    global _came, _wanted
+    if came():
+        assert _watcher is not None
+        _watcher(number, frame)
+        return
+    _came = True
     if _writes:
         _wanted = True
     else:

@@ -1,6 +1,7 @@
 """Fit a module once, with whatever it draws belonging to a seed: every fit of this project begins here."""
 
 import contextlib
+import signal
 import warnings
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -42,7 +43,7 @@ def fit(
     trainer = build_trainer(
         {**workload.trainer, **replaced},
         epochs=epochs,
-        callbacks=[_Seed(seed), *callbacks],
+        callbacks=[_StaysInterruptible(), _Seed(seed), *callbacks],
         package=package_of(type(built.model)),
         folder=folder,
     )
@@ -83,6 +84,17 @@ def see_start(look: pl.Callback, workload: Workload, built: Built, batch_size: i
 class _End(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         raise Seen
+
+
+class _StaysInterruptible(pl.Callback):
+    """Lightning has Ctrl-C ignored from the first one on, for good; a user's ``on_exception`` may take long."""
+
+    def __init__(self) -> None:
+        self.before = signal.getsignal(signal.SIGINT)
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, KeyboardInterrupt):
+            signal.signal(signal.SIGINT, self.before)
 
 
 class _Seed(pl.Callback):

@@ -1,5 +1,6 @@
 """Ray actors as a pool to train in: on this machine, or on every machine of a cluster. Needs the extra ``ray``."""
 
+import contextlib
 import functools
 import logging
 import os
@@ -8,6 +9,7 @@ from concurrent.futures import Future
 from typing import Any
 
 import cloudpickle
+import psutil
 import torch
 
 from studies.config import StudyConfig
@@ -60,6 +62,7 @@ class Actors(Workers):
     def _end(self) -> None:
         if self._began:
             self._began = False
+            _kill_actors()
             self._ray.shutdown()
 
     def _new(self) -> Any:
@@ -91,6 +94,14 @@ class _Actor:
     def work(self, job: Job) -> Outcome:
         """Train a job."""
         return work(lambda: self._workload, job)
+
+
+def _kill_actors() -> None:
+    """Those of the Ray that this process started: they die late otherwise, when nobody knows whose they were."""
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.cmdline()[:1] and process.cmdline()[0].startswith("ray::"):
+                process.kill()
 
 
 def _connected(address: str | None) -> tuple[Any, bool]:

@@ -1,8 +1,10 @@
 """Where jobs are trained: in this process, or in worker processes. They only train; the driver alone speaks to Optuna."""
 
 import os
+import signal
 from abc import ABC, abstractmethod
 from concurrent.futures import BrokenExecutor, Future
+from multiprocessing import resource_tracker
 from typing import Any, Protocol
 
 from loky import ProcessPoolExecutor
@@ -110,7 +112,13 @@ class Processes(Workers):
         return ProcessPoolExecutor(1, initializer=start, initargs=self._arguments)
 
     def _hand(self, worker: ProcessPoolExecutor, job: Job) -> Future[Outcome]:
-        future: Future[Outcome] = worker.submit(work, workload_here, job)
+        # A process starts here, and has Ctrl-C blocked as we have it then: it is Python for a while before ``start`` is called.
+        resource_tracker.ensure_running()  # its own start would unblock it
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGINT])
+        try:
+            future: Future[Outcome] = worker.submit(work, workload_here, job)
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         return future
 
     def _kill(self, worker: ProcessPoolExecutor) -> None:
