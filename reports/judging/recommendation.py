@@ -192,14 +192,15 @@ def recommend_overall(
         return ""
     seconds = recommendations["time_to_bottom_seconds"].astype(float)
     soonest = recommendations.loc[seconds.fillna(math.inf).idxmin()]
-    took = "" if together else f", {format_seconds(soonest['time_to_bottom_seconds'])}"
     fast = (
-        "How long they took is not known for all of them."
+        ""
+        if together
+        else "How long they took is not known for all of them."
         if seconds.isna().any()
         else f"By the clock they cannot be compared: runs were trained {unlike}."
         if unlike
         else f"Soonest at the bottom by the clock: batch size {soonest['batch_size']} with"
-        f" {format_number(soonest['learning_rate'])}{took}."
+        f" {format_number(soonest['learning_rate'])}, {format_seconds(soonest['time_to_bottom_seconds'])}."
     )
     low, high = recommendations["low"].max(), recommendations["high"].min()
     tried = set.intersection(*(set(group["learning_rate"]) for _, group in cells.groupby("batch_size")))
@@ -209,10 +210,10 @@ def recommend_overall(
         if low * (1 - 1e-9) <= rate <= high * (1 + 1e-9)
     }
     if len(recommendations) < len(sizes) or not shares:
-        return f"No learning rate is inside the interval of every batch size: use each size's own. {fast}"
+        return f"No learning rate is inside the interval of every batch size: use each size's own. {fast}".strip()
     use = max(shares, key=lambda rate: shares[rate])
     ends = f"{format_number(low)} to {format_number(high)}"
-    return f"For every batch size: {format_number(use)} ({ends} serves them all). {fast}"
+    return f"For every batch size: {format_number(use)} ({ends} serves them all). {fast}".strip()
 
 
 def judge_own(own: float | None, cells: pd.DataFrame) -> str:
