@@ -47,7 +47,7 @@ const dressed = layout => {
 const smaller = trace => (trace.marker?.size > 0 ? { ...trace, marker: { ...trace.marker, size: 0.6 * trace.marker.size } } : trace);
 const narrower = layout => ({
   ...layout, margin: { ...layout.margin, l: 30, r: 5 },
-  legend: { ...layout.legend, entrywidth: 0.3, entrywidthmode: "fraction", font: { size: 10 } },
+  legend: { ...layout.legend, entrywidth: 0.45, entrywidthmode: "fraction", font: { size: 10 } },
 });
 const draw = (place, chart) => {
   drawn.add(place);
