@@ -31,13 +31,13 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--optimizer", None, "CLASS", "used instead of the module's own, as --optimizer SGD --optimizer.momentum 0.9"),
     ("--lr-scheduler", None, "CLASS", SCHEDULER),
     ("--learning-rate", None, ("LOW", "HIGH"), "lowest and highest learning rate to try (default: found out)"),
-    ("--per-decade", None, "N", "learning rates a factor of 10 that may be tried (default: 10; of a grid 4)"),
+    ("--per-decade", None, "N", "learning rates per factor of 10 (default: 10; of a grid 4)"),
     ("--points", None, "N", "learning rates of a grid in all, instead of --per-decade; makes --sampler grid the default"),
     ("--batch-size", [16, 64, 256], "N", "examples a step, one or several sizes (default: 16 64 256)"),
     ("--learning-rate-name", None, "NAME", "attribute that holds the learning rate (default: lr or learning_rate)"),
     ("--monitor", None, "NAME", "a metric the module logs, to decide by (default: the loss, and val_loss where it is logged)"),
     ("--mode", "min", "min|max", "max when more of --monitor is better (default: min)"),
-    ("--fuse", "auto", "auto|never", "auto trains members together where that is faster, never repeats to the bit (auto)"),
+    ("--fuse", "auto", "auto|never", "auto: runs together where faster; never: each alone, repeatable to the bit (auto)"),
     ("--seeds", 3, "N", "runs of each learning rate and batch size (default: 3)"),
     ("--seed-everything", None, "N", "first seed (default: 0)"),
     ("--epochs", None, "N", "passes over the training set in each run, most of which end early (default: 24; of a grid 10)"),
@@ -74,7 +74,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument("--exact", action="store_true", help="train every run to its end")
     constant = "keep the learning rate constant: the module's schedulers are left out"
     parser.add_argument("--constant", action="store_true", help=constant)
-    own = "leave the batches as the training loader gives them; --batch-size N is then what they are called"
+    own = "leave the batches as the training loader gives them; --batch-size N is then only their name in the report"
     parser.add_argument("--own-batches", action="store_true", help=own)
     saved = "save each run at the end of every epoch, so that one that was killed goes on from there: for long runs"
     parser.add_argument("--checkpoint", action="store_true", help=saved)

@@ -11,7 +11,7 @@ COMMANDS = {  # the name of a file beside this one, which has ``main``, and what
     "report": "write the report of a stored study again, or explain the curve of one run",
     "compare": "compare stored studies: what moved, and what exceeds the spread of the seeds",
     "dashboard": "open Optuna Dashboard on the studies of a storage",
-    "admin": "list, show, export, import and delete stored studies",
+    "admin": "list, show, adopt, export, import and delete stored studies",
 }
 
 
