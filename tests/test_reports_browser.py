@@ -47,6 +47,7 @@ def opened(browser: Any, path: Path, *, live: bool = True, **options: Any) -> It
     page.goto(path.as_uri())
     if live:
         page.wait_for_selector("html.charts")
+    page.evaluate("for (const part of document.querySelectorAll('details.part')) part.open = true")
     yield page
     assert heard == []
     context.close()

@@ -501,7 +501,7 @@ def test_the_folder_holds_both_pages_tables_and_figures(tmp_path: Path, moved: d
     tables_of = {"differences.csv", "summary.csv", "tests.csv"}
     found = {path.relative_to(page.parent).as_posix() for path in page.parent.rglob("*") if path.is_file()}
     assert page == tmp_path / "new" / "folder" / "comparison.html"
-    assert found == {"comparison.html", "comparison.md"} | tables_of | figures
+    assert found == {"comparison.html", "comparison.md", "answer.json"} | tables_of | figures
     text = page.with_suffix(".md").read_text(encoding="utf-8")
     assert all(f"](figures/{name}.png)" in text for name in FIGURES)
     assert page.with_name("differences.csv").read_text() == "option,'=cmd|' /C calc'!A0,after\nepochs,not given,'=1+1\n"

@@ -458,7 +458,7 @@ def test_errors_of_the_study_have_exit_code_one(capsys: pytest.CaptureFixture[st
 def test_error_of_ours_after_training_keeps_its_traceback(
     launched: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], place: str, kind: type[Exception]
 ) -> None:
-    def broken(*_: object) -> None:
+    def broken(*_: object, **__: object) -> None:
         raise kind("ours")
 
     monkeypatch.chdir(launched)

@@ -173,7 +173,7 @@ def test_page_of_a_study_has_its_answer_charts_notes_and_short_columns(copy: Sna
     page = ask(copy, "/api/studies/1")
     assert page["name"] == "digits"
     note = page["note"]["body"]
-    answer = "use 0.1 (0.0326 to 0.306, where it is good on half of new seeds only)"
+    answer = "use ~0.1 (0.0326 to 0.306, where it is good on half of new seeds only)"
     assert note.startswith(f"Runs: 4 complete, 1 failed.\n\n- **Batch size 32: {answer}**; good from ")
     assert COPY in note and "checks passed" in note
     assert re.search(r"✗ failed \*\*seeds\*\*: ", note) and re.search(r"\nRun next: `\S.* --seeds 3 .*`\n", note)
@@ -352,7 +352,7 @@ def test_notes_that_people_wrote_are_kept(copy: Snapshot, study: optuna.Study) -
     study._storage.set_study_system_attr(study._study_id, "dashboard:1:note_str:0", "of a run")
     wait_for(lambda: ask(copy, "/api/studies/1")["trials"][0]["note"]["body"] == "of a run")
     page = ask(copy, "/api/studies/1")
-    assert page["note"]["body"].startswith("by hand\n\n---\n\nRuns: 4 complete, 1 failed.\n\n- **Batch size 32: use 0.1 ")
+    assert page["note"]["body"].startswith("by hand\n\n---\n\nRuns: 4 complete, 1 failed.\n\n- **Batch size 32: use \\~0.1 ")
     assert page["trials"][1]["note"]["body"].startswith("● **good**")
 
 
@@ -463,7 +463,7 @@ def test_mirror_writes_note_and_charts_and_replaces_its_own(study: optuna.Study)
     mirror(study, judge_study(study))
     first = get_note(study)
     assert (
-        first.startswith("Runs: 4 complete, 1 failed.\n\n- **Batch size 32: use 0.1 ")
+        first.startswith("Runs: 4 complete, 1 failed.\n\n- **Batch size 32: use \\~0.1 ")
         and COPY not in first
         and f"\n*{MIRRORED}*\n" in first
     )

@@ -288,7 +288,7 @@ def test_landscape_is_kept_when_the_report_is_interrupted(
     monkeypatch.setattr("studies.landscape.SIDE", 3)
     config = parabola(tmp_path, learning_rate=(0.1, 0.3), points=2)
     run_study(config, out=tmp_path)
-    monkeypatch.setattr("studies.answers.report_study", lambda *_: signal.raise_signal(signal.SIGINT))
+    monkeypatch.setattr("studies.answers.report_study", lambda *_, **__: signal.raise_signal(signal.SIGINT))
     assert command(config, tmp_path / "out") == INTERRUPTED
     sentence = "interrupted: the landscape is kept, the same command without --landscape writes its report"
     assert capsys.readouterr().err.splitlines()[-1] == sentence

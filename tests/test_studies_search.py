@@ -195,7 +195,7 @@ def test_running_trial_of_a_dead_process_is_failed_and_trained_again(tmp_path: P
     assert states(study) == ["COMPLETE", "FAIL", "FAIL", "COMPLETE"]
 
 
-@pytest.mark.parametrize(("name", "action"), [("ctrl_c", "raise KeyboardInterrupt"), ("sigterm", "os.kill(os.getpid(), 15)")])
+@pytest.mark.parametrize(("name", "action"), [("pressed", "raise KeyboardInterrupt"), ("sigterm", "os.kill(os.getpid(), 15)")])
 def test_interrupt_fails_the_run_in_flight_and_keeps_the_finished(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, action: str
 ) -> None:

@@ -8,6 +8,7 @@ from reports.comparison.charts import draw_charts
 from reports.comparison.figures import FIGURES, draw_figures
 from reports.comparison.pages import render_html, render_markdown
 from reports.comparison.tables import Comparison, find_not_good
+from reports.errors import BadInput
 from reports.figures.pictures import write_figures
 from reports.judging.judged import Judged
 from reports.judging.summary import SUMMARY, VERSION, Summary, records, to_json
@@ -34,6 +35,14 @@ def write_comparison(comparison: Comparison, judged: Mapping[str, Judged], folde
     return write_file(place / "comparison.html", html.encode(errors="backslashreplace"))
 
 
+def _not_good(comparison: Comparison) -> list[str]:
+    """Why the baseline's learning rates are not known to be good in the others; that there is nothing to compare is a reason."""
+    try:
+        return find_not_good(comparison)
+    except BadInput as error:
+        return [str(error)]
+
+
 def summarize_comparison(comparison: Comparison) -> Summary:
     """What a comparison says."""
     return {
@@ -42,7 +51,7 @@ def summarize_comparison(comparison: Comparison) -> Summary:
         "thresholds": dict(vars(comparison.thresholds)),
         "sentences": summarize(comparison),
         "notes": comparison.notes,
-        "not_good": find_not_good(comparison),
+        "not_good": _not_good(comparison),
         "summary": records(comparison.summary),
         "differences": records(comparison.differences),
         "tests": records(comparison.tests),

@@ -193,12 +193,12 @@ def recommend_overall(
     seconds = recommendations["time_to_bottom_seconds"].astype(float)
     soonest = recommendations.loc[seconds.fillna(math.inf).idxmin()]
     fast = (
-        ""
-        if together
-        else "How long they took is not known for all of them."
+        "How long they took is not known for all of them."
         if seconds.isna().any()
         else f"By the clock they cannot be compared: runs were trained {unlike}."
         if unlike
+        else ""
+        if together
         else f"Soonest at the bottom by the clock: batch size {soonest['batch_size']} with"
         f" {format_number(soonest['learning_rate'])}, {format_seconds(soonest['time_to_bottom_seconds'])}."
     )

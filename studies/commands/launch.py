@@ -192,7 +192,8 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, 
         return INTERRUPTED
     except FailedAlike:
         page = report_study(load_study(config.storage, str(config.name)), folder, export=export)
-        print(f"report of what was done, with the traceback: {page}", file=sys.stderr)
+        told = sys.stderr if as_json else sys.stdout
+        print(f"report of what was done, with the traceback: {page}", file=told)
         raise
     except Exception as error:
         return fail_at_work(error, folder=str(folder), storage=without_password(config.storage))
