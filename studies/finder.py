@@ -75,6 +75,8 @@ class LearningRates:
         self.results: dict[str, list[float]] = {"lr": rates, "loss": cells["final_height"].tolist()}
         self.verdicts: dict[float, str] = dict(zip(rates, cells["verdict"], strict=True))
         self.boundaries: pd.DataFrame = judged.edges
+        if not judged.answers:
+            raise BadInput("max_time must leave time for a run of the study, none finished in it")
         self._answer = judged.answers[0]
         self.interval: tuple[float, float] | None = (self._answer.low, self._answer.high) if self._answer.is_good else None
         self.cautions = [*filter(None, [self._answer.aside]), *failures(judged.trust), *judged.remarks, *remarks]

@@ -101,7 +101,7 @@ def test_the_answer_is_one_row_a_batch_size_at_the_top_and_looks_as_sure_as_it_i
             places = [text.index(word) for word in row]
             assert places == sorted(places) and places[-1] < text.index("What the words mean")
             assert ("on half of new seeds only, as" in text) == bool(looks)
-        assert page.count('<tr class="half">') == looks
+        assert page.count('<tr role="row" class="half">') == looks
         assert page.index("3 seeds" if not looks else "1 seed,") < page.index("How far to trust this")
 
 
@@ -137,7 +137,7 @@ def test_no_good_learning_rate_is_said_with_its_remedy() -> None:
         "Batch size 32: no learning rate is good; divergence begins below 1 (the lowest tried)."
     )
     assert [place for place, _ in judged.answers[0].row] == ["32", "none", "-", "below 1", "below 1", "below 1"]
-    assert '<tr class="none">' in html(judged)
+    assert '<tr role="row" class="none">' in html(judged)
     assert judged.ranges["note"][0] in page
 
 

@@ -328,6 +328,8 @@ LAUNCH: list[tuple[str, str]] = [
     ("--name digits.self-check", "name must not end with .self-check"),
     ("--self-check 0", "self_check must be a whole number of at least 1, got 0"),
     ("--self-check many", "self_check must be a whole number of at least 1, got 'many'"),
+    ("--plan --json", "plan trains nothing, so it must stand without --json and --export"),
+    ("--continue --config any.yaml", "continue takes the options of the study, so it must stand without --config"),
 ]
 OTHERS: list[tuple[str, str, str]] = [
     ("launch_study", "--data MNIST --data.root nowhere", "MNIST was not found in 'nowhere': give data.root the folder"),

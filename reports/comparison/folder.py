@@ -36,7 +36,7 @@ def write_comparison(comparison: Comparison, judged: Mapping[str, Judged], folde
 
 
 def _not_good(comparison: Comparison) -> list[str]:
-    """Why the baseline's learning rates are not known to be good in the others; that there is nothing to compare is a reason."""
+    """Why the baseline's learning rates are not known to be good in the others, as where nothing can be compared."""
     try:
         return find_not_good(comparison)
     except BadInput as error:

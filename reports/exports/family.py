@@ -44,7 +44,7 @@ def require_exports(given: Any, folder: Path) -> list[str]:
     if not isinstance(names, Sequence) or not all(isinstance(name, str) and name in EXPORTS for name in names):
         raise BadInput(f"export must be one or more of {', '.join(EXPORTS)}, got {given!r}")
     for name in names:
-        if find_spec(name) is None:
+        if getattr(find_spec(name), "origin", None) is None:  # a folder of that name is no package
             raise BadInput(f"export {name} needs the package {name}: pip install 'learning-rate-studies[{name}]'")
         place = folder / EXPORTS[name].FOLDER
         if place.is_symlink() or place.exists() and not place.is_dir():

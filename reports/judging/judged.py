@@ -48,9 +48,14 @@ class Judged(NamedTuple):
     answers: list[Answer]
 
     @property
+    def n_seeds(self) -> int:
+        """Seeds of runs that have a verdict."""
+        return int(self.runs.loc[self.runs["verdict"].notna(), "seed"].nunique())
+
+    @property
     def conditions(self) -> str:
         """How many seeds the verdicts rest on, and by what thresholds, in words."""
-        seeds, given = self.runs["seed"].nunique(), self.thresholds
+        seeds, given = self.n_seeds, self.thresholds
         floor = "" if given.target_loss is None else f", floor {format_number(given.target_loss)}"
         return f"{seeds} seed{'s' * (seeds != 1)}, tau {format_number(given.tau)}, rho {format_number(given.rho)}{floor}"
 

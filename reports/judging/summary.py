@@ -26,7 +26,7 @@ def summarize_study(name: str, judged: Judged, *, following: str = "") -> Summar
         "version": VERSION,
         "study": name,
         "thresholds": thresholds_of(judged),
-        "seeds": int(judged.runs["seed"].nunique()),
+        "seeds": judged.n_seeds,
         "answers": [_answer(answer, str(reasons.get(answer.batch_size, ""))) for answer in judged.answers],
         "overall": judged.overall,
         "today": judged.own,

@@ -130,12 +130,13 @@ def _sizes(judged: Judged) -> list[dict[str, Any]]:
         use, rows = None, answer.edges.values()
         if answer.is_good:
             row = uses[answer.batch_size]
+            seconds = row["time_to_bottom_seconds"]
             use = {
                 "learning_rate": format_number(answer.use),
                 "interval": f"{answer.interval}, good on {100 * answer.share:.0f} % of new seeds",
                 "reason": "; ".join(filter(None, (row["reason"], row["price"]))),
                 "epochs": _count(row["time_to_bottom_epochs"], "epoch"),
-                "seconds": "" if judged.trained_together else format_seconds(row["time_to_bottom_seconds"]),
+                "seconds": "" if judged.trained_together or pd.isna(seconds) else format_seconds(seconds),
             }
         noted = any(row["note"] for row in rows)
         size = {

@@ -118,9 +118,11 @@ def _going_on(options: dict[str, Any], argv: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing, print the answer, write the report."""
-    options = parse_args(argv)
+    words, options = sys.argv[1:] if argv is None else argv, parse_args(argv)
     if options.pop("goes_on"):
-        options = parse_args(_going_on(options, sys.argv[1:] if argv is None else argv))
+        if any(word == "--config" or word.startswith("--config=") for word in words):
+            raise BadInput("continue takes the options of the study, so it must stand without --config")
+        options = parse_args(_going_on(options, words))
         del options["goes_on"]
     from studies import StudyConfig
     from studies.config import count
@@ -139,8 +141,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     export = require_exports(export, folder)
     from studies.storage.door import check_door, entered
 
-    if only_plan and as_json:
-        raise BadInput("json needs a study that is trained, got it with --plan")
+    if only_plan and (as_json or export):
+        raise BadInput("plan trains nothing, so it must stand without --json and --export")
     if only_plan:
         check_door(config, folder)
         from studies.bill import expected_bills, tell_bills  # PyTorch
@@ -158,7 +160,7 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, 
     from reports.pages.folder import judged_before
     from studies import FailedAlike, judge_study, load_study, report_study
     from studies.answers import command_to_follow
-    from studies.commands.terminal import Progress, print_answer, print_json, print_report
+    from studies.commands.terminal import Progress, print_answer, print_json, print_report, stdout_to_stderr
     from studies.dashboard.cards_and_notes import mirror
     from studies.next_run import program
     from studies.search import run_self_check, train_study
@@ -168,18 +170,19 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, 
 
     try:
         with interruptible():
-            with Progress(thresholds) as progress:
-                study = train_study(config, out=folder, on_run=progress, thresholds=thresholds)
-            judged = judge_study(study, thresholds)
-            if fresh_seeds and len(judged.recommendations):
-                with Progress(thresholds, against=judged.cells) as progress:
-                    run_self_check(config, judged.recommendations, seeds=fresh_seeds, out=folder, on_run=progress)
+            with stdout_to_stderr(as_json):
+                with Progress(thresholds) as progress:
+                    study = train_study(config, out=folder, on_run=progress, thresholds=thresholds)
                 judged = judge_study(study, thresholds)
-            elif fresh_seeds:
-                print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
-            before = judged_before(folder)
-            page = report_study(study, folder, judged, export=export)
-            mirror(study, judged)
+                if fresh_seeds and len(judged.recommendations):
+                    with Progress(thresholds, against=judged.cells) as progress:
+                        run_self_check(config, judged.recommendations, seeds=fresh_seeds, out=folder, on_run=progress)
+                    judged = judge_study(study, thresholds)
+                elif fresh_seeds:
+                    print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
+                before = judged_before(folder)
+                page = report_study(study, folder, judged, export=export)
+                mirror(study, judged)
             if as_json:
                 print_json(page)
             else:

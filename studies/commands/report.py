@@ -77,7 +77,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     # figures: seconds, so only once the places are known
     from reports.pages.folder import judged_before
     from studies.answers import command_to_follow, judge_study, report_study
-    from studies.commands.terminal import print_answer, print_json, print_report
+    from studies.commands.terminal import print_answer, print_json, print_report, stdout_to_stderr
     from studies.storage.interrupts import interruptible
 
     def tell(cost: str) -> None:
@@ -86,15 +86,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     walk = ""
     try:
         with interruptible():
-            judged = judge_study(study, thresholds)
-            if landscape is not None:
-                from reports.figures.landscape import describe_landscape
-                from studies.landscape import config_of, survey  # PyTorch: seconds
+            with stdout_to_stderr(options["json"]):
+                judged = judge_study(study, thresholds)
+                if landscape is not None:
+                    from reports.figures.landscape import describe_landscape
+                    from studies.landscape import config_of, survey  # PyTorch: seconds
 
-                config = replace(config_of(study), storage=options["storage"])
-                walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
-            before = judged_before(folder)
-            page = report_study(study, folder, judged, export=export)
+                    config = replace(config_of(study), storage=options["storage"])
+                    walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
+                before = judged_before(folder)
+                page = report_study(study, folder, judged, export=export)
             if options["json"]:
                 print_json(page)
                 return 0

@@ -1,9 +1,12 @@
 """What a person sees of a study in a terminal: progress while it runs, the answer at the end."""
 
+import contextlib
 import json
+import os
+import sys
 import time
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Self
 
@@ -102,6 +105,23 @@ def print_report(page: Path, before: Mapping[str, Any], judged: Judged) -> None:
     print(f"report: {page}{changed and f' (instead of one judged by {changed})'}")
 
 
+@contextlib.contextmanager
+def stdout_to_stderr(wanted: bool) -> Iterator[None]:
+    """Where it is wanted, what anybody prints inside, workers too, goes to stderr: stdout is for one JSON object."""
+    if not wanted:
+        yield
+        return
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        sys.stdout.flush()
+        os.dup2(kept, 1)
+        os.close(kept)
+
+
 def print_json(page: Path) -> None:
     """Print what stands in ``answer.json`` beside a page, and where the page is, as ``report``."""
     print(to_json(json.loads(page.with_name(SUMMARY).read_bytes()) | {"report": str(page)}), end="")
@@ -112,6 +132,9 @@ def print_answer(name: str, judged: Judged, *, following: str = "") -> None:
 
     following: a command that would mend what does not speak for the study, "" for none.
     """
+    if not judged.answers:
+        print("no run has finished yet, so there is nothing to judge")
+        return
     title = Text(f"Learning rates of {name!r}", style="table.title")
     table = Table(title=title, caption=f"{how_read(judged.answers, 'Below')} {judged.conditions}.")
     size, use, safe, *edges = HEADINGS

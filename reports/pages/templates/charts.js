@@ -16,6 +16,10 @@ const number = value => {
   return value.toExponential(2).replace(/\.?0+e/, "e").replace("e+", "e");
 };
 
+const unfold = () => location.hash.length > 1 && byId(location.hash.slice(1))?.closest("details")?.setAttribute("open", "");
+addEventListener("hashchange", unfold);
+addEventListener("beforeprint", () => { for (const part of document.querySelectorAll("details")) part.open = true; });
+unfold();
 const widths = new ResizeObserver(entries => {
   for (const { target } of entries) target.classList.toggle("scrolls", target.scrollWidth > target.clientWidth + 1);
 });

@@ -18,7 +18,7 @@ def read_event_files(places: list[str]) -> list[Log]:
     Raises BadInput where there are some and the package ``tensorboard``, which reads them, is not installed.
     """
     folders = [folder for folder, files in folders_of(places) if any(BEGIN in name for name in files)]
-    if folders and find_spec("tensorboard") is None:
+    if folders and getattr(find_spec("tensorboard"), "origin", None) is None:  # a folder of that name is no package
         extra = "pip install 'learning-rate-studies[tensorboard]'"
         raise BadInput(f"event files, such as in {str(folders[0])!r}, need TensorBoard, which is not installed: {extra}")
     return [_read(folder) for folder in folders]

@@ -109,11 +109,12 @@ def use_report(page: Any, title: str) -> Iterator[tuple[str, object]]:
     page.wait_for_selector("html.charts", timeout=PATIENCE)
     page.locator("[data-chart=map]").scroll_into_view_if_needed()
     page.locator("[data-chart=map] .main-svg").first.wait_for(timeout=PATIENCE)
+    page.evaluate("document.querySelectorAll('details.part').forEach(part => part.open = true)")
     for button in page.locator("#runs tbody button").all()[3:5]:
         button.click()
     page.locator(".detail .main-svg").first.wait_for(timeout=PATIENCE)
     page.locator("[data-chart=map] .point").last.hover(force=True)
-    page.evaluate("document.querySelectorAll('summary').forEach(each => each.click())")
+    page.evaluate("document.querySelectorAll('details:not(.part) > summary').forEach(each => each.click())")
     if (rows := page.locator("#runs tbody tr:not(.detail)").count()) != N_RUNS:
         yield "page with a part missing", f"{rows} rows in the table of runs"
     if (said := page.text_content("h1")) != heading(title).replace("\0", ""):  # HTML leaves it out
