@@ -174,7 +174,8 @@ def test_page_of_a_study_has_its_answer_charts_notes_and_short_columns(copy: Sna
     assert page["name"] == "digits"
     note = page["note"]["body"]
     answer = "use ~0.1 (0.0326 to 0.306, where it is good on half of new seeds only)"
-    assert note.startswith(f"Runs: 4 complete, 1 failed.\n\n- **Batch size 32: {answer}**; good from ")
+    escaped = answer.replace("~", r"\~")
+    assert note.startswith(f"Runs: 4 complete, 1 failed.\n\n- **Batch size 32: {escaped}**; good from ")
     assert COPY in note and "checks passed" in note
     assert re.search(r"✗ failed \*\*seeds\*\*: ", note) and re.search(r"\nRun next: `\S.* --seeds 3 .*`\n", note)
     assert [chart["id"] for chart in page["plotly_graph_objects"]] == list(CHARTS)

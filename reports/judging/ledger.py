@@ -42,7 +42,7 @@ def keep_ledger(runs: pd.DataFrame, *, per_decade: float | None = None) -> pd.Da
     done = _trained(runs)
     rows: list[dict[str, Any]] = []
     if len(done):
-        own = {"runs": len(done), "examples": done["all_examples"].sum(), "seconds": done["all_seconds"].sum() or math.nan}
+        own = {"runs": len(done), "examples": done["all_examples"].sum(), "seconds": done["all_seconds"].sum()}
         rows.append({"way": THIS, **own, "share": 1.0})
         if was_cut(done).any():
             density = _density(runs) if per_decade is None else per_decade

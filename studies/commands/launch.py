@@ -118,10 +118,11 @@ def _going_on(options: dict[str, Any], argv: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Train what is missing, print the answer, write the report."""
-    words, options = sys.argv[1:] if argv is None else argv, parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    if "--continue" in words and any(word.partition("=")[0] == "--config" for word in words):
+        raise BadInput("continue takes the options of the study, so it must stand without --config")
+    options = parse_args(argv)
     if options.pop("goes_on"):
-        if any(word == "--config" or word.startswith("--config=") for word in words):
-            raise BadInput("continue takes the options of the study, so it must stand without --config")
         options = parse_args(_going_on(options, words))
         del options["goes_on"]
     from studies import StudyConfig
