@@ -6,6 +6,7 @@ import math
 import os
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pandas as pd
 import pytest
@@ -64,7 +65,7 @@ def mlflow_runs(place: Path) -> tuple[Any, Any, dict[str, Any]]:
     """A client of MLflow, the parent run, and its children by name."""
     from mlflow.tracking import MlflowClient
 
-    client = MlflowClient(f"sqlite:///{place / 'mlflow.db'}")
+    client = MlflowClient(f"sqlite:///{quote(str(place / 'mlflow.db'))}")
     (experiment,) = (found for found in client.search_experiments() if found.name != "Default")
     runs = client.search_runs([experiment.experiment_id])
     (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)

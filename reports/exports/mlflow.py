@@ -14,6 +14,7 @@ from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote  # which MLflow takes back
 
 if TYPE_CHECKING:
     from reports.exports.exported import Exported, ExportedRun
@@ -31,7 +32,7 @@ THEIRS = f"SELECT COUNT(*) FROM runs WHERE run_uuid NOT IN (SELECT run_uuid FROM
 def look(place: Path) -> tuple[list[str], str]:
     """The command that shows it, and the page of the runs: MLflow begins with one for language models."""
     page = "http://localhost:5000/#/experiments/1/runs?workflowType=machine_learning"
-    return ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{place / DATABASE}"], page
+    return ["mlflow", "ui", "--backend-store-uri", f"sqlite:///{quote(str(place / DATABASE))}"], page
 
 
 def strangers(place: Path) -> str:
