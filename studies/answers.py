@@ -43,34 +43,41 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     return judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
 
 
-def report_study(
-    study: optuna.Study, folder: str | Path, judged: Judged | None = None, *, export: str | Sequence[str] = ()
-) -> Path:
-    """Write the report of a study into ``folder`` and return the path of its page.
+def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None = None) -> Path:
+    """Write the report of a study into ``folder`` and return the path of its page; judged: what ``judge_study`` returned."""
+    from reports.figures.landscape import Landscape  # pictures and pages: seconds, which judging does without
+    from reports.pages.folder import write_report
 
-    judged: what ``judge_study`` returned. export: trackers, of ``reports.exports.family.EXPORTS``, for which it is written too.
+    judged, landscape = judged or judge_study(study), study.user_attrs.get(LANDSCAPE)
+    return write_report(
+        judged, folder, landscape=Landscape.from_json(landscape) if landscape else None, **_about(study, judged)
+    )
+
+
+def export_study(study: optuna.Study, folder: str | Path, judged: Judged, export: str | Sequence[str]) -> None:
+    """Write a study for trackers, of ``reports.exports.family.EXPORTS``, beside its report, which is in ``folder`` already.
 
     Raises BadInput, with nothing written, for a tracker that is not known or installed, or whose folder holds what is not ours.
     """
     from reports.exports.family import require_exports, write_exports
 
-    export = require_exports(export, Path(folder))
-    from reports.exports.exported import exported  # pictures and pages: seconds, which judging does without
-    from reports.figures.landscape import Landscape
-    from reports.pages.folder import write_report
+    names = require_exports(export, Path(folder))
+    if names:
+        from reports.exports.exported import exported
+
+        write_exports(exported(judged, Path(folder), **_about(study, judged)), names)
+
+
+def _about(study: optuna.Study, judged: Judged) -> dict[str, Any]:
+    """What a report says of a study beside what it taught."""
     from reports.pages.study import no_command
 
-    facts, judged = study.user_attrs, judged or judge_study(study)
+    facts = study.user_attrs
     command = partial(launch_command, study.study_name, _options(study, judged)) if OPTIONS in facts else no_command
     configuration = dict(facts.get(CONFIGURATION, {}))
     if HOW_TRAINED in facts:
         configuration["trained"] = {f"batch size {size}": how["why"] for size, how in facts[HOW_TRAINED].items()}
-    landscape = facts.get(LANDSCAPE)
-    about: dict[str, Any] = {"title": study.study_name, "configuration": configuration, "command": command}
-    page = write_report(judged, folder, landscape=Landscape.from_json(landscape) if landscape else None, **about)
-    if export:
-        write_exports(exported(judged, Path(folder), **about), export)
-    return page
+    return {"title": study.study_name, "configuration": configuration, "command": command}
 
 
 def command_to_follow(study: optuna.Study, judged: Judged) -> str:

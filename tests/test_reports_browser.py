@@ -184,6 +184,16 @@ def test_phone_shows_pages_without_scrolling_sideways(browser: Any, report: Path
             assert page.evaluate("document.documentElement.scrollWidth") == PHONE["width"]
 
 
+def test_folded_parts_open_for_a_link_and_for_paper(browser: Any, report: Path) -> None:
+    with opened(browser, report) as page:
+        page.evaluate("for (const part of document.querySelectorAll('details')) part.open = false")
+        page.click("a[href='#words']")
+        page.wait_for_function("document.getElementById('words').closest('details').open")
+        assert page.evaluate("document.querySelectorAll('details:not([open])').length") > 3
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        assert page.evaluate("document.querySelectorAll('details:not([open])').length") == 0
+
+
 def test_print_has_pictures_where_the_screen_has_charts(browser: Any, report: Path) -> None:
     with opened(browser, report) as page:
         assert not page.is_visible(".still img >> nth=0")

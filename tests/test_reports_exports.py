@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 from urllib.parse import quote
 
@@ -294,16 +295,17 @@ def test_an_unknown_tracker_is_refused_with_the_names_of_all(given: Any, tmp_pat
 
 
 def test_trackers_are_asked_for_by_name_or_names_and_each_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(reports.exports.family, "find_spec", lambda name: name)
+    monkeypatch.setattr(reports.exports.family, "find_spec", lambda name: SimpleNamespace(origin=name))
     assert require_exports(None, tmp_path) == [] and require_exports("mlflow", tmp_path) == ["mlflow"]
     assert require_exports(["mlflow", "tensorboard", "mlflow"], tmp_path) == ["mlflow", "tensorboard"]
 
 
 @of_each_tracker
+@pytest.mark.parametrize("found", [None, SimpleNamespace(origin=None)], ids=["nothing", "a folder of that name"])
 def test_a_tracker_that_is_not_installed_is_refused_with_the_way_out(
-    tracker: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    tracker: str, found: object, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(reports.exports.family, "find_spec", lambda name: None)
+    monkeypatch.setattr(reports.exports.family, "find_spec", lambda name: found)
     way = rf"^export {tracker} needs the package {tracker}: pip install 'learning-rate-studies\[{tracker}\]'$"
     with pytest.raises(BadInput, match=way):
         require_exports(tracker, tmp_path)
@@ -326,7 +328,7 @@ def test_runs_that_somebody_else_logged_into_our_database_are_not_lost(tmp_path:
 
 
 def test_a_database_that_is_not_of_mlflow_is_not_lost(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(reports.exports.family, "find_spec", lambda name: name)
+    monkeypatch.setattr(reports.exports.family, "find_spec", lambda name: SimpleNamespace(origin=name))
     (tmp_path / "mlruns").mkdir()
     (tmp_path / "mlruns" / "mlflow.db").write_text("mine")
     with pytest.raises(BadInput, match="and there is 'mlflow.db', which is not MLflow's: move that away"):
@@ -338,7 +340,7 @@ def test_a_database_that_is_not_of_mlflow_is_not_lost(monkeypatch: pytest.Monkey
 def test_a_file_or_link_in_the_place_of_the_folder_is_left_alone(
     tracker: str, kind: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(reports.exports.family, "find_spec", lambda name: name)
+    monkeypatch.setattr(reports.exports.family, "find_spec", lambda name: SimpleNamespace(origin=name))
     place = tmp_path / EXPORTS[tracker].FOLDER
     place.write_text("") if kind == "file" else place.symlink_to(tmp_path)
     with pytest.raises(BadInput, match=f"^export {tracker} writes a folder .*, and there is something else: move it away"):

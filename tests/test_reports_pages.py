@@ -18,6 +18,7 @@ from reports.figures import FIGURES
 from reports.figures.pictures import draw_picture
 from reports.judging.judged import Judged, judge
 from reports.judging.ledger import NOTE, describe_ledger
+from reports.judging.summary import summarize_study
 from reports.judging.verdicts import Thresholds
 from reports.pages.page_data import page_data
 from reports.pages.study import TRACEBACK_LINES, render_html, render_markdown
@@ -103,6 +104,12 @@ def test_the_answer_is_one_row_a_batch_size_at_the_top_and_looks_as_sure_as_it_i
             assert ("on half of new seeds only, as" in text) == bool(looks)
         assert page.count('<tr role="row" class="half">') == looks
         assert page.index("3 seeds" if not looks else "1 seed,") < page.index("How far to trust this")
+
+
+def test_seeds_under_the_answer_are_those_of_runs_that_have_a_verdict() -> None:
+    runs, curves = four_verdicts()
+    judged = judge(pd.concat([runs, runs.tail(1).assign(trial=4, seed=1, state="FAIL", error="broken")]), curves)
+    assert judged.conditions == "1 seed, tau 0.1, rho 3" and summarize_study("digits", judged)["seeds"] == 1
 
 
 def test_bands_that_hold_on_half_of_new_seeds_are_hatched_in_another_colour() -> None:

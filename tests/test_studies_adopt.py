@@ -143,6 +143,8 @@ def test_a_name_that_is_taken_and_logs_that_are_gone_are_refused(tmp_path: Path)
     (logs / "version_2/metrics.csv").unlink()
     with pytest.raises(BadInput, match=r"logs that study 'mine' was adopted from are gone \(logs/version_2\)"):
         adopted("logs")
+    with pytest.raises(BadInput, match=r"where of study 'mine' must stay as it was adopted \(all of them\)"):
+        adopted("logs", where=["lr=0.1"])
     assert len(runs_table(load_study("studies.db", "mine"))) == 4
     open_study = optuna.create_study(storage=open_storage("sqlite:///studies.db"), study_name="theirs")
     with pytest.raises(BadInput, match="name must be new or a study that was adopted, 'theirs' is another one"):
@@ -484,12 +486,18 @@ def mlflow_page(folder: Path) -> None:
     )
 
 
+def mlflow_page_without_steps(folder: Path) -> None:
+    mlflow_page(folder)
+    page = folder / "metrics_of_page.csv"
+    pd.read_csv(page, dtype=str, keep_default_na=False).drop(columns="step").to_csv(page, index=False)
+
+
 def rows_of_logs(folder: Path) -> None:
     rows = [(f"r{rate}", rate, 4, s, str(v)) for rate in RATES for s, v in enumerate(losses(rate))]
     pd.DataFrame(rows, columns=["run", "lr", "batch_size", "step", "loss"]).to_csv(folder / "all.csv", index=False, sep=";")
 
 
-@pytest.mark.parametrize("write", [wandb, mlflow_page, rows_of_logs])
+@pytest.mark.parametrize("write", [wandb, mlflow_page, mlflow_page_without_steps, rows_of_logs])
 def test_tables_of_many_runs_are_read(tmp_path: Path, write: Callable[[Path], None]) -> None:
     (tmp_path / "logs").mkdir()
     write(tmp_path / "logs")

@@ -322,3 +322,10 @@ def test_checks_of_a_file_import_nothing_heavy(folder: Path) -> None:
     done = python(code, cwd=folder)
     assert done.stdout == "False\n", done.stderr
     assert os.listdir(folder) == ["c.yaml"]
+
+
+def test_nothing_but_json_comes_to_stdout_whatever_a_module_or_its_worker_prints(folder: Path) -> None:
+    code = "import os\nfrom studies.commands.terminal import stdout_to_stderr\n"
+    code += "with stdout_to_stderr(True):\n    print('from Python')\n    os.system('echo from a process')\nprint('{}')"
+    done = python(code, cwd=folder)
+    assert done.stdout == "{}\n" and sorted(done.stderr.splitlines()) == ["from Python", "from a process"]

@@ -111,6 +111,12 @@ def test_plot_and_report_are_made(found: tuple[LearningRates, ImageClassifier, s
     assert page.name == "report.html" and len(pd.read_csv(page.with_name("runs.csv"))) == 12
 
 
+def test_a_study_in_which_no_run_finished_in_time_suggests_nothing_but_a_sentence() -> None:
+    examples = TensorDataset(torch.randn(64, 1, 8, 8), torch.arange(64) % 10)
+    with pytest.raises(ValueError, match="max_time must leave time for a run of the study, none finished in it"):
+        lr_find(trainer(), model(), DataLoader(examples, 16), DataLoader(examples, 64), max_time=1e-9, epochs=1, seeds=1)
+
+
 def test_plain_loaders_are_studied_at_their_own_batch_size_and_may_suggest_nothing() -> None:
     examples = TensorDataset(torch.randn(64, 1, 8, 8), torch.arange(64) % 10)
     loader = DataLoader(examples, batch_size=16, shuffle=True)

@@ -42,7 +42,7 @@ def keep_ledger(runs: pd.DataFrame, *, per_decade: float | None = None) -> pd.Da
     done = _trained(runs)
     rows: list[dict[str, Any]] = []
     if len(done):
-        own = {"runs": len(done), "examples": done["all_examples"].sum(), "seconds": done["all_seconds"].sum()}
+        own = {"runs": len(done), "examples": done["all_examples"].sum(), "seconds": done["all_seconds"].sum(skipna=False)}
         rows.append({"way": THIS, **own, "share": 1.0})
         if was_cut(done).any():
             density = _density(runs) if per_decade is None else per_decade
@@ -68,14 +68,14 @@ def describe_ledger(ledger: pd.DataFrame) -> str:
 
 
 def _trained(runs: pd.DataFrame) -> pd.DataFrame:
-    """The finished runs with what each took, as floats, 0 where it is not known.
+    """The finished runs with what each took, as floats; examples that are not known are 0, seconds missing.
 
     ``examples`` and ``seconds``; ``all_examples`` and ``all_seconds``, with what it took before it was trained again; ``full``,
     the examples of those that are full.
     """
     done = runs[runs["state"].isin(FINISHED)]
     examples = _number(done, "examples").fillna(_number(done, "steps") * done["batch_size"])
-    took = done.assign(examples=examples.fillna(0.0), seconds=_number(done, "seconds").fillna(0.0))
+    took = done.assign(examples=examples.fillna(0.0), seconds=_number(done, "seconds"))
     return took.assign(
         all_examples=took["examples"] + _number(done, "examples_before").fillna(0.0),
         all_seconds=took["seconds"] + _number(done, "seconds_before").fillna(0.0),
@@ -133,6 +133,6 @@ def _other_ways(done: pd.DataFrame, own: float, density: float) -> Iterator[dict
 
 
 def _seconds_each(done: pd.DataFrame, by: Sequence[str]) -> "pd.Series[float]":
-    """Seconds an example, of all runs of a group; missing where no time was kept."""
-    sums = done.groupby(list(by))[["seconds", "examples"]].sum()
+    """Seconds an example, of all runs of a group whose time was kept; missing where none was."""
+    sums = done[done["seconds"].notna()].groupby(list(by))[["seconds", "examples"]].sum()
     return (sums["seconds"] / sums["examples"]).where((sums > 0).all(axis=1))

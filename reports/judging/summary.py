@@ -25,7 +25,7 @@ def summarize_study(name: str, judged: Judged, *, following: str = "") -> Summar
     return {
         "version": VERSION,
         "study": name,
-        "thresholds": thresholds_of(judged),
+        "thresholds": dict(vars(judged.thresholds)),
         "seeds": judged.n_seeds,
         "answers": [_answer(answer, str(reasons.get(answer.batch_size, ""))) for answer in judged.answers],
         "overall": judged.overall,
@@ -35,11 +35,6 @@ def summarize_study(name: str, judged: Judged, *, following: str = "") -> Summar
         "cost": {"sentence": describe_ledger(judged.ledger), "ways": records(judged.ledger)},
         "remarks": judged.remarks,
     }
-
-
-def thresholds_of(judged: Judged) -> dict[str, float | None]:
-    """How strictly a study was judged, by the names of ``Thresholds``."""
-    return dict(vars(judged.thresholds))
 
 
 def records(table: pd.DataFrame) -> list[Summary]:

@@ -43,8 +43,8 @@ def write_report(
     for name, table in judged._replace(cells=judged.cells[first])._asdict().items():
         if isinstance(table, pd.DataFrame):
             write_file(place / f"{name}.csv", to_csv(table))
-    following, page = command(next_changes(judged.trust)) if next_changes(judged.trust) else "", place / "report.html"
-    summary = summarize_study(title, judged, following=following)
+    changes = next_changes(judged.trust)
+    summary = summarize_study(title, judged, following=command(changes) if changes else "")
     write_file(place / SUMMARY, to_json(summary).encode(errors="backslashreplace"))
     if landscape is None:
         film.unlink(missing_ok=True)
@@ -56,7 +56,7 @@ def write_report(
     paths = {name: f"figures/{name}.png" for name in pictures}
     about: dict[str, Any] = {"title": title, "configuration": configuration, "command": command, "walk": walk}
     write_file(place / "report.md", render_markdown(judged, paths, **about).encode(errors="backslashreplace"))
-    return write_file(page, render_html(judged, pictures, **about).encode(errors="backslashreplace"))
+    return write_file(place / "report.html", render_html(judged, pictures, **about).encode(errors="backslashreplace"))
 
 
 def judged_before(folder: str | Path) -> dict[str, Any]:

@@ -76,14 +76,14 @@ def adopt(
         raise BadInput(f"untrained_loss must be finite, got {untrained_loss}")
     if options.get("batch_size") is not None:
         count("batch_size", options["batch_size"])
-    there = name in {study.study_name for study in storage.get_all_studies()}
+    there, all_logs = name in {study.study_name for study in storage.get_all_studies()}, logs
     logs = take_where(logs, where)
     loss = choose_loss(logs, metric)
     chosen, choices = choose_runs(logs, loss, **options)
     runs, assumed = runs_of(chosen, loss, untrained_loss)
     wanted = _configuration(sources, where, loss, options)
     if there:
-        _check_same(optuna.load_study(study_name=name, storage=storage), wanted, logs)
+        _check_same(optuna.load_study(study_name=name, storage=storage), wanted, all_logs)
     n = f"{len(runs)} run{'s' * (len(runs) != 1)}"
     told = f"adopted from {n} of {shorten(sources)}, trained elsewhere; the loss is {shorten([loss.name])}"
     new = IMPORTING + name
@@ -113,6 +113,9 @@ def _check_same(study: optuna.Study, wanted: dict[str, Any], logs: Sequence[Log]
         raise BadInput(f"name must be new or a study that was adopted, {name!r} is another one: give --name NEW")
     if stored[ADOPTED] != wanted[ADOPTED]:
         raise BadInput(f"study {name!r} was adopted from {shorten(stored[ADOPTED])}: give --name NEW, or those with it")
+    if (before := stored.get("where", [])) != wanted.get("where", []):
+        told = shorten(before) or "all of them"
+        raise BadInput(f"where of study {name!r} must stay as it was adopted ({told}): give --name NEW for other runs")
     gone = sorted({facts_of(trial)[ORIGIN] for trial in verified_trials(study)} - {log.name for log in logs})
     if gone:
         raise BadInput(f"logs that study {name!r} was adopted from are gone ({shorten(gone)}): give --name NEW, or delete it")

@@ -66,11 +66,7 @@ def show_study(name: str, storage: str) -> None:
     from studies.answers import judge_study  # statistics: a second, which the other commands do without
     from studies.commands.terminal import print_answer
 
-    judged = judge_study(study)
-    if judged.cells.empty:
-        print("no run has finished yet, so there is nothing to judge")
-    else:
-        print_answer(folder_name(name), judged)  # which is the name, where it is one that a launch could have given
+    print_answer(folder_name(name), judge_study(study))  # the name, where it is one that a launch could have given
 
 
 def export_to_file(name: str, storage: str, out: str | None, overwrite: bool) -> None:

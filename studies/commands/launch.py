@@ -160,7 +160,7 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, 
     # PyTorch: seconds, so only once the options make sense and the study is ours
     from reports.pages.folder import judged_before
     from studies import FailedAlike, judge_study, load_study, report_study
-    from studies.answers import command_to_follow
+    from studies.answers import command_to_follow, export_study
     from studies.commands.terminal import Progress, print_answer, print_json, print_report, stdout_to_stderr
     from studies.dashboard.cards_and_notes import mirror
     from studies.next_run import program
@@ -182,20 +182,23 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, 
                 elif fresh_seeds:
                     print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
                 before = judged_before(folder)
-                page = report_study(study, folder, judged, export=export)
+                page = report_study(study, folder, judged)
                 mirror(study, judged)
             if as_json:
                 print_json(page)
             else:
                 print_answer(study.study_name, judged, following=command_to_follow(study, judged))
                 print_report(page, before, judged)
+            with stdout_to_stderr(as_json):
+                export_study(study, folder, judged, export)
                 tell_exports(export, folder)
+            if not as_json:
                 print(f"look closer: {shlex.join([*program('dashboard'), '--storage', without_password(config.storage)])}")
     except KeyboardInterrupt:
         print(f"interrupted: {AGAIN}", file=sys.stderr)
         return INTERRUPTED
     except FailedAlike:
-        page = report_study(load_study(config.storage, str(config.name)), folder, export=export)
+        page = report_study(load_study(config.storage, str(config.name)), folder)
         told = sys.stderr if as_json else sys.stdout
         print(f"report of what was done, with the traceback: {page}", file=told)
         raise

@@ -76,7 +76,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     # figures: seconds, so only once the places are known
     from reports.pages.folder import judged_before
-    from studies.answers import command_to_follow, judge_study, report_study
+    from studies.answers import command_to_follow, export_study, judge_study, report_study
     from studies.commands.terminal import print_answer, print_json, print_report, stdout_to_stderr
     from studies.storage.interrupts import interruptible
 
@@ -95,15 +95,17 @@ def main(argv: Sequence[str] | None = None) -> int:
                     config = replace(config_of(study), storage=options["storage"])
                     walk = describe_landscape(survey(study, config, judged, batch_size=batch_size, out=folder, on_cost=tell))
                 before = judged_before(folder)
-                page = report_study(study, folder, judged, export=export)
+                page = report_study(study, folder, judged)
             if options["json"]:
                 print_json(page)
-                return 0
-            print_answer(study.study_name, judged, following=command_to_follow(study, judged))
-            if walk:
-                print(f"landscape: {walk}")
-            print_report(page, before, judged)
-            tell_exports(export, folder)
+            else:
+                print_answer(study.study_name, judged, following=command_to_follow(study, judged))
+                if walk:
+                    print(f"landscape: {walk}")
+                print_report(page, before, judged)
+            with stdout_to_stderr(options["json"]):
+                export_study(study, folder, judged, export)
+                tell_exports(export, folder)
     except KeyboardInterrupt:
         kept = "the study is as it was, and so is"
         if walk:

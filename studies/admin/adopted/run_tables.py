@@ -80,10 +80,8 @@ def _runs_of(table: pd.DataFrame, file: str) -> Iterator[tuple[str, pd.DataFrame
     for run, part in table.groupby(run_column, sort=False):
         if {"key", "value"} <= set(part):  # of MLflow
             for metric, points in part.groupby("key"):
-                yield (
-                    str(run),
-                    pd.DataFrame({"step": points[step] if step else range(len(points)), str(metric): points["value"]}),
-                )
+                steps = points[step] if step else list(map(str, range(len(points))))
+                yield str(run), pd.DataFrame({"step": steps, str(metric): points["value"]})
         else:
             told = [column for column in part if column in (step, keys.get("epoch")) or _varies(part[column])]
             yield str(run), part[told].rename(columns={step: "step"})
