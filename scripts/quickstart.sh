@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes .venv, installs the project and runs the default study: digits, 3 batch sizes, 17 learning rates, 3 seeds.
+# Makes .venv, installs the project and runs the default study: digits, 3 batch sizes, 3 seeds.
 # PYTHON names the interpreter (default: python3); further arguments go to launch_study.py.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."

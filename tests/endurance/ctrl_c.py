@@ -268,7 +268,7 @@ def press(tried: Try, folder: Path, usual: Timeline) -> Ended:
     if moments and not faults[HANG] and code != INTERRUPTED:
         faults[CODE] += 1
     faults[TRACEBACK] += "Traceback" in said or "Exception ignored" in said
-    faults[SENTENCE] += bool(moments) and code == INTERRUPTED and GO_ON not in said and tried.phase != "exit"
+    faults[SENTENCE] += bool(moments) and code == INTERRUPTED and GO_ON not in said and not told(folder)
     return Ended(code, seconds, len(moments), +faults, said)
 
 
