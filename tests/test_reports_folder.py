@@ -24,7 +24,7 @@ from reports.pages.spreadsheet import read_csv
 
 TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check ledger".split()
 DRAWN = [
-    name for name in FIGURES if name not in ("search_order", "bumps", "batch_time")
+    name for name in FIGURES if name not in ("search_order", "bumps", "batch_time", "batch_law")
 ]  # of a grid of one batch size, without minibatch losses
 FILES = {"report.html", "report.md", "answer.json", *(f"{name}.csv" for name in TABLES)}
 

@@ -3,6 +3,7 @@
 from itertools import cycle
 from typing import Any
 
+from reports.charts.batch_law import law_chart
 from reports.charts.marks import (
     DASHES,
     FAINT,
@@ -45,7 +46,9 @@ def times_chart(judged: Judged, batch_size: int | None = None) -> Chart:
 
 
 def edges_chart(judged: Judged) -> Chart:
-    """The three edges with their 90 % intervals, and the recommended learning rate, against batch size."""
+    """The three edges with their 90 % intervals against batch size, and the law through them or what is recommended."""
+    if (axis := judged.batch_axis).foretells:
+        return law_chart(axis)
     sizes = sorted(judged.cells["batch_size"].unique())
     data: list[dict[str, Any]] = []
     for shift, (edge, (_, above)) in zip((-0.12, 0, 0.12), EDGES.items(), strict=True):

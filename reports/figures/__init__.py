@@ -5,6 +5,7 @@ the one of the ``ax`` it is given. Where a figure has a panel for each batch siz
 Nothing here shows, saves, or touches pyplot's global state.
 """
 
+from reports.figures.batch_law import plot_batch_law as plot_batch_law
 from reports.figures.batch_time import plot_batch_time as plot_batch_time
 from reports.figures.bumps import plot_bumps as plot_bumps
 from reports.figures.family import FIGURES as FIGURES

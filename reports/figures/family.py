@@ -8,6 +8,7 @@ from typing import Protocol
 from matplotlib.figure import Figure
 
 from reports.figures import (
+    batch_law,
     batch_time,
     bumps,
     final_height,
@@ -38,6 +39,7 @@ MEMBERS: dict[str, Member] = {
     "loss_and_metric": loss_and_metric,
     "bumps": bumps,
     "batch_time": batch_time,
+    "batch_law": batch_law,
 }
 
 FIGURES: dict[str, str] = {name: member.CAPTION for name, member in MEMBERS.items()}

@@ -6,6 +6,7 @@ from typing import NamedTuple
 import pandas as pd
 
 from reports.judging.answer import Answer, answer_all
+from reports.judging.at_batch_size import BatchAxis, batch_axis
 from reports.judging.batch_size import batch_sizes, tell_unlike
 from reports.judging.edges import find_edges, fit_edges
 from reports.judging.judgements import judge_curves
@@ -58,6 +59,11 @@ class Judged(NamedTuple):
         seeds, given = self.n_seeds, self.thresholds
         floor = "" if given.target_loss is None else f", floor {format_number(given.target_loss)}"
         return f"{seeds} seed{'s' * (seeds != 1)}, tau {format_number(given.tau)}, rho {format_number(given.rho)}{floor}"
+
+    @property
+    def batch_axis(self) -> BatchAxis:
+        """How the learning rate moves with the batch size, worked out when asked for."""
+        return batch_axis(self.runs)
 
     @property
     def trained_together(self) -> bool:

@@ -2,14 +2,16 @@
 
 import json
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import pandas as pd
 
 from reports.judging.answer import Answer
+from reports.judging.at_batch_size import AtBatchSize
 from reports.judging.judged import Judged
 from reports.judging.ledger import describe_ledger
+from reports.judging.recommendation import TO_DIVERGENT, TO_TOO_HIGH
 
 SUMMARY = "answer.json"  # in the folder of a report
 VERSION = 1  # of the keys; one more key does not change it
@@ -35,6 +37,22 @@ def summarize_study(name: str, judged: Judged, *, following: str = "") -> Summar
         "cost": {"sentence": describe_ledger(judged.ledger), "ways": records(judged.ledger)},
         "remarks": judged.remarks,
     }
+
+
+def summarize_batch_sizes(name: str, found: Sequence[AtBatchSize]) -> Summary:
+    """What a study foretells at batch sizes."""
+    answers = []
+    for each in found:
+        edges = {
+            key: each.edges[edge]
+            for key, edge in zip(PLACES[1:], (TO_TOO_HIGH, TO_DIVERGENT), strict=True)
+            if edge in each.edges
+        }
+        answer: Summary = {"batch_size": each.batch_size, "tried": each.tried, "use": each.use, "safe": [each.low, each.high]}
+        answer |= {"good_on": each.share, "decades_outside": each.decades}
+        answer |= {key: {name: getattr(edge, name) for name in ("learning_rate", "low", "high")} for key, edge in edges.items()}
+        answers.append(answer)
+    return {"version": VERSION, "study": name, "at_batch_size": answers}
 
 
 def records(table: pd.DataFrame) -> list[Summary]:

@@ -8,6 +8,8 @@ import pandas as pd
 
 from reports.figures import FIGURES
 from reports.judging.answer import HEADINGS, how_read
+from reports.judging.at_batch_size import HEADINGS as AT_BATCH_SIZE
+from reports.judging.at_batch_size import BatchAxis
 from reports.judging.followed import NO_VERDICT, is_unfollowed
 from reports.judging.judged import Judged
 from reports.judging.judgements import score_sensitivity
@@ -29,7 +31,7 @@ from reports.style import (
     name_metric,
 )
 
-DRAWN = ("map", "time_to_bottom", "learning_curves")  # pictures that charts stand for on a page that is live
+DRAWN = ("map", "time_to_bottom", "learning_curves", "batch_law")  # pictures that charts stand for on a page that is live
 TRACEBACK_LINES = 40  # the last ones name the error and the place; the page stays small
 
 Command = Callable[[Mapping[str, Any]], str]
@@ -85,6 +87,7 @@ def _context(
         "how_read": {where: how_read(judged.answers, where) for where in ("Below", "In brackets after")},
         "trust": [(check.name, check.passed, check.sentence) for check in judged.trust],
         "next": command(changes) if (changes := next_changes(judged.trust)) else "",
+        "batch": _batch(judged.batch_axis),
         "ranges": _ranges(judged),
         "sizes": _sizes(judged),
         "judgements": _judgements(judged),
@@ -147,6 +150,14 @@ def _sizes(judged: Judged) -> list[dict[str, Any]]:
         }
         found += [size] if rows else []
     return found
+
+
+def _batch(axis: BatchAxis) -> dict[str, Any]:
+    """What the page says of the batch sizes together; empty where they foretell nothing."""
+    if not axis.foretells:
+        return {}
+    rows = [axis.at(size).texts for size in axis.choices()]
+    return {"headings": AT_BATCH_SIZE, "rows": rows, "told": axis.tell(), "tried": ", ".join(map(str, axis.sizes))}
 
 
 def _ways(ledger: pd.DataFrame) -> list[list[str]]:

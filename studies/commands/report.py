@@ -20,6 +20,10 @@ from studies.commands.ctrl_c import INTERRUPTED
 from studies.errors import BadInput
 
 AUTO = "auto"
+AT_BATCH_SIZE = (
+    "say only what to use at these batch sizes, tried or not, by the law of those tried: at least three, up to a factor 4"
+    " outside"
+)
 LANDSCAPE = (
     "draw the walk on the hill of this batch size (default: the one with runs of the most verdicts): a run of each verdict is"
     " trained again and the loss around its path measured; says first what that costs"
@@ -36,6 +40,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     parser.add_argument(
         "--loss-column", default=None, metavar="NAME", help="column of --run (default: loss, the only one, or train_loss...)"
     )
+    parser.add_argument("--at-batch-size", type=Any, nargs="+", default=None, metavar="N", help=AT_BATCH_SIZE)
     parser.add_argument("--landscape", type=Any, nargs="?", const=AUTO, default=None, metavar="N", help=LANDSCAPE)
     add_thresholds(parser)
     add_json(parser)
@@ -43,10 +48,27 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
     return parse(parser, argv)
 
 
+def _foretell(study: Any, thresholds: Any, sizes: Sequence[int], as_json: bool) -> int:
+    """Say what to use at batch sizes that need not have been tried."""
+    from reports.judging.summary import summarize_batch_sizes, to_json
+    from studies.answers import judge_study
+
+    axis = judge_study(study, thresholds).batch_axis
+    found = [axis.at(size) for size in sizes]
+    if as_json:
+        print(to_json(summarize_batch_sizes(study.study_name, found)), end="")
+    else:
+        print("\n".join(each.sentence for each in found))
+    return 0
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Read the study, judge it, write the folder; or print what one curve says."""
     options = parse_args(argv)
-    landscape = options["landscape"]
+    landscape, at = options["landscape"], options["at_batch_size"]
+    for name in ("run", "landscape", "export"):
+        if at is not None and options[name]:
+            raise BadInput(f"at_batch_size asks a question and writes nothing, so it must stand without {name}, got both")
     if options["run"] is not None:
         if landscape is not None:
             raise BadInput(f"landscape belongs to a study, not to --run FILE.csv, got {landscape!r}")
@@ -70,6 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     thresholds = Thresholds(tau=options["tau"], rho=options["rho"], target_loss=options["target_loss"])
     batch_size = None if landscape in (None, AUTO) else count("landscape", landscape)
     study = load_study(options["storage"], options["name"])
+    if at is not None:
+        return _foretell(study, thresholds, [count("at_batch_size", size) for size in at], options["json"])
     folder = Path(options["out"]) / folder_name(options["name"])
     require_writable(folder, "out")
     export = require_exports(options["export"], folder)
