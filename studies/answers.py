@@ -13,6 +13,7 @@ from reports.judging.judged import Judged, judge
 from reports.judging.trust import next_changes
 from reports.judging.verdicts import Thresholds
 from studies.errors import BadInput
+from studies.hold_out import held_out
 from studies.next_run import launch_command
 from studies.storage.beside import studies_beside, study_beside
 from studies.storage.stored import (
@@ -40,6 +41,8 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     options["height_is_loss"] = named == "val_loss" or monitor != f"val_{named}"
     options["remarks"] = attributes.get(REMARKS) or []
     options["unfinished"] = attributes.get(UNFINISHED) or ""
+    if (other := held_out(study)) is not None:
+        options["held_out"] = runs_and_curves(other)
     return judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
 
 

@@ -38,6 +38,7 @@ OF_A_STUDY = {
     "plan",
     "goes_on",
     "self_check",
+    "hold_out",
     "tau",
     "rho",
     "target_loss",

@@ -21,7 +21,7 @@ from studies.storage.lock import locked
 
 ROOT = Path(__file__).parents[1]
 SMALL = "--learning-rate 0.03 10 --points 3 --batch-size 256 --seeds 1 --epochs 2".split()
-TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check ledger".split()
+TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check hold_out ledger".split()
 FILES = {"report.html", "report.md", "answer.json", *(f"{name}.csv" for name in TABLES)}
 
 
@@ -437,7 +437,7 @@ def test_dotted_flags_and_files_mean_the_same(place: Path) -> None:
         options = {
             key: value
             for key, value in options.items()
-            if key not in ("export", "out", "plan", "goes_on", "self_check", "tau", "rho", "target_loss", "json")
+            if key not in ("export", "out", "plan", "goes_on", "self_check", "hold_out", "tau", "rho", "target_loss", "json")
         }
         config = StudyConfig.from_mapping(options)
         return Workload.of_config(config).as_dict(), config.learning_rates, config.epochs

@@ -100,8 +100,8 @@ class BatchAxis:
             raise BadInput(
                 f"at_batch_size needs a good range at {FEWEST} batch sizes or more, got {len(sizes)}: {_list(sizes)}"
             )
-        low, high = math.ceil(min(sizes) / FURTHEST), math.floor(max(sizes) * FURTHEST)
-        if isinstance(batch_size, bool) or batch_size != int(batch_size) or not low <= batch_size <= high:
+        if isinstance(batch_size, bool) or batch_size != int(batch_size) or not self.reaches(batch_size):
+            low, high = math.ceil(min(sizes) / FURTHEST), math.floor(max(sizes) * FURTHEST)
             rule = f"a whole number from {low} to {high}, within a factor {FURTHEST:g} of those tried ({_list(sizes)})"
             raise BadInput(f"at_batch_size must be {rule}, got {batch_size}")
         edges = self.edges_at(batch_size)
@@ -121,6 +121,10 @@ class BatchAxis:
             int(batch_size), float(rates[best]), *ends, level, edges, edges[TO_TOO_HIGH].decades, batch_size in sizes
         )
 
+    def reaches(self, batch_size: float) -> bool:
+        """Whether a batch size is near enough to those tried."""
+        return min(self.sizes) / FURTHEST <= batch_size <= max(self.sizes) * FURTHEST
+
     def edges_at(self, batch_size: float) -> dict[str, Prediction]:
         """What the laws foretell at any batch size."""
         edges = {name: law.predict(batch_size) for name, law in self.laws.items() if name in EDGES}
@@ -139,7 +143,7 @@ class BatchAxis:
         """Batch sizes to tell of: powers of two and those tried, as far out as is foretold."""
         sizes = self.sizes
         powers = {2**power for power in range(31)}
-        return sorted(size for size in powers | set(sizes) if min(sizes) / FURTHEST <= size <= max(sizes) * FURTHEST)
+        return sorted(size for size in powers | set(sizes) if self.reaches(size))
 
     def tell(self) -> list[str]:
         """What is to be known of how the edges move, a sentence each."""

@@ -9,6 +9,7 @@ from reports.judging.answer import Answer, answer_all
 from reports.judging.at_batch_size import BatchAxis, batch_axis
 from reports.judging.batch_size import batch_sizes, tell_unlike
 from reports.judging.edges import find_edges, fit_edges
+from reports.judging.hold_out import HOLD_OUT, judge_hold_out
 from reports.judging.judgements import judge_curves
 from reports.judging.ledger import keep_ledger
 from reports.judging.next_range import next_ranges
@@ -25,9 +26,10 @@ class Judged(NamedTuple):
 
     runs: ``classify``; curves: as recorded; cells: ``classify_cells``; ranges: ``good_ranges``; edges:
     ``find_edges``; recommendations: ``recommend``; costs: ``price_errors``; batch_sizes: ``batch_sizes``;
-    judgements: ``judge_curves``; self_check: ``judge_self_check``, empty without one; ledger: ``keep_ledger``;
-    overall: ``recommend_overall``, own: ``judge_own``, a sentence each; trust: ``check_trust``; thresholds: how strictly it was
-    judged; remarks: what is to be known of how the module was studied, sentences; answers: ``Answer``, one a batch size.
+    judgements: ``judge_curves``; self_check: ``judge_self_check``, and hold_out: ``judge_hold_out``, empty without one;
+    ledger: ``keep_ledger``; overall: ``recommend_overall``, own: ``judge_own``, a sentence each; trust: ``check_trust``;
+    thresholds: how strictly it was judged; remarks: what is to be known of how the module was studied, sentences; answers:
+    ``Answer``, one a batch size.
     """
 
     runs: pd.DataFrame
@@ -40,6 +42,7 @@ class Judged(NamedTuple):
     batch_sizes: pd.DataFrame
     judgements: pd.DataFrame
     self_check: pd.DataFrame
+    hold_out: pd.DataFrame
     ledger: pd.DataFrame
     overall: str
     own: str
@@ -88,6 +91,7 @@ def judge(
     thresholds: Thresholds | None = None,
     *,
     fresh: tuple[pd.DataFrame, pd.DataFrame] | None = None,
+    held_out: tuple[pd.DataFrame, pd.DataFrame] | None = None,
     monitor: str = "val_loss",
     mode: str = "min",
     height_is_loss: bool = True,
@@ -99,7 +103,8 @@ def judge(
 
     runs, curves: the tables of ``studies.tables``; of the metrics in ``curves`` only ``height``, ``minibatch_loss`` and
     ``val_...`` are looked at.
-    fresh: the tables of its self-check. monitor, mode: as in ``recommend``, which raises ValueError for an unknown mode.
+    fresh: the tables of its self-check; held_out: those of batch sizes that were held out of it. monitor, mode: as in
+    ``recommend``, which raises ValueError for an unknown mode.
     height_is_loss: whether the minibatch losses are of the same kind as the heights; where not, they are not compared.
     own_learning_rate: what the module has today, if that is known. unfinished: what ended the search before it was done.
     remarks: on how it was studied, a sentence each.
@@ -118,6 +123,9 @@ def judge(
         unseen = fresh[0][~fresh[0]["seed"].isin(runs["seed"])]  # the study may have grown since
         self_check = judge_self_check(recommendations, cells, unseen, fresh[1], thresholds)
         trust.append(summarize_self_check(self_check))
+    hold_out = pd.DataFrame(columns=HOLD_OUT)
+    if held_out is not None and (axis := batch_axis(judged)).foretells:
+        hold_out = judge_hold_out(axis, classify_both(*held_out, thresholds)[0])
     comparable = curves if height_is_loss else curves[curves["metric"] != "minibatch_loss"]
     sizes = batch_sizes(judged, cells, comparable, recommendations)
     ranges = good_ranges(cells, nexts=nexts, runs=judged)
@@ -132,6 +140,7 @@ def judge(
         batch_sizes=sizes,
         judgements=judge_curves(judged, comparable, thresholds),
         self_check=self_check,
+        hold_out=hold_out,
         ledger=keep_ledger(judged),
         overall=recommend_overall(recommendations, cells, fitted, unlike=tell_unlike(sizes), together=trained_together(judged)),
         own=judge_own(own_learning_rate, cells),

@@ -9,8 +9,8 @@ import pandas as pd
 from reports.figures import FIGURES
 from reports.judging.answer import HEADINGS, how_read
 from reports.judging.at_batch_size import HEADINGS as AT_BATCH_SIZE
-from reports.judging.at_batch_size import BatchAxis
 from reports.judging.followed import NO_VERDICT, is_unfollowed
+from reports.judging.hold_out import tell_hold_out
 from reports.judging.judged import Judged
 from reports.judging.judgements import score_sensitivity
 from reports.judging.ledger import NOTE, THIS, describe_ledger
@@ -87,7 +87,7 @@ def _context(
         "how_read": {where: how_read(judged.answers, where) for where in ("Below", "In brackets after")},
         "trust": [(check.name, check.passed, check.sentence) for check in judged.trust],
         "next": command(changes) if (changes := next_changes(judged.trust)) else "",
-        "batch": _batch(judged.batch_axis),
+        "batch": _batch(judged),
         "ranges": _ranges(judged),
         "sizes": _sizes(judged),
         "judgements": _judgements(judged),
@@ -152,12 +152,17 @@ def _sizes(judged: Judged) -> list[dict[str, Any]]:
     return found
 
 
-def _batch(axis: BatchAxis) -> dict[str, Any]:
+def _batch(judged: Judged) -> dict[str, Any]:
     """What the page says of the batch sizes together; empty where they foretell nothing."""
-    if not axis.foretells:
+    if not (axis := judged.batch_axis).foretells:
         return {}
     rows = [axis.at(size).texts for size in axis.choices()]
-    return {"headings": AT_BATCH_SIZE, "rows": rows, "told": axis.tell(), "tried": ", ".join(map(str, axis.sizes))}
+    return {
+        "headings": AT_BATCH_SIZE,
+        "rows": rows,
+        "told": [*axis.tell(), *tell_hold_out(judged.hold_out)],
+        "tried": ", ".join(map(str, axis.sizes)),
+    }
 
 
 def _ways(ledger: pd.DataFrame) -> list[list[str]]:

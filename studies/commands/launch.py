@@ -53,6 +53,7 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--storage", "outputs/studies.db", "FILE", "SQLite file or database URL (default: outputs/studies.db)"),
     ("--name", None, "NAME", "name of the study (default: the data's name in lower case)"),
     ("--self-check", None, "N", "then train the recommended learning rates and their intervals' ends on N fresh seeds (3)"),
+    ("--hold-out", None, "N", "then study these other batch sizes on fresh seeds, and say how far the law of the rest is off"),
     ("--out", "outputs", "FOLDER", "the report goes to FOLDER/NAME (default: outputs)"),
 ]
 
@@ -64,7 +65,7 @@ def parse_args(argv: Sequence[str] | None = None) -> dict[str, Any]:
         many: dict[str, Any] = {}
         if isinstance(metavar, tuple):
             many = {"nargs": len(metavar)}
-        elif isinstance(default, list):
+        elif isinstance(default, list) or flag == "--hold-out":
             many = {"nargs": "+"}
         elif flag == "--self-check":
             many = {"nargs": "?", "const": 3}
@@ -130,13 +131,16 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     chosen = {name: options.pop(name) for name in ("tau", "rho", "target_loss")}
     out, fresh_seeds, only_plan = (options.pop(name) for name in ("out", "self_check", "plan"))
-    export, as_json = options.pop("export"), options.pop("json")
+    export, as_json, sizes = options.pop("export"), options.pop("json"), options.pop("hold_out")
     if not isinstance(out, str) or not out.strip() or "\0" in out:
         raise BadInput(f"out must be a folder, got {out!r}")
     if fresh_seeds is not None:
         fresh_seeds = count("self_check", fresh_seeds)
     config = StudyConfig.from_mapping(options)
     folder = Path(out) / str(config.name)
+    from studies.hold_out import hold_out_config
+
+    others = None if sizes is None else hold_out_config(config, sizes if isinstance(sizes, list) else [sizes])
     from reports.exports.family import require_exports
 
     export = require_exports(export, folder)
@@ -150,13 +154,17 @@ def main(argv: Sequence[str] | None = None) -> int:
 
         print("\n".join([f"{config.name!r}, before anything is spent:", *tell_bills(expected_bills(config))]))
         return 0
+    if others is not None:
+        check_door(others, folder.parent / str(others.name))
     with entered(config, folder):
         from reports import Thresholds  # pandas
 
-        return _study(config, folder, Thresholds(**chosen), fresh_seeds, export, as_json)
+        return _study(config, folder, Thresholds(**chosen), fresh_seeds, others, export, as_json)
 
 
-def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, export: Sequence[str], as_json: bool) -> int:
+def _study(
+    config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, others: Any, export: Sequence[str], as_json: bool
+) -> int:
     # PyTorch: seconds, so only once the options make sense and the study is ours
     from reports.pages.folder import judged_before
     from studies import FailedAlike, judge_study, load_study, report_study
@@ -164,7 +172,7 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, 
     from studies.commands.terminal import Progress, print_answer, print_json, print_report, stdout_to_stderr
     from studies.dashboard.cards_and_notes import mirror
     from studies.next_run import program
-    from studies.search import run_self_check, train_study
+    from studies.search import run_self_check, run_study, train_study
     from studies.storage.database_url import without_password
     from studies.storage.interrupts import interruptible
     from studies.storage.stored import PARAMS
@@ -181,6 +189,10 @@ def _study(config: Any, folder: Path, thresholds: Any, fresh_seeds: int | None, 
                     judged = judge_study(study, thresholds)
                 elif fresh_seeds:
                     print("self-check: nothing is recommended, so there is nothing to check", file=sys.stderr)
+                if others is not None:
+                    with Progress(thresholds) as progress:
+                        run_study(others, out=folder.parent / str(others.name), on_run=progress, thresholds=thresholds)
+                    judged = judge_study(study, thresholds)
                 before = judged_before(folder)
                 page = report_study(study, folder, judged)
                 mirror(study, judged)

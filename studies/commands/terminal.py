@@ -19,6 +19,7 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from reports.judging.answer import HEADINGS, how_read
+from reports.judging.hold_out import tell_hold_out
 from reports.judging.judged import Judged
 from reports.judging.ledger import describe_ledger
 from reports.judging.self_check import NAME as SELF_CHECKED
@@ -150,6 +151,9 @@ def print_answer(name: str, judged: Judged, *, following: str = "") -> None:
     notes = [f"batch size {answer.batch_size}: {answer.words}" for answer in judged.answers if answer.words]
     failed, passed = failures(judged.trust), share_passed(judged.trust)
     held = [f"{check.name}: {check.sentence}" for check in judged.trust if check.passed and check.name == SELF_CHECKED]
+    axis = tell_hold_out(judged.hold_out)
     cost, following = describe_ledger(judged.ledger), following and f"run next: {following}"
-    for line in filter(None, (judged.overall, judged.own, *notes, passed, *held, *failed, cost, following, *judged.remarks)):
+    for line in filter(
+        None, (judged.overall, judged.own, *notes, *axis, passed, *held, *failed, cost, following, *judged.remarks)
+    ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -291,7 +291,7 @@ def go_on(tried: Try, folder: Path, expected: Tables) -> Counter[str]:
             sys.exit(run(lambda: main_of_launch(line), "launch_study"))
         add_current_folder()
         parsed = parse_launch(line)  # the rest of the command, its report, takes longer than all of this
-        for name in ("goes_on", "tau", "rho", "target_loss", "out", "self_check", "plan", "json", "export"):
+        for name in ("goes_on", "tau", "rho", "target_loss", "out", "self_check", "hold_out", "plan", "json", "export"):
             del parsed[name]
         run_study(StudyConfig.from_mapping(parsed), out=folder / NAME)
         sys.exit(0)

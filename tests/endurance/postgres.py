@@ -35,7 +35,7 @@ def parse_args(argv: Sequence[str] | None = None) -> argparse.Namespace:
 def configure(folder: Path, storage: str, rounds: int) -> StudyConfig:
     """Twelve learning rates and batch sizes, and two seeds a stop, so that each comes amid many writes."""
     options = launch_options(arguments(folder, "--storage", storage, "--seeds", str(2 * rounds)))
-    for other in ("export", "out", "plan", "goes_on", "self_check", "tau", "rho", "target_loss", "json"):
+    for other in ("export", "out", "plan", "goes_on", "self_check", "hold_out", "tau", "rho", "target_loss", "json"):
         del options[other]
     return StudyConfig.from_mapping(options)
 
