@@ -7,6 +7,7 @@ import pandas as pd
 from reports.figures import FIGURES, plot_map
 from reports.figures.pictures import draw_picture
 from reports.judging.answer import HEADINGS, how_read
+from reports.judging.hold_out import tell_hold_out
 from reports.judging.judged import Judged
 from reports.judging.verdicts import FINISHED
 from reports.pages.templating import environment
@@ -24,6 +25,7 @@ def to_text(judged: Judged) -> str:
         *found,
         judged.overall,
         judged.own,
+        *_batch_sizes(judged),
         _trust(judged),
         *judged.remarks,
         f"tables: {tables}",
@@ -45,13 +47,20 @@ def to_html(judged: Judged) -> str:
             notes=[f"Batch size {answer.batch_size}: {answer.words}." for answer in judged.answers if answer.words],
             how_read=how_read(judged.answers, "In brackets after"),
             conditions=judged.conditions,
-            sentences=list(filter(None, (judged.overall, judged.own))),
+            sentences=list(filter(None, (judged.overall, judged.own, *_batch_sizes(judged)))),
             checks=judged.trust,
             remarks=judged.remarks,
             picture=base64.b64encode(picture).decode(),
             caption=FIGURES["map"],
         )
     )
+
+
+def _batch_sizes(judged: Judged) -> list[str]:
+    """How the edges move with the batch size, and where to ask for one that was not tried."""
+    axis = judged.batch_axis
+    ask = "of any batch size .batch_axis.at(192) says what to use"
+    return [*axis.tell(), *tell_hold_out(judged.hold_out), ask] if axis.foretells else []
 
 
 def _counts(judged: Judged) -> dict[str, int]:
