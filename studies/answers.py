@@ -10,6 +10,7 @@ import pandas as pd
 
 from lightning_modules.record import metric_name
 from reports.judging.judged import Judged, judge
+from reports.judging.optimizer_scales import tell_scales
 from reports.judging.trust import next_changes
 from reports.judging.verdicts import Thresholds
 from studies.errors import BadInput
@@ -19,6 +20,7 @@ from studies.storage.stored import (
     CONFIGURATION,
     HOW_TRAINED,
     LANDSCAPE,
+    OPTIMIZERS,
     OPTIONS,
     OWN_LEARNING_RATE,
     REMARKS,
@@ -40,7 +42,9 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     options["height_is_loss"] = named == "val_loss" or monitor != f"val_{named}"
     options["remarks"] = attributes.get(REMARKS) or []
     options["unfinished"] = attributes.get(UNFINISHED) or ""
-    return judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
+    judged = judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
+    scales = [each for group in attributes.get(OPTIMIZERS) or [] for each in tell_scales(group, judged.recommendations)]
+    return judged._replace(remarks=[*judged.remarks, *dict.fromkeys(scales)])
 
 
 def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None = None) -> Path:
