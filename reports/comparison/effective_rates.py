@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from reports.comparison.seed_tests import ENDS
@@ -17,6 +18,7 @@ from reports.style import format_number
 Settings = Sequence[Mapping[str, Any]]
 EFFECTIVE = "batch_size study quantity baseline value baseline_effective effective".split()
 ALIKE = 0.1  # decades, about the spread of the seeds: of two that differ by less neither lines up better
+PAIRS = (("value", "baseline"), ("effective", "baseline_effective"))
 MOMENTUM = ("momentum", "nesterov")  # which is nothing without momentum
 
 
@@ -68,22 +70,20 @@ def tell_effective(table: pd.DataFrame, names: Mapping[str, str]) -> list[str]:
     """A sentence for each study: which of the two lines up better at each batch size; table: from ``effective_edges``."""
     told = []
     for study, rows in table.groupby("study", sort=False):
-        apart = rows[["value", "effective"]].to_numpy(float) / rows[["baseline", "baseline_effective"]].to_numpy(float)
-        decades = rows[["batch_size"]].assign(raw=_decades(apart[:, 0]), effective=_decades(apart[:, 1]))
+        raw, effective = (np.abs(np.log10(rows[a] / rows[b])) for a, b in PAIRS)
         parts = []
-        for size, (raw, effective) in decades.groupby("batch_size").mean().iterrows():
-            off = [format_number(each, digits=2) for each in (raw, effective)]
-            better = "learning rates" if raw < effective else "effective rates"
-            better = "neither" if abs(raw - effective) < ALIKE else better
-            parts.append(
-                f"{better} at batch size {size} (edges {off[0]} decades apart as learning rates, {off[1]} as effective)"
-            )
+        apart = pd.DataFrame({"raw": raw, "effective": effective}).groupby(rows["batch_size"]).mean()
+        for size, one, other in apart.itertuples():
+            first, second = (format_number(each, digits=2) for each in (one, other))
+            if abs(one - other) < ALIKE:
+                way = f"neither way, {first} decades apart as learning rates and {second} as effective rates"
+            elif one < other:
+                way = f"as learning rates, {first} decades apart instead of {second}"
+            else:
+                way = f"as effective rates, {second} decades apart instead of {first}"
+            parts.append(f"at batch size {size} {way}")
         told.append(
-            f"Momentum differs in {names[str(study)]}: of learning rates and effective rates, learning rate / (1 - momentum),"
-            f" those that line up better are {'; '.join(parts)}."
+            f"SGD has another momentum in {names[str(study)]}. Edges line up better, as learning rates or as effective rates,"
+            f" learning rate / (1 - momentum): {'; '.join(parts)}."
         )
     return told
-
-
-def _decades(ratios: Any) -> list[float]:
-    return [abs(math.log10(ratio)) for ratio in ratios]
