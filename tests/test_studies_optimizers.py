@@ -83,10 +83,7 @@ def test_study_stores_its_optimizers_and_a_comparison_tells_effective_rates(
 def test_report_remarks_on_beta2_and_weight_decay_of_several_batch_sizes(tmp_path: Path) -> None:
     optimizer = {"class_path": "AdamW", "init_args": {"betas": [0.9, 0.5], "weight_decay": 0.1}}
     remarks = judge_study(study(tmp_path, "adamw", Net, optimizer=optimizer)).remarks
-    assert (
-        "AdamW averages squared gradients with beta2 0.5, which forgets half in 1 step: 4 examples at batch size 4, 8 at 8"
-        in remarks
-    )
+    assert any("beta2 0.5, which forgets half in 1 step: 4 examples at batch size 4, 8 at 8" in remark for remark in remarks)
     assert any(remark.startswith("weight decay 0.1 times the recommended learning rate") for remark in remarks)
 
 
