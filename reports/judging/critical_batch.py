@@ -78,7 +78,7 @@ def time_to_target(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresho
     left_out = dict.fromkeys(map(int, runs["batch_size"].unique()), "no run there has a verdict")
     left_out |= {size: "" if way > 0 else "no run goes down there" for size, way in ways.items()}
     left_out |= {
-        size: f"within its budget it comes {100 * way / most:.0f} % of the way of the best size"
+        size: f"within its budget it comes {100 * way / most:.0f} % of the way of the best size, less than {100 * share:g} %"
         for size, way in ways.items()
         if 0 < way < share * most
     }
@@ -90,7 +90,8 @@ def time_to_target(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresho
         return found
     if starts[used].max() - starts[used].min() > SAME_START * way:
         told = " and ".join(format_number(each) for each in (starts[used].min(), starts[used].max()))
-        return found._replace(why_not=f"untrained heights of the batch sizes differ ({told}), so they have no height in common")
+        why_not = f"untrained heights of the batch sizes differ ({told}), so they have no height in common"
+        return found._replace(why_not=why_not, left_out={size: why or why_not for size, why in left_out.items()})
     times = _times(judged[judged["batch_size"].isin(used)], curves, target)
     rows, values = [], []
     for size in used:
@@ -122,10 +123,11 @@ def time_to_target(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresho
 def _times(runs: pd.DataFrame, curves: pd.DataFrame, target: float) -> pd.DataFrame:
     """The runs with ``to_target``, steps (at least 1) to the target, inf if never; without those cut before they got there."""
     heights = split_curves(curves.assign(epoch=curves["step"]), "height")
+    runs = runs[runs["trial"].isin(list(heights))]
     together = runs.groupby("member_of")["trial"].transform("size") if "member_of" in runs else 1.0
     steps = [
         max(time_to_bottom(at, np.where(np.isfinite(values), -values, -math.inf), level=-target), 1.0)
-        for at, values in (heights.get(trial, (np.zeros(1), np.full(1, math.inf))) for trial in runs["trial"])
+        for at, values in (heights[trial] for trial in runs["trial"])
     ]
     timed = runs.assign(to_target=steps, runs_together=together)
     return timed[~was_cut(timed) | np.isfinite(timed["to_target"])].assign(
