@@ -215,7 +215,11 @@ def _notes_of_each(judged: Mapping[str, Judged], names: Mapping[str, str]) -> li
     found = []
     for name, study in judged.items():
         told = [check.sentence for check in study.trust if check.name in ("learning rate", "ended early")]
-        found += [f"{names[name]}: {sentence.rstrip('.')}" for sentence in (*told, "; ".join(study.remarks)) if sentence]
+        found += [
+            f"{names[name]}: {sentence.rstrip('.')}"
+            for sentence in (*told, "; ".join(remark.rstrip(".") for remark in study.remarks))
+            if sentence
+        ]
     return found
 
 
