@@ -10,6 +10,7 @@ import pandas as pd
 
 from lightning_modules.record import metric_name
 from reports.judging.judged import Judged, judge
+from reports.judging.optimizer_scales import tell_scales
 from reports.judging.trust import next_changes
 from reports.judging.verdicts import Thresholds
 from studies.errors import BadInput
@@ -20,6 +21,7 @@ from studies.storage.stored import (
     CONFIGURATION,
     HOW_TRAINED,
     LANDSCAPE,
+    OPTIMIZERS,
     OPTIONS,
     OWN_LEARNING_RATE,
     REMARKS,
@@ -43,7 +45,9 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     options["unfinished"] = attributes.get(UNFINISHED) or ""
     if (other := held_out(study)) is not None:
         options["held_out"] = runs_and_curves(other)
-    return judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
+    judged = judge(*runs_and_curves(study), thresholds, fresh=fresh_tables(study), **options)
+    scales = [each for group in attributes.get(OPTIMIZERS) or [] for each in tell_scales(group, judged.recommendations)]
+    return judged._replace(remarks=[*judged.remarks, *dict.fromkeys(scales)])
 
 
 def report_study(study: optuna.Study, folder: str | Path, judged: Judged | None = None) -> Path:

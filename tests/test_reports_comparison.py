@@ -371,8 +371,8 @@ def test_other_data_and_several_options_at_once_are_told() -> None:
 def test_remarks_of_each_study_stand_in_a_line() -> None:
     told = study(random=1)._replace(remarks=["Its scheduler was left out.", "Its probe is small."])
     comparison = compare({"a": study(), "b": told})
-    assert comparison.notes == ["b: Its scheduler was left out. Its probe is small"]
-    assert "Note: b: Its scheduler was left out. Its probe is small.\n" in render_markdown(
+    assert comparison.notes == ["b: Its scheduler was left out; Its probe is small"]
+    assert "Note: b: Its scheduler was left out; Its probe is small.\n" in render_markdown(
         comparison, dict.fromkeys(FIGURES, "")
     )
 

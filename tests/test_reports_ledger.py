@@ -87,6 +87,13 @@ def test_batch_sizes_have_their_own_ranges_full_runs_and_seconds() -> None:
     assert ledger.loc["range test", ["runs", "examples"]].tolist() == [2, 100 * 8 + 100 * 16]
 
 
+@pytest.mark.parametrize("n_sizes", [3, 6, 7, 10, 49])
+def test_one_full_run_is_one_whatever_the_number_of_batch_sizes(n_sizes: int) -> None:
+    """The parts of a run by batch size do not add up to one in floats: six sixths are less."""
+    table = pd.concat([search().assign(batch_size=8 * size) for size in range(1, n_sizes + 1)], ignore_index=True)
+    assert keep_ledger(table.assign(trial=range(len(table)))).set_index("way")["runs"]["one full run"] == 1
+
+
 def test_grids_take_the_seconds_of_the_fastest_fit_and_one_run_the_mean() -> None:
     table = search().assign(member_of=[0, 0, 2, 2, 4, 4])  # 2 s for 240 examples, 12 for 1800, 1 for 160
     ledger = keep_ledger(table, per_decade=10).set_index("way")

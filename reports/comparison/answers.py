@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from reports.comparison.effective_rates import tell_effective
 from reports.comparison.seed_tests import ENDS, SHORTEST
 from reports.comparison.tables import Comparison, by_study, short_names
 from reports.style import GOOD, format_number
@@ -32,7 +33,7 @@ def summarize(comparison: Comparison) -> list[str]:
     found = []
     for study in comparison.studies[1:]:
         found += _what_to_use(comparison, study, names) + _what_stands_out(tests[tests["study"] == study], names[study])
-    return found
+    return found + tell_effective(comparison.effective, names)
 
 
 def _what_to_use(comparison: Comparison, study: str, names: Mapping[str, str]) -> list[str]:

@@ -20,12 +20,13 @@ def write_comparison(comparison: Comparison, judged: Mapping[str, Judged], folde
     """Write a comparison of judged studies into ``folder`` (made if missing) and return the path of ``comparison.html``.
 
     judged: what was compared, by the same names. Written are ``comparison.html``, ``comparison.md``, ``answer.json``
-    (``summarize_comparison``), ``differences.csv``, ``summary.csv``, ``tests.csv`` and ``figures/*.png`` and ``*.svg``, each
-    in one step, the page last.
+    (``summarize_comparison``), ``differences.csv``, ``summary.csv``, ``tests.csv``, ``figures/*.png`` and ``*.svg``, each
+    in one step, the page last; ``effective.csv`` where momentum differs.
     """
     place, figures = Path(folder), draw_figures(judged, as_progress=not comparison.same_heights)
     (place / "figures").mkdir(parents=True, exist_ok=True)
-    for name in ("differences", "summary", "tests"):
+    (place / "effective.csv").unlink(missing_ok=True)
+    for name in ("differences", "summary", "tests", *["effective"] * bool(len(comparison.effective))):
         write_file(place / f"{name}.csv", to_csv(getattr(comparison, name)))
     write_file(place / SUMMARY, to_json(summarize_comparison(comparison)).encode(errors="backslashreplace"))
     pictures = write_figures(figures, place / "figures", names=FIGURES)
@@ -55,4 +56,5 @@ def summarize_comparison(comparison: Comparison) -> Summary:
         "summary": records(comparison.summary),
         "differences": records(comparison.differences),
         "tests": records(comparison.tests),
+        "effective": records(comparison.effective),
     }

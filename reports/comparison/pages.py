@@ -102,6 +102,7 @@ def _side_by_side(comparison: Comparison, size: int, names: Mapping[str, str]) -
     rows = comparison.summary[comparison.summary["batch_size"] == size].set_index("study")
     tests = comparison.tests[comparison.tests["batch_size"] == size].set_index(["study", "quantity"]).to_dict("index")
     tested = {study for study, _ in tests}
+    effective = comparison.effective[comparison.effective["batch_size"] == size]
     columns = ["quantity"]
     for study in rows.index:
         columns += [names[study], f"against {names[baseline]}"] if study in tested else [names[study]]
@@ -136,6 +137,9 @@ def _side_by_side(comparison: Comparison, size: int, names: Mapping[str, str]) -
         key = quantity.replace(" ", "_")
         places = {s: {"learning_rate": r[key], "low": r[f"{key}_low"], "high": r[f"{key}_high"]} for s, r in records.items()}
         add(quantity, {s: describe_edge(place, short=True) for s, place in places.items()}, quantity)
+        if len(rates := effective[effective["quantity"] == quantity]):
+            found = {baseline: rates["baseline_effective"].iloc[0]} | dict(zip(rates["study"], rates["effective"], strict=True))
+            add(f"{quantity}, learning rate / (1 - momentum)", {s: format_number(rate, digits=2) for s, rate in found.items()})
     for quantity in quantities:
         if quantity not in ENDS:
             values = {s: format_number(tests[s, quantity]["value"]) for s in rows.index if (s, quantity) in tests}

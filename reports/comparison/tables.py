@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from reports.comparison.effective_rates import Settings, effective_edges, effective_factors
 from reports.comparison.seed_tests import ENDS, adjust, compare_seeds, find_metrics, measure_seeds
 from reports.errors import BadInput
 from reports.judging.edges import fit_edges
@@ -48,6 +49,7 @@ class Comparison(NamedTuple):
     spread (missing where it was not tested), ``note``.
     notes: what the reader must know before comparing. same_heights: whether heights can be compared, or progress only.
     thresholds: how strictly all of them were judged.
+    effective: ``effective_edges`` of studies that differ in momentum.
     """
 
     studies: tuple[str, ...]
@@ -57,10 +59,15 @@ class Comparison(NamedTuple):
     notes: list[str]
     same_heights: bool
     thresholds: Thresholds
+    effective: pd.DataFrame
 
 
-def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[str, object]] | None = None) -> Comparison:
-    """Compare studies by name, each with the first.
+def compare(
+    judged: Mapping[str, Judged],
+    configurations: Mapping[str, Mapping[str, object]] | None = None,
+    optimizers: Mapping[str, Settings] | None = None,
+) -> Comparison:
+    """Compare studies by name, each with the first; optimizers: settings of the parameter groups of each, where known.
 
     For the tests each seed is judged as a study of its own, by its own floor and its own fastest learning rate: only then are
     the seeds of a study independent. Those of a search have too few runs of their own for that (``measure_seeds``). Compared
@@ -96,14 +103,16 @@ def compare(judged: Mapping[str, Judged], configurations: Mapping[str, Mapping[s
     differences = _differences({name: given.get(name, {}) for name in judged})
     for name in others:
         notes += _notes_on_settings(f"{names[baseline]} and {names[name]}", differences, baseline, name)
+    summary, factors = _summary(judged), effective_factors({name: (optimizers or {}).get(name, []) for name in judged})
     return Comparison(
         studies=tuple(judged),
         differences=differences,
-        summary=_summary(judged),
+        summary=summary,
         tests=adjust(pd.DataFrame(rows, columns=TESTS)),
         notes=notes,
         same_heights=same_heights,
         thresholds=thresholds.pop(),
+        effective=effective_edges(summary, factors),
     )
 
 
@@ -206,7 +215,11 @@ def _notes_of_each(judged: Mapping[str, Judged], names: Mapping[str, str]) -> li
     found = []
     for name, study in judged.items():
         told = [check.sentence for check in study.trust if check.name in ("learning rate", "ended early")]
-        found += [f"{names[name]}: {sentence.rstrip('.')}" for sentence in (*told, " ".join(study.remarks)) if sentence]
+        found += [
+            f"{names[name]}: {sentence.rstrip('.')}"
+            for sentence in (*told, "; ".join(remark.rstrip(".") for remark in study.remarks))
+            if sentence
+        ]
     return found
 
 

@@ -118,7 +118,7 @@ def _other_ways(done: pd.DataFrame, own: float, density: float) -> Iterator[dict
         return {
             "way": way,
             "per_decade": per_decade,
-            "runs": runs.sum(skipna=False),
+            "runs": np.round(runs.sum(skipna=False)),  # the sixths of a run make no whole one
             "examples": round(seen) if seen == seen else seen,
             "seconds": (examples * each).sum(skipna=False),
             "share": own / seen if seen else math.nan,

@@ -9,7 +9,7 @@ from typing import Any
 from studies.commands.command_line import STORAGE, add_json, add_thresholds, fail_at_work, make_parser, parse
 from studies.errors import BadInput
 from studies.storage.database_url import without_password
-from studies.storage.stored import CONFIGURATION, HOW_TRAINED
+from studies.storage.stored import CONFIGURATION, HOW_TRAINED, OPTIMIZERS
 
 NOT_GOOD = 4  # exit code of --require-good; the others are in ``studies.commands.command_line``
 ENDINGS = (".db", ".sqlite", ".sqlite3")
@@ -62,7 +62,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     storages = ", ".join(dict.fromkeys(without_password(storage) for storage, _ in chosen))
     try:
         judged = {label: judge_study(study, thresholds) for label, study in studies.items()}
-        comparison = compare(judged, {label: _configuration(study.user_attrs) for label, study in studies.items()})
+        facts = {label: study.user_attrs for label, study in studies.items()}
+        told = (
+            {label: _configuration(each) for label, each in facts.items()},
+            {k: v.get(OPTIMIZERS, []) for k, v in facts.items()},
+        )
+        comparison = compare(judged, *told)
         failures = find_not_good(comparison) if options["require_good"] else []
         page = write_comparison(comparison, judged, folder)
     except Exception as error:

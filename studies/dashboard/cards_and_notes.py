@@ -32,6 +32,7 @@ from studies.storage.stored import (
     CONFIGURATION,
     HOW_TRAINED,
     LANDSCAPE,
+    OPTIMIZERS,
     OPTIONS,
     OUR_NOTE,
     REMARKS,
@@ -68,7 +69,7 @@ CARD = {  # of the layout of a chart: a card is light or dark, 450 pixels high, 
     "modebar": {"remove": "zoom2d pan2d select2d lasso2d zoomIn2d zoomOut2d autoScale2d".split()},  # they would hide the title
 }
 # Attributes of a study that are long, or for programs, or told in the note.
-OUR_JSON = (CONFIGURATION, OPTIONS, HOW_TRAINED, LANDSCAPE, REMARKS, BRACKET, ROUND, BUDGETS, UNFINISHED)
+OUR_JSON = (CONFIGURATION, OPTIONS, HOW_TRAINED, LANDSCAPE, OPTIMIZERS, REMARKS, BRACKET, ROUND, BUDGETS, UNFINISHED)
 NOTE_VERSION = note_ver_key(None)
 VALUE_NAME = SYSTEM_ATTR_NAME  # Optuna's own names of metrics would also be columns of its ``trials_dataframe``
 READING = """## How to read this

@@ -23,6 +23,7 @@ OPTIONS = "options"  # what ``StudyConfig`` was given, for commands to paste
 REMARKS = "remarks"  # how the module was measured and fed, a list of sentences
 HOW_TRAINED = "how_trained"  # how each batch size is trained, and why
 LANDSCAPE = "landscape"  # what ``studies.landscape`` found
+OPTIMIZERS = "optimizers"  # settings of each parameter group: see ``studies.training.optimizers``
 OWN_LEARNING_RATE = "own_learning_rate"  # that a module of the user's has today
 BRACKET = "bracket"  # learning rates between which a search that was given none began, and why
 UNFINISHED = "unfinished"  # what ended a search before it was done, "" where nothing did
