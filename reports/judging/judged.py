@@ -26,7 +26,8 @@ class Judged(NamedTuple):
     ``find_edges``; recommendations: ``recommend``; costs: ``price_errors``; batch_sizes: ``batch_sizes``;
     judgements: ``judge_curves``; self_check: ``judge_self_check``, empty without one; ledger: ``keep_ledger``;
     overall: ``recommend_overall``, own: ``judge_own``, a sentence each; trust: ``check_trust``; thresholds: how strictly it was
-    judged; remarks: what is to be known of how the module was studied, sentences; answers: ``Answer``, one a batch size.
+    judged; remarks: what is to be known of how the module was studied, sentences; answers: ``Answer``, one a batch size;
+    budget: ``epochs`` or ``steps``, by which its runs were made as long as they are.
     """
 
     runs: pd.DataFrame
@@ -46,6 +47,7 @@ class Judged(NamedTuple):
     thresholds: Thresholds
     remarks: list[str]
     answers: list[Answer]
+    budget: str = "epochs"
 
     @property
     def n_seeds(self) -> int:
@@ -54,10 +56,13 @@ class Judged(NamedTuple):
 
     @property
     def conditions(self) -> str:
-        """How many seeds the verdicts rest on, and by what thresholds, in words."""
+        """How many seeds the verdicts rest on, by what thresholds, and after how long a run, in words."""
         seeds, given = self.n_seeds, self.thresholds
         floor = "" if given.target_loss is None else f", floor {format_number(given.target_loss)}"
-        return f"{seeds} seed{'s' * (seeds != 1)}, tau {format_number(given.tau)}, rho {format_number(given.rho)}{floor}"
+        longest = self.runs.loc[self.runs["verdict"].notna(), self.budget].max()
+        length = "" if pd.isna(longest) else f", {longest:,.6g} {self.budget} a run"
+        judged_by = f"tau {format_number(given.tau)}, rho {format_number(given.rho)}{floor}"
+        return f"{seeds} seed{'s' * (seeds != 1)}, {judged_by}{length}"
 
     @property
     def trained_together(self) -> bool:
@@ -88,6 +93,7 @@ def judge(
     own_learning_rate: float | None = None,
     unfinished: str = "",
     remarks: Sequence[str] = (),
+    budget: str = "epochs",
 ) -> Judged:
     """Judge a study.
 
@@ -96,15 +102,15 @@ def judge(
     fresh: the tables of its self-check. monitor, mode: as in ``recommend``, which raises ValueError for an unknown mode.
     height_is_loss: whether the minibatch losses are of the same kind as the heights; where not, they are not compared.
     own_learning_rate: what the module has today, if that is known. unfinished: what ended the search before it was done.
-    remarks: on how it was studied, a sentence each.
+    remarks: on how it was studied, a sentence each. budget: ``epochs``, or ``steps`` where all runs took as many.
     """
     thresholds = thresholds or Thresholds()
-    judged, cells = classify_both(runs, curves, thresholds)
+    judged, cells = classify_both(runs, curves, thresholds, budget=budget)
     fitted = fit_edges(judged)
     edges = find_edges(judged, fitted)
     recommendations = recommend(judged, cells, fitted, monitor=monitor, mode=mode)
     nexts = next_ranges(judged, cells, curves)
-    trust = check_trust(judged, cells, edges, recommendations, thresholds, nexts=nexts)
+    trust = check_trust(judged, cells, edges, recommendations, thresholds, nexts=nexts, budget=budget, curves=curves)
     if unfinished:
         trust.append(Check("search", False, f"{unfinished} before it was done: without that limit it goes on from there"))
     self_check = pd.DataFrame(columns=list(SELF_CHECK))
@@ -133,6 +139,7 @@ def judge(
         thresholds=thresholds,
         remarks=[*remarks, *_changing(judged)],
         answers=answer_all(ranges, edges, recommendations),
+        budget=budget,
     )
 
 
