@@ -201,18 +201,14 @@ def _starved(runs: pd.DataFrame, cells: pd.DataFrame, curves: pd.DataFrame | Non
         return
     steps, per_epoch = steps_to_come_as_far(runs, cells, list(shares))
     needed = steps if budget == "steps" else math.ceil(steps / per_epoch)
-    had = float(runs.loc[runs["verdict"].notna(), budget].max())
+    judged = runs[runs["verdict"].notna()]
     names = ", ".join(f"{size} ({100 * share:.0f} %)" for size, share in sorted(shares.items()))
     text = (
-        f"in {format_number(had)} {budget} the best runs at batch size {names} come less than {100 * FAR:g} % of the way that"
+        f"in {format_number(judged[budget].max())} {budget} the best runs at batch size {names} come less than {100 * FAR:g} %"
     )
-    text += " those of the best size come, and still fall: what is called good there is hardly trained"
-    text += (
-        f"; they may need {needed:,} epochs, or {steps:,} steps at every size"
-        if budget == "epochs"
-        else f"; they may need {needed:,} steps"
-    )
-    yield Check("batch sizes", False, text, {budget: max(needed, math.ceil(had) + 1)})
+    text += f" of the way of the best size and still fall: good means less there; they may need {needed:,} {budget}"
+    text += "" if budget == "steps" else f", or {max(steps, int(judged['steps'].max())):,} steps at every size"
+    yield Check("batch sizes", False, text, {budget: needed})
 
 
 def _edges(edges: pd.DataFrame) -> Check:
