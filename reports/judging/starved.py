@@ -1,6 +1,7 @@
 """Batch sizes that the budget starves: equal epochs give a large one few steps, and its own floor hides how far it came."""
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import pandas as pd
@@ -18,7 +19,7 @@ def starved_sizes(runs: pd.DataFrame, curves: pd.DataFrame | None = None) -> dic
     """Starved batch sizes, and the share of the best size's way that they come; none where heights cannot be compared.
 
     A way is that from the start, the median first height of all runs, to the floor of a size. Sizes where nothing is good are
-    left out, as are, with ``curves``, those whose best runs have stopped to fall.
+    left out, as are, with ``curves``, those whose good runs have all stopped to fall.
 
     runs: as ``classify`` returns them; curves: as it takes them.
     """
@@ -48,15 +49,13 @@ def steps_to_come_as_far(runs: pd.DataFrame, cells: pd.DataFrame, starved: Seque
 
 
 def _still_falls(judged: pd.DataFrame, curves: pd.DataFrame, size: int) -> bool:
-    """Whether the runs of the lowest cell of a size fell in the second half of their budget, in the median."""
+    """Whether any of the good cells of a size, or the lowest one, fell in the second half of its budget, in the median."""
     mine = judged[judged["batch_size"] == size]
     whole = mine[~was_cut(mine) & ~ended_early(mine)]
-    if not len(whole):
-        return False
-    lowest = whole.groupby("learning_rate")["final_height"].median().idxmin()
-    best = whole.loc[whole["learning_rate"] == lowest, "trial"]
-    falls = []
-    for times, values in split_curves(curves[curves["trial"].isin(best)], "height").values():
-        half = values[times <= times[-1] / 2][-1]
-        falls.append((half - values[-1]) / (values[0] - values[-1]) if values[0] > values[-1] else 0.0)
-    return bool(falls) and float(pd.Series(falls).median()) > STILL_FALLS
+    lowest = whole.groupby("learning_rate")["final_height"].median().nsmallest(1).index  # which may jump about at its end
+    best = whole[whole["learning_rate"].isin(lowest) | (whole["verdict"] == GOOD)].set_index("trial")["learning_rate"]
+    falls: dict[float, list[float]] = {}
+    for trial, (times, values) in split_curves(curves[curves["trial"].isin(best.index)], "height").items():
+        half, way = values[times <= times[-1] / 2][-1], values[0] - values[-1]
+        falls.setdefault(best[trial], []).append((half - values[-1]) / way if way > 0 else 0.0)
+    return any(statistics.median(each) > STILL_FALLS for each in falls.values())
