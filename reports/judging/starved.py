@@ -52,10 +52,10 @@ def _still_falls(judged: pd.DataFrame, curves: pd.DataFrame, size: int) -> bool:
     """Whether any of the good cells of a size, or the lowest one, fell in the second half of its budget, in the median."""
     mine = judged[judged["batch_size"] == size]
     whole = mine[~was_cut(mine) & ~ended_early(mine)]
-    lowest = whole.groupby("learning_rate")["final_height"].median().nsmallest(1).index  # which may jump about at its end
+    lowest = whole.groupby("learning_rate")["final_height"].median().nsmallest(1).index
     best = whole[whole["learning_rate"].isin(lowest) | (whole["verdict"] == GOOD)].set_index("trial")["learning_rate"]
     falls: dict[float, list[float]] = {}
     for trial, (times, values) in split_curves(curves[curves["trial"].isin(best.index)], "height").items():
-        half, way = values[times <= times[-1] / 2][-1], values[0] - values[-1]
-        falls.setdefault(best[trial], []).append((half - values[-1]) / way if way > 0 else 0.0)
+        half, low = values[times <= times[-1] / 2][-1], values.min()  # the last height may be above it
+        falls.setdefault(best[trial], []).append((half - low) / (values[0] - low) if values[0] > low else 0.0)
     return any(statistics.median(each) > STILL_FALLS for each in falls.values())
