@@ -106,6 +106,16 @@ def format_number(value: float, *, digits: int = 3) -> str:
     return f"{float(mantissa):g}e{int(exponent)}"
 
 
+def format_length(epochs: float, steps: float | None = None) -> str:
+    """How long a run is, for people: by its steps where they are given, as its budget.
+
+    >>> format_length(24), format_length(3.21, 500)
+    ('24 epochs', '500 steps (3.21 epochs)')
+    """
+    passes = f"{format_number(epochs)} epochs"
+    return passes if steps is None else f"{steps:,.0f} steps ({passes})"
+
+
 def format_seconds(seconds: float) -> str:
     """A time for people, in the unit that keeps it readable: ``7.74 ms``, ``12.3 s``, ``5.2 min``, ``3.1 h``."""
     if not math.isfinite(seconds):

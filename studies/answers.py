@@ -27,6 +27,7 @@ from studies.storage.stored import (
     REMARKS,
     SELF_CHECK_OF,
     UNFINISHED,
+    budget_of,
     self_check_name,
 )
 from studies.tables import runs_and_curves
@@ -41,6 +42,7 @@ def judge_study(study: optuna.Study, thresholds: Thresholds | None = None) -> Ju
     options: dict[str, Any] = {"monitor": monitor, "mode": mode, "own_learning_rate": attributes.get(OWN_LEARNING_RATE)}
     # A name that does not say validation may be logged in training too, and is the height then.
     options["height_is_loss"] = named == "val_loss" or monitor != f"val_{named}"
+    options["budget"] = budget_of(facts)
     options["remarks"] = attributes.get(REMARKS) or []
     options["unfinished"] = attributes.get(UNFINISHED) or ""
     if (other := held_out(study)) is not None:

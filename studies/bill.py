@@ -3,10 +3,10 @@
 import math
 from typing import NamedTuple
 
-from reports.style import format_number, format_seconds
+from reports.style import format_length, format_number, format_seconds
 from studies.config import A_SIZE, RANGE, StudyConfig
 from studies.plan import Planned
-from studies.training.fixed import look_at
+from studies.training.fixed import look_at, steps_per_epoch
 from studies.training.fusing import WARM_UP, Fusing, time_alone
 from studies.training.preflight import preflight
 from studies.training.workload import Workload
@@ -19,14 +19,14 @@ TIMED = 8  # steps
 class Bill(NamedTuple):
     """Of one batch size.
 
-    runs, examples, seconds: in all; epochs: of a full run; how: its runs are trained, in words.
+    runs, examples, seconds: in all; length: of a full run, in words; how: its runs are trained, likewise.
     """
 
     batch_size: int
     runs: int
     examples: float
     seconds: float
-    epochs: int
+    length: str
     how: str
 
 
@@ -42,7 +42,7 @@ def expected_bills(config: StudyConfig) -> list[Bill]:
     searched = config.sampler == "edges"
     for size in config.batch_sizes:
         fixed = look_at(workload, size)
-        steps = min(epochs * fixed.n_train / size, workload.trainer.get("max_steps", math.inf))
+        steps = config.steps or min(epochs * fixed.n_train / size, workload.trainer.get("max_steps", math.inf))
         middle = math.sqrt(rates[0] * rates[1])
         members = [Planned(middle * 2**-power, size, seed) for power in range(4) for seed in config.seed_values]
         if config.fuse == "auto":
@@ -51,14 +51,17 @@ def expected_bills(config: StudyConfig) -> list[Bill]:
         how = fusing.decided.get(str(size), {"why": "alone"})["why"]
         runs = A_SIZE if searched else config.n_runs // len(config.batch_sizes)
         full = (FUSED if fusing.at_once(size) > 1 else FULL_RUNS) if searched else runs
-        bills.append(Bill(size, runs, full * steps * size, full * seconds, epochs, how))
+        length = (
+            format_length(config.steps / steps_per_epoch(workload, size), config.steps) if config.steps else f"{epochs} epochs"
+        )
+        bills.append(Bill(size, runs, full * steps * size, full * seconds, length, how))
     return bills
 
 
 def tell_bills(bills: list[Bill]) -> list[str]:
     """Lines for a terminal: one a batch size, and one for all."""
     lines = [
-        f"batch size {bill.batch_size}: about {bill.runs} runs of at most {bill.epochs} epochs, {_count(bill.examples)} example"
+        f"batch size {bill.batch_size}: about {bill.runs} runs of at most {bill.length}, {_count(bill.examples)} example"
         f" passes, {format_seconds(bill.seconds)} here on one core ({bill.how})"
         for bill in bills
     ]

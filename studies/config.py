@@ -70,6 +70,8 @@ class StudyConfig:
         epochs: how long each run trains, in passes over the training set; ``max_epochs`` of ``trainer``, or unless given 10,
             or 24 with ``edges``, which ends most runs early.
             ``max_steps`` of ``trainer`` ends a run that is longer, and is the only limit where it stands alone.
+        steps: how long each run trains, instead of ``epochs``: optimizer steps, as many at every batch size, whatever
+            ``trainer`` says.
         sampler: ``edges`` trains what tells most of where the verdicts change, and each run until its verdict is known;
             ``grid`` trains every cell; ``tpe``, ``random`` and ``qmc`` sample learning rate and batch size freely. It is
             ``grid`` where ``points`` says which learning rates, else ``edges``, unless given.
@@ -110,6 +112,7 @@ class StudyConfig:
     seeds: int = 3
     seed_everything: int | bool | None = None
     epochs: int | None = None
+    steps: int | None = None
     sampler: str | None = None
     exact: bool = False
     max_time: str | float | None = None
@@ -127,7 +130,12 @@ class StudyConfig:
     def __post_init__(self) -> None:
         trainer = dict(_mapping("trainer", self.trainer or {}))
         epochs = trainer.pop("max_epochs", None)
-        if self.epochs is not None:  # says how long, whatever a configuration written for one run says
+        asked = None if self.steps is None else count("steps", self.steps)
+        if asked is not None:
+            if self.epochs is not None and (self.epochs, trainer.get("max_steps")) != (asked, asked):  # else it was made of one
+                raise BadInput(f"steps and epochs exclude each other: give one, got {asked} and {self.epochs}")
+            trainer["max_steps"], epochs = asked, asked  # a step an epoch at least, so that steps are the only limit
+        if self.epochs is not None or asked is not None:  # says how long, whatever a configuration written for one run says
             trainer = {name: value for name, value in trainer.items() if name not in LENGTHS}
         steps = trainer.get("max_steps")
         steps = None if steps in (None, -1) else count("trainer.max_steps", steps)
@@ -202,6 +210,7 @@ class StudyConfig:
             "seeds": seeds,
             "seed_everything": _first_seed(self.seed_everything),
             "epochs": count("epochs", next((e for e in (self.epochs, epochs, steps) if e not in (None, -1)), usual)),
+            "steps": asked,
             "max_time": None if self.max_time is None else _seconds("max_time", self.max_time),
             "max_epochs_in_all": longest,
             "workers": workers,

@@ -19,7 +19,7 @@ from studies.storage.database_url import without_password
 SCRIPTS = {"launch": "launch_study.py", "dashboard": "open_dashboard.py"}  # what a command is called in the folder ``scripts``
 # What a changed study is called: new settings need a new name. Seeds may grow under the old one, which trains only those.
 FREE = ("tpe", "random", "qmc")
-NAMES = {"learning_rate": "wider", "per_decade": "finer", "epochs": "longer"}
+NAMES = {"learning_rate": "wider", "per_decade": "finer", "epochs": "longer", "steps": "longer"}
 
 
 def given_options(config: StudyConfig) -> dict[str, Any]:
@@ -29,6 +29,8 @@ def given_options(config: StudyConfig) -> dict[str, Any]:
     for name in ("model", "data"):
         if not isinstance(values[name], (str, Mapping)):
             values[name] = None
+    if config.steps is not None:  # which the others follow
+        values["epochs"], values["trainer"] = None, {k: v for k, v in (config.trainer or {}).items() if k != "max_steps"}
     changed = {name: value for name, value in values.items() if value and value != getattr(default, name, None)}
     changed |= {name: value for name in ("model", "data") if (value := values[name]) is not None}
     if "storage" in changed:

@@ -20,7 +20,7 @@ from studies import trials
 from studies.config import RANGE, StudyConfig
 from studies.driver import Driver, OnRun
 from studies.errors import BadInput
-from studies.identity import EPOCHS, configuration, differences, is_same
+from studies.identity import configuration, differences, is_same
 from studies.next_run import given_options
 from studies.plan import Planned, missing
 from studies.samplers import sampler_of
@@ -37,12 +37,13 @@ from studies.storage.stored import (
     OWN_LEARNING_RATE,
     REMARKS,
     SELF_CHECK_OF,
+    budget_of,
     facts_of,
     self_check_name,
 )
 from studies.tables import short_runs
 from studies.training.bracket import find_bracket
-from studies.training.fixed import look_at
+from studies.training.fixed import look_at, steps_per_epoch
 from studies.training.preflight import preflight
 from studies.training.ray_actors import Actors
 from studies.training.said_once import warnings_once
@@ -107,7 +108,7 @@ def train_study(
         chosen = [] if plan or config.sampler == "edges" else range(len(complete), config.n_runs)
         work = missing(plan, complete), [config.seed_values[index % config.seeds] for index in chosen]
         told = on_run or (lambda *_: None)
-        more = partial(sampler.more, study, config, thresholds or Thresholds())
+        more = partial(sampler.more, study, config, thresholds or Thresholds(), partial(steps_per_epoch, workload))
         Driver(study, config, workload, *work, config.n_runs, runs_folder(config, out), told, actors, more).run()
     return study
 
@@ -190,22 +191,23 @@ def _open_study(url: str, name: str, wanted: dict[str, Any], workload: Workload)
     if not is_same(stored, wanted):
         told = "; ".join(" ".join(difference) for difference in differences(stored, wanted))
         raise BadInput(f"study {name!r} exists with other settings ({told}): give another name")
-    if stored[EPOCHS] < wanted[EPOCHS]:
-        _check_longer(study, workload, stored[EPOCHS], wanted[EPOCHS])
-        trials.give_longer_runs(study, stored[EPOCHS])
+    unit = budget_of(wanted)
+    if stored[unit] < wanted[unit]:
+        _check_longer(study, workload, unit, stored[unit], wanted[unit])
+        trials.give_longer_runs(study, stored[unit])
     trials.write_configuration(study, wanted)
     trials.close_orphans(study, "the process ended before the run did")
     return study
 
 
-def _check_longer(study: optuna.Study, workload: Workload, had: int, wanted: int) -> None:
-    """Raises BadInput where a run of more epochs does not begin as the shorter ones did."""
+def _check_longer(study: optuna.Study, workload: Workload, unit: str, had: int, wanted: int) -> None:
+    """Raises BadInput where a run of more epochs, or steps, does not begin as the shorter ones did."""
     seen = [facts_of(trial) for trial in study.get_trials(deepcopy=False, states=DONE)]
     size = max(workload.batch_sizes or (1,))
     who, probe = dry_run(workload, RANGE[0], size).set_by, look_at(workload, size).probe
     if who or probe.at_end or probe.counters or any("loss_as_at_start" in facts for facts in seen):
         raise BadInput(
-            f"epochs of study {study.study_name!r} must stay {had}, as {who or 'its loss'} may follow the length of a run,"
+            f"{unit} of study {study.study_name!r} must stay {had}, as {who or 'its loss'} may follow the length of a run,"
             f" got {wanted}: give another name"
         )
 

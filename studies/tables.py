@@ -43,7 +43,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from reports.judging.decided import BY_SEARCH
 from studies.storage.checksums import verified_trials
-from studies.storage.stored import BUDGETS, CONFIGURATION, PARAMS, attributes_of, facts_of, is_planned, number
+from studies.storage.stored import BUDGETS, CONFIGURATION, PARAMS, attributes_of, budget_of, facts_of, is_planned, number
 
 if TYPE_CHECKING:  # PyTorch, which reading a study does without
     from studies.training.runs import Run
@@ -127,16 +127,18 @@ def runs_and_curves(study: optuna.Study) -> tuple[pd.DataFrame, pd.DataFrame]:
 
 
 def short_runs(study: optuna.Study, trials: Iterable[FrozenTrial]) -> set[int]:
-    """The trials trained to the end when the runs of their study had fewer epochs: they count as ended early."""
+    """The trials trained to the end when the runs of their study had fewer epochs, or steps: they count as ended early."""
     attributes = study.user_attrs  # read once, as each time asks the storage
-    budgets = [each for each in attributes.get(BUDGETS, []) if each[1] < attributes[CONFIGURATION]["epochs"]]
+    configuration = attributes.get(CONFIGURATION) or {}
+    unit = budget_of(configuration)
+    budgets = [each for each in attributes.get(BUDGETS, []) if each[1] < configuration[unit]]
     found = set[int]()
     for trial in trials if budgets else ():
-        had = next((epochs for before, epochs in budgets if trial.number < before), math.inf)
+        had = next((length for before, length in budgets if trial.number < before), math.inf)
         if trial.state is TrialState.COMPLETE and had < math.inf:
             facts = facts_of(trial)
             ended = facts.get("ended_early") is not None or facts.get("nonfinite_at") is not None
-            if not ended and facts["epochs"] > had * (1 - 1e-9):
+            if not ended and facts[unit] > had * (1 - 1e-9):
                 found.add(trial.number)
     return found
 

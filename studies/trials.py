@@ -130,10 +130,10 @@ def write_configuration(study: optuna.Study, wanted: Mapping[str, Any]) -> None:
     set_attribute(study, CONFIGURATION, wanted)
 
 
-def give_longer_runs(study: optuna.Study, epochs: float) -> None:
-    """Say that the runs of a study so far had ``epochs`` epochs, before it is given more."""
-    budgets = [[before, had] for before, had in study.user_attrs.get(BUDGETS, []) if had != epochs]
-    set_attribute(study, BUDGETS, [*budgets, [len(study.get_trials(deepcopy=False)), epochs]])
+def give_longer_runs(study: optuna.Study, length: float) -> None:
+    """Say that the runs of a study so far had as many epochs, or steps where it counts those, before it is given more."""
+    budgets = [[before, had] for before, had in study.user_attrs.get(BUDGETS, []) if had != length]
+    set_attribute(study, BUDGETS, [*budgets, [len(study.get_trials(deepcopy=False)), length]])
 
 
 def copy_trial(study: optuna.Study, trial: FrozenTrial) -> int:

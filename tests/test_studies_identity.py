@@ -30,6 +30,7 @@ OTHER: dict[str, dict[str, Any]] = {  # for each option a value that is not its 
     "seeds": {"seeds": 4},
     "seed_everything": {"seed_everything": 7},
     "epochs": {"epochs": 11},
+    "steps": {"steps": 11},
     "sampler": {"sampler": "random"},
     "exact": {"exact": True},
     "max_time": {"max_time": "1h"},

@@ -227,6 +227,8 @@ def _notes_on_settings(both: str, differences: pd.DataFrame, baseline: str, stud
     """What to know where two studies have other data, or differ in several options that change what is trained."""
     options = differences.loc[differences[baseline] != differences[study], "option"].astype(str)
     options = options[~options.str.match(HOW_LOOKED)]
+    if {"steps", "epochs"} <= set(options):  # one budget instead of the other
+        options = options[options != "epochs"]
     if any(data := options.str.match(OF_DATA)):
         yield f"{both} were trained on other data ({', '.join(options[data])}): their losses and times are not of one task"
     if len(options) > 1:
@@ -241,15 +243,18 @@ def _notes(both: str, baseline: Judged, study: Judged) -> list[str]:
     notes = []
     if alone:
         notes.append(f"only one of {both} tried batch size {', '.join(map(str, alone))}, so nothing is compared there")
-    epochs = [
-        float(s.runs.loc[s.runs["verdict"].notna() & s.runs["batch_size"].isin(shared), "epochs"].max())
-        for s in (baseline, study)
-    ]
-    if not math.isclose(*epochs, rel_tol=0.01):
+    pair, base = (baseline, study), "and all edges, times and heights are measured from it"
+    unit = baseline.budget
+    lengths = [float(s.runs.loc[s.runs["verdict"].notna() & s.runs["batch_size"].isin(shared), unit].max()) for s in pair]
+    if baseline.budget != study.budget:
+        told = [f"{s.runs.loc[s.runs['verdict'].notna(), s.budget].max():,.6g} {s.budget}" for s in pair]
         notes.append(
-            f"{both} trained for {' and '.join(map(format_number, epochs))} epochs: more epochs lower the floor, and all edges,"
-            " times and heights are measured from it"
+            f"{both} have different kinds of budget, {' and '.join(told)} a run: alike at one batch size, they differ at others"
+            f", as does the floor, {base}"
         )
+    elif not math.isclose(*lengths, rel_tol=0.01):
+        told = [format_number(length) for length in lengths]
+        notes.append(f"{both} trained for {' and '.join(told)} {unit}: more {unit} lower the floor, {base}")
     one, other = (s.cells.groupby("batch_size")["learning_rate"].agg(["min", "max"]).loc[shared] for s in (baseline, study))
     searched = any(was_cut(s.runs).any() for s in (baseline, study))  # which looks wherever an edge may be
     if not searched and not np.allclose(one, other, rtol=1e-5, atol=0):

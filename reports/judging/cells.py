@@ -36,7 +36,7 @@ def cells_of(measured: pd.DataFrame) -> pd.DataFrame:
     cells = by_rate[medians + metrics_of(measured)].agg(_median)
     cells["n_seeds"] = by_rate.size()
     cells["n_nonfinite"] = by_rate["nonfinite"].sum().astype(int)
-    cells["epochs"] = by_rate["epochs"].max()
+    cells["epochs"], cells["steps"] = by_rate["epochs"].max(), by_rate["steps"].max()
     cells["nonfinite_at"] = by_rate["nonfinite_at"].min()
     return cells.reset_index().assign(verdict=None, reason=None)
 

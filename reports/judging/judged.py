@@ -8,16 +8,19 @@ import pandas as pd
 from reports.judging.answer import Answer, answer_all
 from reports.judging.at_batch_size import BatchAxis, batch_axis
 from reports.judging.batch_size import batch_sizes, tell_unlike
+from reports.judging.critical_batch import tell as tell_time_to_target
+from reports.judging.critical_batch import time_to_target
 from reports.judging.edges import find_edges, fit_edges
-from reports.judging.hold_out import HOLD_OUT, judge_hold_out
+from reports.judging.hold_out import HOLD_OUT, judge_hold_out, tell_hold_out
 from reports.judging.judgements import judge_curves
 from reports.judging.ledger import keep_ledger
 from reports.judging.next_range import next_ranges
 from reports.judging.ranges import good_ranges
 from reports.judging.recommendation import judge_own, price_errors, recommend, recommend_overall
 from reports.judging.self_check import SELF_CHECK, judge_self_check, summarize_self_check
+from reports.judging.starved import starved_sizes
 from reports.judging.trust import Check, check_trust
-from reports.judging.verdicts import Thresholds, classify_both
+from reports.judging.verdicts import Thresholds, classify, classify_both
 from reports.style import format_number
 
 
@@ -29,7 +32,7 @@ class Judged(NamedTuple):
     judgements: ``judge_curves``; self_check: ``judge_self_check``, and hold_out: ``judge_hold_out``, empty without one;
     ledger: ``keep_ledger``; overall: ``recommend_overall``, own: ``judge_own``, a sentence each; trust: ``check_trust``;
     thresholds: how strictly it was judged; remarks: what is to be known of how the module was studied, sentences; answers:
-    ``Answer``, one a batch size.
+    ``Answer``, one a batch size; budget: ``epochs`` or ``steps``, by which its runs were made as long as they are.
     """
 
     runs: pd.DataFrame
@@ -50,6 +53,7 @@ class Judged(NamedTuple):
     thresholds: Thresholds
     remarks: list[str]
     answers: list[Answer]
+    budget: str = "epochs"
 
     @property
     def n_seeds(self) -> int:
@@ -58,15 +62,29 @@ class Judged(NamedTuple):
 
     @property
     def conditions(self) -> str:
-        """How many seeds the verdicts rest on, and by what thresholds, in words."""
+        """How many seeds the verdicts rest on, by what thresholds, and after how long a run, in words."""
         seeds, given = self.n_seeds, self.thresholds
         floor = "" if given.target_loss is None else f", floor {format_number(given.target_loss)}"
-        return f"{seeds} seed{'s' * (seeds != 1)}, tau {format_number(given.tau)}, rho {format_number(given.rho)}{floor}"
+        judged_by = f"tau {format_number(given.tau)}, rho {format_number(given.rho)}{floor}"
+        length = self.length and f", {self.length} a run"
+        return f"{seeds} seed{'s' * (seeds != 1)}, {judged_by}{length}"
+
+    @property
+    def length(self) -> str:
+        """How long a run is that nobody ended, in words."""
+        longest = self.runs.loc[self.runs["verdict"].notna(), self.budget].max()
+        return "" if pd.isna(longest) else f"{longest:,.6g} {self.budget}"
 
     @property
     def batch_axis(self) -> BatchAxis:
         """How the learning rate moves with the batch size, worked out when asked for."""
-        return batch_axis(self.runs)
+        return batch_axis(self.runs, left_out=starved_sizes(self.runs, self.curves), budget=self.length)
+
+    @property
+    def batch_sentences(self) -> list[str]:
+        """How edges and times move with the batch size, and how far the law is off where sizes were held out."""
+        times = tell_time_to_target(time_to_target(self.runs, self.curves, self.thresholds))
+        return [*self.batch_axis.tell(), *tell_hold_out(self.hold_out), *times]
 
     @property
     def trained_together(self) -> bool:
@@ -98,6 +116,7 @@ def judge(
     own_learning_rate: float | None = None,
     unfinished: str = "",
     remarks: Sequence[str] = (),
+    budget: str = "epochs",
 ) -> Judged:
     """Judge a study.
 
@@ -107,15 +126,15 @@ def judge(
     ``recommend``, which raises ValueError for an unknown mode.
     height_is_loss: whether the minibatch losses are of the same kind as the heights; where not, they are not compared.
     own_learning_rate: what the module has today, if that is known. unfinished: what ended the search before it was done.
-    remarks: on how it was studied, a sentence each.
+    remarks: on how it was studied, a sentence each. budget: ``epochs``, or ``steps`` where all runs took as many.
     """
     thresholds = thresholds or Thresholds()
-    judged, cells = classify_both(runs, curves, thresholds)
+    judged, cells = classify_both(runs, curves, thresholds, budget=budget)
     fitted = fit_edges(judged)
     edges = find_edges(judged, fitted)
     recommendations = recommend(judged, cells, fitted, monitor=monitor, mode=mode)
     nexts = next_ranges(judged, cells, curves)
-    trust = check_trust(judged, cells, edges, recommendations, thresholds, nexts=nexts)
+    trust = check_trust(judged, cells, edges, recommendations, thresholds, nexts=nexts, budget=budget, curves=curves)
     if unfinished:
         trust.append(Check("search", False, f"{unfinished} before it was done: without that limit it goes on from there"))
     self_check = pd.DataFrame(columns=list(SELF_CHECK))
@@ -124,8 +143,8 @@ def judge(
         self_check = judge_self_check(recommendations, cells, unseen, fresh[1], thresholds)
         trust.append(summarize_self_check(self_check))
     hold_out = pd.DataFrame(columns=HOLD_OUT)
-    if held_out is not None and (axis := batch_axis(judged)).foretells:
-        hold_out = judge_hold_out(axis, classify_both(*held_out, thresholds)[0])
+    if held_out is not None and (axis := batch_axis(judged, left_out=starved_sizes(judged, curves))).foretells:
+        hold_out = judge_hold_out(axis, classify(*held_out, thresholds))
     comparable = curves if height_is_loss else curves[curves["metric"] != "minibatch_loss"]
     sizes = batch_sizes(judged, cells, comparable, recommendations)
     ranges = good_ranges(cells, nexts=nexts, runs=judged)
@@ -148,6 +167,7 @@ def judge(
         thresholds=thresholds,
         remarks=[*remarks, *_changing(judged)],
         answers=answer_all(ranges, edges, recommendations),
+        budget=budget,
     )
 
 

@@ -31,7 +31,7 @@ def summarize_study(name: str, judged: Judged, *, following: str = "") -> Summar
         "seeds": judged.n_seeds,
         "answers": [_answer(answer, str(reasons.get(answer.batch_size, ""))) for answer in judged.answers],
         "overall": judged.overall,
-        "batch_sizes": judged.batch_axis.tell(),
+        "batch_sizes": judged.batch_sentences,
         "hold_out": records(judged.hold_out),
         "today": judged.own,
         "checks": [{"name": check.name, "passed": check.passed, "sentence": check.sentence} for check in judged.trust],

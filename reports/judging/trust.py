@@ -10,6 +10,7 @@ import pandas as pd
 from reports.judging.edges import COVERAGE
 from reports.judging.followed import NO_VERDICT, is_unfollowed
 from reports.judging.next_range import NextRange
+from reports.judging.starved import FAR, starved_sizes, steps_to_come_as_far
 from reports.judging.verdicts import FINISHED, Thresholds, ended_early, was_cut
 from reports.style import DIVERGENT, GOOD, format_number
 
@@ -41,10 +42,13 @@ def check_trust(
     thresholds: Thresholds,
     *,
     nexts: Mapping[int, NextRange],
+    budget: str = "epochs",
+    curves: pd.DataFrame | None = None,
 ) -> list[Check]:
     """The trust box of a study, from the tables of ``classify``, ``classify_cells``, ``find_edges`` and ``recommend``.
 
-    nexts: from ``next_ranges``. Empty when no run has finished; when none that did has a verdict it says only why.
+    nexts: from ``next_ranges``. budget: as in ``classify_both``. curves: without them nobody looks for starved batch sizes.
+    Empty when no run has finished; when none that did has a verdict it says only why.
     """
     unjudged = [*_learning_rate(runs)]
     if cells.empty:
@@ -54,7 +58,8 @@ def check_trust(
         _seeds(cells, edges, bool(was_cut(runs).any())),
         _range(cells, edges, nexts),
         _grid(cells, edges, recommendations),
-        _budget(runs, cells, thresholds),
+        _budget(runs, cells, thresholds, budget),
+        *_starved(runs, cells, curves, budget),
         *_ended_early(runs),
         _edges(edges),
         _validation(runs),
@@ -169,23 +174,41 @@ def _steps_at_edges(cells: pd.DataFrame, edges: pd.DataFrame) -> Iterator[tuple[
             yield int(size), max(factors)
 
 
-def _budget(runs: pd.DataFrame, cells: pd.DataFrame, thresholds: Thresholds) -> Check:
+def _budget(runs: pd.DataFrame, cells: pd.DataFrame, thresholds: Thresholds, budget: str) -> Check:
     good = cells[cells["verdict"] == GOOD]
-    fastest = good.groupby("batch_size")["time_to_bottom_epochs"].min()
-    epochs = float(runs.loc[runs["verdict"].notna(), "epochs"].max())
-    slow = fastest[thresholds.rho * fastest > epochs]
+    fastest = good.groupby("batch_size")[f"time_to_bottom_{budget}"].min()
+    length = float(runs.loc[runs["verdict"].notna(), budget].max())
+    slow = fastest[thresholds.rho * fastest > length]
+    had = f"{format_number(length)} {budget}"
     rule = f"{format_number(thresholds.rho)} x the time of the fastest"
     never = sorted(set(cells.loc[cells["verdict"] != DIVERGENT, "batch_size"]) - set(fastest.index))
     if never:
-        text = f"no learning rate reached the bottom in {format_number(epochs)} epochs at {_sizes(never)}"
-        return Check("budget", False, text, {"epochs": math.ceil(2 * epochs)})
+        text = f"no learning rate reached the bottom in {had} at {_sizes(never)}"
+        return Check("budget", False, text, {budget: math.ceil(2 * length)})
     if good.empty:
-        return Check("budget", False, "every learning rate diverged: more epochs would not help, lower learning rates would")
+        return Check("budget", False, f"every learning rate diverged: more {budget} would not help, lower learning rates would")
     if slow.empty:
-        return Check("budget", True, f"{format_number(epochs)} epochs hold {rule}: who is too slow had the time to show it")
+        return Check("budget", True, f"{had} hold {rule}: who is too slow had the time to show it")
     needed = math.ceil(LONGER * thresholds.rho * slow.max())
-    text = f"{format_number(epochs)} epochs are less than {rule} at {_sizes(slow.index.tolist())}"
-    return Check("budget", False, f"{text}: slow cannot be told from too low there", {"epochs": needed})
+    text = f"{had} are less than {rule} at {_sizes(slow.index.tolist())}"
+    return Check("budget", False, f"{text}: slow cannot be told from too low there", {budget: needed})
+
+
+def _starved(runs: pd.DataFrame, cells: pd.DataFrame, curves: pd.DataFrame | None, budget: str) -> Iterator[Check]:
+    """Failed where the budget leaves batch sizes far above the floor of another one; there is nothing to pass."""
+    shares = {} if curves is None else starved_sizes(runs, curves)
+    if not shares:
+        return
+    steps, per_epoch = steps_to_come_as_far(runs, cells, list(shares))
+    needed = steps if budget == "steps" else math.ceil(steps / per_epoch)
+    judged = runs[runs["verdict"].notna()]
+    names = ", ".join(f"{size} ({100 * share:.0f} %)" for size, share in sorted(shares.items()))
+    text = (
+        f"in {format_number(judged[budget].max())} {budget} the best runs at batch size {names} come less than {100 * FAR:g} %"
+    )
+    text += f" of the way of the best size and still fall: good means less there; they may need {needed:,} {budget}"
+    text += "" if budget == "steps" else f", or {max(steps, int(judged['steps'].max())):,} steps at every size"
+    yield Check("batch sizes", False, text, {budget: needed})
 
 
 def _edges(edges: pd.DataFrame) -> Check:

@@ -20,7 +20,7 @@ from reports.judging.cells import CELLS, cells_of, metrics_of
 from reports.judging.decided import BY_SEARCH, CUT, Yardstick
 from reports.judging.final_height import final_height
 from reports.judging.followed import find_unfollowed
-from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_number
+from reports.style import DIVERGENT, GOOD, TOO_HIGH, TOO_LOW, format_length, format_number
 
 FINISHED = ("COMPLETE", "PRUNED")  # to the end of their budget or of their own, and until their verdict was known
 # Ways to the floor, above the start: steps too small walk down and steps a little too large hover about the valley, so who
@@ -98,9 +98,17 @@ def classify_cells(runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresho
 
 
 def classify_both(
-    runs: pd.DataFrame, curves: pd.DataFrame, thresholds: Thresholds | None = None, *, against: pd.DataFrame | None = None
+    runs: pd.DataFrame,
+    curves: pd.DataFrame,
+    thresholds: Thresholds | None = None,
+    *,
+    against: pd.DataFrame | None = None,
+    budget: str = "epochs",
 ) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """What ``classify`` and ``classify_cells`` return, for the price of one."""
+    """What ``classify`` and ``classify_cells`` return, for the price of one.
+
+    budget: ``epochs`` or ``steps``, by which the runs were made as long as they are; reasons tell it.
+    """
     thresholds = thresholds or Thresholds()
     judged = runs.reset_index(drop=True).assign(progress=math.nan, time_to_bottom=math.nan, verdict=None, reason=None)
     finished = judged["state"].isin(FINISHED)
@@ -123,16 +131,16 @@ def classify_both(
         if cut.any():
             yardstick = _yardstick(measured, heights, floor, fastest, thresholds)
             measured, open_ = _decide(measured, heights, yardstick)
-            judged.loc[open_.index, "reason"] = [_undecided(row) for row in open_.to_dict("records")]
+            judged.loc[open_.index, "reason"] = [_undecided(row, budget) for row in open_.to_dict("records")]
             if measured.empty:
                 continue
         table = cells_of(measured).assign(floor=floor)
         table[["verdict", "reason"]] = _verdicts(
-            table.rename(columns={"time_to_bottom_epochs": "time_to_bottom"}), fastest, thresholds
+            table.rename(columns={"time_to_bottom_epochs": "time_to_bottom"}), fastest, thresholds, budget
         )
         cells.append(table[order])
-        measured[["verdict", "reason"]] = _verdicts(measured, fastest, thresholds)
-        measured["reason"] += _ends(measured)
+        measured[["verdict", "reason"]] = _verdicts(measured, fastest, thresholds, budget)
+        measured["reason"] += _ends(measured, budget)
         found = ["progress", "time_to_bottom", "verdict", "reason"]
         judged.loc[measured.index, found] = measured[found]
     joined = pd.concat(cells[1:], ignore_index=True) if len(cells) > 1 else cells[0]
@@ -145,8 +153,8 @@ def find_floors(runs: pd.DataFrame, thresholds: Thresholds) -> dict[int, float]:
     return {int(size): _floor(group, thresholds) for size, group in judged.groupby("batch_size")}
 
 
-def _verdicts(rows: pd.DataFrame, fastest: dict[str, Any], thresholds: Thresholds) -> list[tuple[str, str]]:
-    return [_verdict(row, fastest, thresholds) for row in rows.to_dict("records")]
+def _verdicts(rows: pd.DataFrame, fastest: dict[str, Any], thresholds: Thresholds, budget: str) -> list[tuple[str, str]]:
+    return [_verdict(row, fastest, thresholds, budget) for row in rows.to_dict("records")]
 
 
 def _floor(group: pd.DataFrame, thresholds: Thresholds) -> float:
@@ -174,18 +182,18 @@ def was_cut(runs: pd.DataFrame) -> "pd.Series[bool]":
     return runs["ended_early"] == BY_SEARCH if "ended_early" in runs else pd.Series(False, index=runs.index)
 
 
-def _ends(runs: pd.DataFrame) -> list[str]:
+def _ends(runs: pd.DataFrame, unit: str) -> list[str]:
     """What is added to the reason of each run: who ended it before its budget, if anybody did."""
     names = runs["ended_early"].where(ended_early(runs), "") if "ended_early" in runs else [""] * len(runs)
-    said = zip(names, runs["epochs"], strict=True)
-    budget = format_number(runs["epochs"].max())
+    said = zip(names, runs[unit], strict=True)
+    budget = format_number(runs[unit].max())
     return [
-        f"; decided after {format_number(epochs)} of {budget} epochs"
+        f"; decided after {format_number(length)} of {budget} {unit}"
         if name == BY_SEARCH
-        else f"; stopped by {name} after {format_number(epochs)} epochs"
+        else f"; stopped by {name} after {format_number(length)} {unit}"
         if name
         else ""
-        for name, epochs in said
+        for name, length in said
     ]
 
 
@@ -264,8 +272,12 @@ def _decide(
     return decided, measured[~np.array(known, dtype=bool)]
 
 
-def _undecided(row: dict[str, Any]) -> str:
-    return f"not known: the search ended it after {format_number(row['epochs'])} epochs, which do not tell yet"
+def _undecided(row: dict[str, Any], budget: str) -> str:
+    return f"not known: the search ended it after {_length(row, budget)}, which do not tell yet"
+
+
+def _length(row: dict[str, Any], budget: str) -> str:
+    return format_length(row["epochs"], row["steps"] if budget == "steps" else None)
 
 
 def _progress(heights: Floats, start: float, floor: float) -> Floats:
@@ -294,7 +306,7 @@ def _fastest(cells: pd.DataFrame, thresholds: Thresholds) -> dict[str, Any]:
     return {"learning_rate": row["learning_rate"], "time_to_bottom": row["time_to_bottom_epochs"], "reached": len(stays) > 0}
 
 
-def _verdict(row: dict[str, Any], fastest: dict[str, Any], thresholds: Thresholds) -> tuple[str, str]:
+def _verdict(row: dict[str, Any], fastest: dict[str, Any], thresholds: Thresholds, budget: str) -> tuple[str, str]:
     """Verdict and reason of one run or one cell (which alone carries ``n_seeds``)."""
     seeds = int(row.get("n_seeds", 1))
     nonfinite = int(row.get("n_nonfinite", not pd.isna(row["nonfinite_at"])))
@@ -322,15 +334,17 @@ def _verdict(row: dict[str, Any], fastest: dict[str, Any], thresholds: Threshold
     # At the fastest learning rate itself only an unlucky seed fails: one that is below the start or left the bottom overshot.
     overshot = above or (row["learning_rate"] == fastest["learning_rate"] and (progress < 0 or (reached and not stays)))
     verdict = TOO_HIGH if overshot else TOO_LOW
-    budget = f"{format_number(row['epochs'])} epochs"
     if reached and stays:
         allowed = f"more than {format_number(thresholds.rho)} x the {format_number(fastest['time_to_bottom'])} of {fast}"
         return verdict, f"needed {format_number(time)} epochs to the bottom, {allowed}"
     if reached:
         return verdict, f"reached the bottom after {format_number(time)} epochs but did not stay: {_share(progress)} at the end"
     if not fastest["reached"] and row["learning_rate"] == fastest["learning_rate"]:
-        return verdict, f"made the most progress, yet only {_share(progress)} in {budget}: train longer or widen the range"
-    return verdict, f"did not reach the bottom in {budget}: {_share(progress)} at the end"
+        return (
+            verdict,
+            f"made the most progress, yet only {_share(progress)} in {_length(row, budget)}: train longer or widen the range",
+        )
+    return verdict, f"did not reach the bottom in {_length(row, budget)}: {_share(progress)} at the end"
 
 
 def _share(progress: float) -> str:

@@ -7,7 +7,6 @@ import pandas as pd
 from reports.figures import FIGURES, plot_map
 from reports.figures.pictures import draw_picture
 from reports.judging.answer import HEADINGS, how_read
-from reports.judging.hold_out import tell_hold_out
 from reports.judging.judged import Judged
 from reports.judging.verdicts import FINISHED
 from reports.pages.templating import environment
@@ -60,7 +59,7 @@ def _batch_sizes(judged: Judged) -> list[str]:
     """How the edges move with the batch size, and where to ask for one that was not tried."""
     axis = judged.batch_axis
     ask = "of any batch size .batch_axis.at(192) says what to use"
-    return [*axis.tell(), *tell_hold_out(judged.hold_out), ask] if axis.foretells else []
+    return [*judged.batch_sentences, ask] if axis.foretells else []
 
 
 def _counts(judged: Judged) -> dict[str, int]:

@@ -10,7 +10,6 @@ from reports.figures import FIGURES
 from reports.judging.answer import HEADINGS, how_read
 from reports.judging.at_batch_size import HEADINGS as AT_BATCH_SIZE
 from reports.judging.followed import NO_VERDICT, is_unfollowed
-from reports.judging.hold_out import tell_hold_out
 from reports.judging.judged import Judged
 from reports.judging.judgements import score_sensitivity
 from reports.judging.ledger import NOTE, THIS, describe_ledger
@@ -157,12 +156,7 @@ def _batch(judged: Judged) -> dict[str, Any]:
     if not (axis := judged.batch_axis).foretells:
         return {}
     rows = [axis.at(size).texts for size in axis.choices()]
-    return {
-        "headings": AT_BATCH_SIZE,
-        "rows": rows,
-        "told": [*axis.tell(), *tell_hold_out(judged.hold_out)],
-        "tried": ", ".join(map(str, axis.sizes)),
-    }
+    return {"headings": AT_BATCH_SIZE, "rows": rows, "told": judged.batch_sentences, "tried": ", ".join(map(str, axis.sizes))}
 
 
 def _ways(ledger: pd.DataFrame) -> list[list[str]]:

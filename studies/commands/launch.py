@@ -41,6 +41,7 @@ OPTIONS: list[tuple[str, Any, Any, str]] = [
     ("--seeds", 3, "N", "runs of each learning rate and batch size (default: 3)"),
     ("--seed-everything", None, "N", "first seed (default: 0)"),
     ("--epochs", None, "N", "passes over the training set in each run, most of which end early (default: 24, or 10)"),
+    ("--steps", None, "N", "optimizer steps in each run instead of --epochs, as many at every batch size"),
     ("--sampler", None, "NAME", "edges looks for where verdicts change, grid trains all, tpe, random, qmc sample (edges)"),
     ("--max-time", None, "TIME", "end the search after this time, such as 20min, and judge what there is"),
     ("--max-epochs-in-all", None, "N", "end the search after as many epochs of all runs"),

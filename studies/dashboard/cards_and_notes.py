@@ -17,7 +17,6 @@ from lightning_modules.record import metric_name
 from reports.charts.marks import Chart
 from reports.charts.study import edges_chart, map_chart, times_chart
 from reports.judging.followed import NO_VERDICT
-from reports.judging.hold_out import tell_hold_out
 from reports.judging.judged import Judged
 from reports.judging.trust import next_changes
 from reports.pages.study import TRACEBACK_LINES
@@ -145,7 +144,7 @@ def _study_note(study: optuna.Study, judged: Judged, about: str) -> Iterator[str
         yield "No run has finished yet, so there is nothing to judge."
     for sentence in filter(None, (judged.overall, judged.own)):
         yield f"\n{markdown_text(sentence)}"
-    if told := [*judged.batch_axis.tell(), *tell_hold_out(judged.hold_out)]:
+    if told := judged.batch_sentences:
         yield "\n## Batch size\n"
         yield from (f"- {markdown_text(sentence)}" for sentence in told)
     yield f"\n*{about}*\n"

@@ -24,6 +24,7 @@ AROUND = 10**0.5  # times, around the edges of the batch size before, where the 
 # Of a study the batch sizes that need no more, by how many runs each had, and where the next one begins.
 _done: WeakKeyDictionary[optuna.Study, dict[int, tuple[int, tuple[float, float]]]] = WeakKeyDictionary()
 LeftOut = Callable[[Planned], bool]
+PerEpoch = Callable[[int], float]  # optimizer steps of an epoch at a batch size
 BY_SIZE = 0.5  # power of the batch size by which edges move until it is known (LAW: between 0 and 1)
 
 
@@ -38,13 +39,19 @@ def make(name: str, n_trials: int) -> BaseSampler:
 
 
 def more(
-    study: optuna.Study, config: StudyConfig, thresholds: Thresholds, n: int, seconds: float, is_left_out: LeftOut
+    study: optuna.Study,
+    config: StudyConfig,
+    thresholds: Thresholds,
+    steps_per_epoch: PerEpoch,
+    n: int,
+    seconds: float,
+    is_left_out: LeftOut,
 ) -> list[Asked]:
     """What is left of the last round, or the next one; nothing where a limit of ``config`` is reached.
 
     A round is written down before it is trained, so that a study that was killed in its midst asks for the same runs again.
     """
-    asked = _left(study, is_left_out) or _next(study, config, thresholds, n, is_left_out)
+    asked = _left(study, is_left_out) or _next(study, config, thresholds, steps_per_epoch, n, is_left_out)
     limit = _limit(study, config, seconds) if asked else ""
     if not limit and asked:
         _write(study, asked)
@@ -62,7 +69,9 @@ def _limit(study: optuna.Study, config: StudyConfig, seconds: float) -> str:
     return ""
 
 
-def _next(study: optuna.Study, config: StudyConfig, thresholds: Thresholds, n: int, is_left_out: LeftOut) -> list[Asked]:
+def _next(
+    study: optuna.Study, config: StudyConfig, thresholds: Thresholds, steps_per_epoch: PerEpoch, n: int, is_left_out: LeftOut
+) -> list[Asked]:
     runs, curves = runs_and_curves(study)
     decided: Any = study.user_attrs.get(HOW_TRAINED, {})
     done = _done.setdefault(study, {})
@@ -77,7 +86,7 @@ def _next(study: optuna.Study, config: StudyConfig, thresholds: Thresholds, n: i
             low,
             high,
             seeds=config.seed_values,
-            epochs=_budget(config, mine),
+            epochs=_budget(config, mine, size, steps_per_epoch),
             lowest=math.inf if config.learning_rate else LIMITS[0],
             highest=0.0 if config.learning_rate else LIMITS[1],
             per_decade=int(config.per_decade or 1),
@@ -95,9 +104,11 @@ def _next(study: optuna.Study, config: StudyConfig, thresholds: Thresholds, n: i
     return []
 
 
-def _budget(config: StudyConfig, runs: Any) -> float:
+def _budget(config: StudyConfig, runs: Any, batch_size: int, steps_per_epoch: PerEpoch) -> float:
     """Epochs of a run that is trained to its end, which limits in steps may make fewer than was asked."""
     whole = runs[(runs["state"] == FINISHED[0]) & runs["nonfinite_at"].isna()]
+    if config.steps and not len(whole) and math.isfinite(an_epoch := steps_per_epoch(batch_size)):
+        return config.steps / an_epoch
     return float(min(config.epochs or 1, whole["epochs"].max() if len(whole) else math.inf))
 
 

@@ -27,7 +27,7 @@ OPTIMIZERS = "optimizers"  # settings of each parameter group: see ``studies.tra
 OWN_LEARNING_RATE = "own_learning_rate"  # that a module of the user's has today
 BRACKET = "bracket"  # learning rates between which a search that was given none began, and why
 UNFINISHED = "unfinished"  # what ended a search before it was done, "" where nothing did
-BUDGETS = "budgets"  # of a search that was given more epochs: before which trial, and how many there had been
+BUDGETS = "budgets"  # of a search that was given more epochs or steps: before which trial, and how many there had been
 ROUND = "round"  # of a search: the runs it asked for last, and before which trial
 # System attributes of a study, which Optuna Dashboard does not show.
 CHECKSUMS = "learning_rates:checksums"  # of the configuration, and from which trial on each has one
@@ -44,6 +44,11 @@ CHECKSUM = "checksum"  # among the facts of a run, or an attribute of a trial th
 def self_check_name(name: str) -> str:
     """The name of the study that holds the self-check of ``name``."""
     return name + SELF_CHECK
+
+
+def budget_of(configuration: Mapping[str, Any]) -> str:
+    """The option of a configuration that says how long a run is, and the column that counts it: ``epochs`` or ``steps``."""
+    return "steps" if configuration.get("steps") else "epochs"
 
 
 def split_name(name: str) -> tuple[str, str]:

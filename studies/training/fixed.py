@@ -200,6 +200,21 @@ def _own_probe(datamodule: Any) -> Sequence[Any]:
     return batches
 
 
+_steps: WeakKeyDictionary[Workload, dict[int, float]] = WeakKeyDictionary()
+
+
+def steps_per_epoch(workload: Workload, batch_size: int) -> float:
+    """Optimizer steps of an epoch at a batch size, found once; inf for a stream of data, whose length nobody knows."""
+    known = _steps.setdefault(workload, {})
+    if batch_size not in known:
+        look = _Sizes()
+        built = workload.build(learning_rate=None, batch_size=batch_size, seed=PROBE_SEED)
+        see_start(look, workload, built, batch_size)
+        accumulated = workload.trainer.get("accumulate_grad_batches", 1)
+        known[batch_size] = look.n_batches if math.isinf(look.n_batches) else math.ceil(look.n_batches / accumulated)
+    return known[batch_size]
+
+
 def own_batch_size(workload: Workload) -> int:
     """Examples in a training batch of a workload whose loaders are left as they are: what they ask for, else the mean."""
     built = workload.build(learning_rate=None, batch_size=None, seed=PROBE_SEED)
@@ -209,13 +224,15 @@ def own_batch_size(workload: Workload) -> int:
 
 
 class _Sizes(pl.Callback):
-    """How many examples the first batches hold, and how many the first loader asks for."""
+    """How many examples the first batches hold, and how many the first loader asks for; batches of an epoch."""
 
     def __init__(self) -> None:
         self.counts: list[int] = []
         self.own: int | None = None
+        self.n_batches: float = 0
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         combined: Any = trainer.fit_loop._combined_loader
+        self.n_batches = trainer.num_training_batches
         self.own = own_size(flat_loaders(combined)[0])
         self.counts = [n_examples(batch) for batch, _, _ in itertools.islice(combined, MOST_SIZES)]
