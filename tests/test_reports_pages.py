@@ -109,7 +109,7 @@ def test_the_answer_is_one_row_a_batch_size_at_the_top_and_looks_as_sure_as_it_i
 def test_seeds_under_the_answer_are_those_of_runs_that_have_a_verdict() -> None:
     runs, curves = four_verdicts()
     judged = judge(pd.concat([runs, runs.tail(1).assign(trial=4, seed=1, state="FAIL", error="broken")]), curves)
-    assert judged.conditions == "1 seed, tau 0.1, rho 3, 10 epochs a run" and summarize_study("digits", judged)["seeds"] == 1
+    assert judged.conditions == "1 seed, tau 0.1, rho 3, 10 epochs" and summarize_study("digits", judged)["seeds"] == 1
 
 
 def test_bands_that_hold_on_half_of_new_seeds_are_hatched_in_another_colour() -> None:

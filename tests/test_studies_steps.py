@@ -133,14 +133,14 @@ def test_a_search_races_within_its_steps_and_goes_on_with_more(tmp_path: Path) -
 
 def test_an_answer_says_which_budget_it_was(tmp_path: Path) -> None:
     of_steps = judge_study(run_study(small(tmp_path, learning_rate=(0.001, 1.0)), out=tmp_path / "out"))
-    assert of_steps.conditions == "1 seed, tau 0.1, rho 3, 30 steps a run"
+    assert of_steps.conditions == "1 seed, tau 0.1, rho 3, 30 steps"
     budget = next(check for check in of_steps.trust if check.name == "budget")
     assert "30 steps are less than 3 x" in budget.sentence and set(budget.changes or {}) == {"steps"}
     an_epoch = steps_per_epoch(Workload.of(), 512)
     reasons = of_steps.runs.query("batch_size == 512 and learning_rate == 0.001")["reason"]
     assert f"did not reach the bottom in 30 steps ({30 / an_epoch:g} epochs)" in reasons.iloc[0]
     of_epochs = judge_study(run_study(small(tmp_path, steps=None, epochs=2, name="epochs"), out=tmp_path / "out"))
-    assert of_epochs.conditions == "1 seed, tau 0.1, rho 3, 2 epochs a run"
+    assert of_epochs.conditions == "1 seed, tau 0.1, rho 3, 2 epochs"
     notes = compare({"a": of_steps, "b": of_epochs}).notes
     assert any("different kinds of budget, 30 steps and 2 epochs a run" in note for note in notes)
 

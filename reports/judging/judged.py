@@ -66,7 +66,7 @@ class Judged(NamedTuple):
         seeds, given = self.n_seeds, self.thresholds
         floor = "" if given.target_loss is None else f", floor {format_number(given.target_loss)}"
         judged_by = f"tau {format_number(given.tau)}, rho {format_number(given.rho)}{floor}"
-        length = self.length and f", {self.length} a run"
+        length = self.length and f", {self.length}"
         return f"{seeds} seed{'s' * (seeds != 1)}, {judged_by}{length}"
 
     @property
