@@ -22,7 +22,7 @@ from reports.judging.verdicts import Thresholds, classify, classify_cells
 from reports.pages.folder import write_report
 from reports.pages.spreadsheet import read_csv
 
-TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check ledger".split()
+TABLES = "runs cells ranges curves edges recommendations costs batch_sizes judgements self_check hold_out ledger".split()
 DRAWN = [
     name for name in FIGURES if name not in ("search_order", "bumps", "batch_time", "batch_law")
 ]  # of a grid of one batch size, without minibatch losses
