@@ -205,7 +205,7 @@ def test_any_batch_size_has_what_to_use_inside_its_good_range() -> None:
 @pytest.mark.parametrize("size", [1, 1025, 3.5, True])
 def test_batch_sizes_too_far_out_are_refused(size: float) -> None:
     with pytest.raises(BadInput, match=r"at_batch_size must be a whole number from 2 to 1024, within a factor 4 .*, got "):
-        batch_axis(study()).at(size)  # type: ignore[arg-type]
+        batch_axis(study()).at(size)
 
 
 def test_two_batch_sizes_foretell_nothing() -> None:
@@ -227,6 +227,14 @@ def test_nothing_is_foretold_to_diverge_below_where_it_stops_being_good() -> Non
     for size in steep.choices():
         edges = steep.edges_at(size)
         assert edges[TO_DIVERGENT].learning_rate >= edges[TO_TOO_HIGH].learning_rate
+
+
+def test_study_in_which_nothing_diverges_says_so_and_is_drawn() -> None:
+    runs = study()
+    axis = batch_axis(runs.assign(verdict=runs["verdict"].replace(DIVERGENT, TOO_HIGH)))
+    assert axis.at(48).texts[-1] == "not known"
+    assert "divergent" not in " ".join(axis.tell())
+    assert plot_batch_law(axis).axes[0].lines
 
 
 def test_figure_draws_each_edge_and_marks_what_is_foretold() -> None:

@@ -48,7 +48,7 @@ class AtBatchSize(NamedTuple):
     def texts(self) -> list[str]:
         """What stands under ``HEADINGS``."""
         safe = f"{format_number(self.low)} to {format_number(self.high)}"
-        edges = [_bracketed(self.edges[name]) for name in (TO_TOO_HIGH, TO_DIVERGENT)]
+        edges = [_bracketed(self.edges[name]) if name in self.edges else "not known" for name in (TO_TOO_HIGH, TO_DIVERGENT)]
         return [str(self.batch_size), "~" * (self.share < COVERAGE) + format_number(self.use), safe, *edges]
 
     @property
@@ -90,7 +90,7 @@ class BatchAxis:
         known = {name: [each for each in centres if not each.side] for name, centres in self.centres.items()}
         return {name: BatchLaw(self.centres[name]) for name, found in known.items() if len(found) >= FEWEST}
 
-    def at(self, batch_size: int) -> AtBatchSize:
+    def at(self, batch_size: float) -> AtBatchSize:
         """What is foretold at a batch size.
 
         Raises BadInput for fewer than three batch sizes with a good range, or more than a factor 4 outside of them.

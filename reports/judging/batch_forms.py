@@ -32,7 +32,7 @@ def compare_forms(centres: Sequence[Centre]) -> pd.DataFrame:
     each in turn. Best first, empty for fewer than five batch sizes.
     """
     known = [centre for centre in centres if not centre.side]
-    x, y, errors = (np.array(column, dtype=float) for column in zip(*[known_[:3] for known_ in known], strict=True))
+    x, y, errors = np.array([centre[:3] for centre in known], dtype=float).reshape(-1, 3).T
     x, weights = np.log10(x), 1 / (errors**2 + SCATTER[0] ** 2)
     rows = []
     for form in (*RULES, "power", "saturating", "surge") if len(known) >= FEWEST else ():

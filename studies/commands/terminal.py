@@ -151,9 +151,9 @@ def print_answer(name: str, judged: Judged, *, following: str = "") -> None:
     notes = [f"batch size {answer.batch_size}: {answer.words}" for answer in judged.answers if answer.words]
     failed, passed = failures(judged.trust), share_passed(judged.trust)
     held = [f"{check.name}: {check.sentence}" for check in judged.trust if check.passed and check.name == SELF_CHECKED]
-    axis = tell_hold_out(judged.hold_out)
+    off = tell_hold_out(judged.hold_out)
     cost, following = describe_ledger(judged.ledger), following and f"run next: {following}"
     for line in filter(
-        None, (judged.overall, judged.own, *notes, *axis, passed, *held, *failed, cost, following, *judged.remarks)
+        None, (judged.overall, judged.own, *notes, *off, passed, *held, *failed, cost, following, *judged.remarks)
     ):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
