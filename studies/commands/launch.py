@@ -139,9 +139,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         fresh_seeds = count("self_check", fresh_seeds)
     config = StudyConfig.from_mapping(options)
     folder = Path(out) / str(config.name)
-    from studies.hold_out import hold_out_config
+    others = None
+    if sizes is not None:
+        from studies.hold_out import hold_out_config  # Optuna
 
-    others = None if sizes is None else hold_out_config(config, sizes if isinstance(sizes, list) else [sizes])
+        others = hold_out_config(config, sizes if isinstance(sizes, list) else [sizes])
     from reports.exports.family import require_exports
 
     export = require_exports(export, folder)
