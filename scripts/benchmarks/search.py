@@ -153,6 +153,7 @@ def search(grid: Grid, seeds: Sequence[int], price: float, ends: tuple[float, fl
 
 def search_sizes(grids: Sequence[Grid], seeds: Sequence[int]) -> float:
     """Search several batch sizes, the largest first, each from the edges of the last; passes, as a share of the grids'."""
+    from reports.judging.verdicts import classify
     from studies.samplers.edges import range_at_next_size
 
     ends, full, passes = None, 0.0, 0.0
@@ -162,7 +163,8 @@ def search_sizes(grids: Sequence[Grid], seeds: Sequence[int]) -> float:
         per_pass = grid.case.epochs
         passes, full = passes + grid.passes / per_pass, full + len(grid.rates) * len(seeds)
         if following:
-            low, high = range_at_next_size(*grid.tables(), wanted, following.case.batch_size / grid.case.batch_size)
+            factor = following.case.batch_size / grid.case.batch_size
+            low, high = range_at_next_size(classify(*grid.tables(), wanted.thresholds), wanted, factor)
             ends = max(low, grid.low), min(high, grid.high)
     return passes / full
 

@@ -1,15 +1,17 @@
 """What tells most of where the verdicts change (``reports.judging.queries``), in rounds that are kept in the storage."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 from weakref import WeakKeyDictionary
 
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 
+from reports.judging.at_batch_size import FEWEST, Z
+from reports.judging.batch_law import BatchLaw, Centre, find_centres
 from reports.judging.decided import Query, Yardstick
-from reports.judging.edges import find_edges
+from reports.judging.edges import EDGES, SPREAD, find_edges
 from reports.judging.queries import Search, next_queries
 from reports.judging.recommendation import TO_DIVERGENT, TO_GOOD
 from reports.judging.verdicts import FINISHED, Thresholds, classify
@@ -21,8 +23,9 @@ from studies.storage.stored import BRACKET, HOW_TRAINED, ROUND, UNFINISHED, fact
 from studies.tables import runs_and_curves
 
 AROUND = 10**0.5  # times, around the edges of the batch size before, where the next one begins to look
-# Of a study the batch sizes that need no more, by how many runs each had, and where the next one begins.
-_done: WeakKeyDictionary[optuna.Study, dict[int, tuple[int, tuple[float, float]]]] = WeakKeyDictionary()
+# Of a study the batch sizes that need no more, by how many runs each had, where the next one begins, and where its edges lie.
+Centres = dict[str, list[Centre]]
+_done: WeakKeyDictionary[optuna.Study, dict[int, tuple[int, tuple[float, float], Centres]]] = WeakKeyDictionary()
 LeftOut = Callable[[Planned], bool]
 PerEpoch = Callable[[int], float]  # optimizer steps of an epoch at a batch size
 BY_SIZE = 0.5  # power of the batch size by which edges move until it is known (LAW: between 0 and 1)
@@ -92,6 +95,7 @@ def _next(
             per_decade=int(config.per_decade or 1),
             exact=config.exact,
             thresholds=thresholds,
+            expected=expected_edges([done[other][2] for other in sizes if other > size], size),
         )
         together = int(decided.get(str(size), {"members": 1})["members"]) > 1
         queries = next_queries(mine, curves[curves["trial"].isin(mine["trial"])], search, n=n, together=together)
@@ -99,8 +103,9 @@ def _next(
         if asked := [each for each in asked if not is_left_out(each[0])]:
             return asked
         if following:
-            low, high = range_at_next_size(mine, curves, search, following / size)
-        done[size] = len(mine), (low, high)
+            judged = classify(mine, curves, thresholds)
+            low, high = range_at_next_size(judged, search, following / size)
+            done[size] = len(mine), (low, high), find_centres(judged)
     return []
 
 
@@ -112,9 +117,21 @@ def _budget(config: StudyConfig, runs: Any, batch_size: int, steps_per_epoch: Pe
     return float(min(config.epochs or 1, whole["epochs"].max() if len(whole) else math.inf))
 
 
-def range_at_next_size(runs: Any, curves: Any, search: Search, factor: float) -> tuple[float, float]:
-    """Where to begin at a batch size ``factor`` times that of ``runs``: around their edges, moved as edges do."""
-    edges = find_edges(classify(runs, curves, search.thresholds)).set_index("edge")
+def expected_edges(done: Sequence[Centres], batch_size: int) -> tuple[tuple[str, float, float], ...]:
+    """Where the law of the batch sizes that are done has the edges of another one; nothing for fewer than three."""
+    found = []
+    for edge in EDGES:
+        centres = [centre for each in done for centre in each[edge]]
+        if sum(not centre.side for centre in centres) >= FEWEST:
+            foretold = BatchLaw(centres).predict(batch_size)
+            mean, sd = math.log10(foretold.learning_rate), math.log10(foretold.high / foretold.low) / (2 * Z)
+            found.append((edge, mean, math.hypot(sd, SPREAD)))
+    return tuple(found)
+
+
+def range_at_next_size(judged: Any, search: Search, factor: float) -> tuple[float, float]:
+    """Where to begin at a batch size ``factor`` times that of runs that ``classify`` returned: around their edges, moved."""
+    edges = find_edges(judged).set_index("edge")
     low, high = (edges["learning_rate"].get(edge, math.nan) * factor**BY_SIZE for edge in (TO_GOOD, TO_DIVERGENT))
     low = low / AROUND if math.isfinite(low) else search.low
     high = high * AROUND if math.isfinite(high) else search.high
