@@ -202,6 +202,17 @@ def test_any_batch_size_has_what_to_use_inside_its_good_range() -> None:
     assert "a factor 4 outside those tried" in axis.at(1024).sentence
 
 
+def test_use_is_what_is_recommended_where_it_was_tried_and_as_far_from_the_edges_between() -> None:
+    runs = study()
+    plain = batch_axis(runs)
+    lower = {size: plain.at(size).use / 1.3 for size in SIZES}
+    axis = batch_axis(runs, recommendations=pd.DataFrame({"batch_size": SIZES, "learning_rate": lower.values()}))
+    for size in (*SIZES, 48, 1024):
+        assert axis.at(size).use == pytest.approx(plain.at(size).use / 1.3)
+    far_off = pd.DataFrame({"batch_size": SIZES, "learning_rate": 1e-6})
+    assert batch_axis(runs, recommendations=far_off).at(48).use == plain.at(48).low  # what is foretold to be safe is not left
+
+
 @pytest.mark.parametrize("size", [1, 1025, 3.5, True])
 def test_batch_sizes_too_far_out_are_refused(size: float) -> None:
     with pytest.raises(BadInput, match=r"at_batch_size must be a whole number from 2 to 1024, within a factor 4 .*, got "):
@@ -224,8 +235,8 @@ def test_sizes_that_starve_are_left_out_by_name() -> None:
 def test_nothing_is_foretold_to_diverge_below_where_it_stops_being_good() -> None:
     axis = batch_axis(study())
     steep = BatchAxis(axis.centres | {TO_DIVERGENT: centres(lambda size: 1.5 * math.log10(size) - 2.2)}, {})
-    for size in steep.choices():
-        edges = steep.edges_at(size)
+    for each in steep.choices:
+        edges = each.edges
         assert edges[TO_DIVERGENT].learning_rate >= edges[TO_TOO_HIGH].learning_rate
 
 
@@ -241,7 +252,7 @@ def test_figure_draws_each_edge_and_marks_what_is_foretold() -> None:
     axis = batch_axis(study())
     figure = plot_batch_law(axis)
     hollow = [line for line in figure.axes[0].lines if line.get_marker() == "o" and line.get_markerfacecolor() == "none"]
-    outside = [size for size in axis.choices() if size not in SIZES]
+    outside = [each.batch_size for each in axis.choices if not each.tried]
     assert [list(line.get_xdata()) for line in hollow] == [outside, outside]
     legend = figure.axes[0].get_legend()
     assert legend is not None

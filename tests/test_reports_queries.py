@@ -138,6 +138,17 @@ def test_in_the_end_every_gap_is_two_steps_wide_and_what_is_recommended_was_trai
     assert sorted(whole["seed"]) == search.seeds
 
 
+@pytest.mark.parametrize(("off", "less"), [(0.0, 0.95), (1.0, 1.3)])
+def test_a_search_that_expects_edges_asks_there_first_and_is_not_misled_where_they_are_not(off: float, less: float) -> None:
+    blind, whole = searched("digits_mlp_16")
+    wanted = middles(classify_both(*whole.tables())[0])
+    told = Replay("digits_mlp_16")
+    told.run(told.search(expected=[(name, place + off, 0.15) for name, place in wanted.items()]))
+    found = middles(classify_both(*told.tables())[0])
+    assert [name for name in EDGES if abs(found[name] - wanted[name]) > 0.25] == []
+    assert told.passes < less * blind.passes
+
+
 def test_verdicts_of_runs_that_were_cut_are_those_of_the_grid() -> None:
     search, whole = searched("digits_mlp_16")
     by_run = ["learning_rate", "seed"]

@@ -16,10 +16,13 @@ from torch import Tensor
 
 from lightning_modules import Parabola
 from reports import Judged, Thresholds
+from reports.judging.batch_law import Centre
 from reports.judging.decided import BY_SEARCH
+from reports.judging.edges import EDGES
 from studies import BadInput, FailedAlike, StudyConfig, judge_study, load_study, run_study, runs_table, trials
 from studies.commands import admin, launch
 from studies.commands.command_line import run
+from studies.samplers.edges import expected_edges
 from studies.storage.stored import BRACKET, PARAMS, ROUND
 from studies.training.bracket import find_bracket
 from studies.training.workload import Workload
@@ -216,6 +219,14 @@ def test_the_next_batch_size_begins_around_the_edges_of_the_last(tmp_path: Path)
     first, second = (runs[runs["batch_size"] == size]["learning_rate"] for size in (16, 8))  # the largest first
     assert second.min() >= 0.001 and first.max() / first.min() > second.max() / second.min()
     assert set(judge_study(study).edges["batch_size"]) == {8, 16}
+
+
+def test_edges_of_a_batch_size_are_expected_by_the_law_of_three_others_and_of_no_fewer() -> None:
+    done = [{name: [Centre(size, place, 0.05)] for place, name in enumerate(EDGES)} for size in (256, 64, 16)]
+    assert expected_edges(done[:2], 8) == ()
+    found = expected_edges(done, 8)
+    assert [(name, round(mean)) for name, mean, _ in found] == [(name, place) for place, name in enumerate(EDGES)]
+    assert all(sd > 0.12 for *_, sd in found)  # no surer than a seed of the same size
 
 
 @pytest.mark.parametrize("scale", [1e4, 1.0, 1e-3])

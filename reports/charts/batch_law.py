@@ -17,16 +17,15 @@ BAND = 0.18  # opacity; half as much outside
 
 def law_chart(axis: BatchAxis) -> Chart:
     """As ``reports.figures.batch_law.plot_batch_law``; axis: one that foretells."""
-    stretches, choices = axis.stretches(), axis.choices()
-    laws = {part: [axis.edges_at(x) for x in xs] for part, xs in stretches.items()}
+    uses, choices = axis.choices, [each.batch_size for each in axis.choices]
     data: list[Trace] = []
     for name, (verdict, label) in LOOKS.items():
         style, exact = STYLES[verdict], [centre for centre in axis.centres[name] if not centre.side]
         rates = [10**each.mean for each in exact]
         if not exact:
             continue
-        for part, xs in stretches.items() if name != TO_GOOD and name in axis.laws else ():
-            edges = [each[name] for each in laws[part]]
+        for part, (xs, drawn) in axis.stretches.items() if name != TO_GOOD and name in axis.laws else ():
+            edges = [each[name] for each in drawn]
             look: dict[str, Any] = {
                 "color": style.colour,
                 "showlegend": False,
@@ -43,7 +42,6 @@ def law_chart(axis: BatchAxis) -> Chart:
         marker = {"color": style.colour, "symbol": SYMBOLS[style.marker], "size": 9}
         trace: Trace = {"type": "scatter", "mode": "markers", "name": label, "marker": marker, "hoverinfo": "skip"}
         data.append(trace | {"x": [each.batch_size for each in exact], "y": plain(rates), "error_y": bars})
-    uses = [axis.at(size) for size in choices]
     told: dict[str, Any] = {
         "text": [each.sentence.replace(": ", "<br>").replace("; ", "<br>") for each in uses],
         "hoverinfo": "text",
@@ -55,7 +53,7 @@ def law_chart(axis: BatchAxis) -> Chart:
     x_axis: dict[str, Any] = (
         {"type": "log", "title": {"text": "batch size"}} | ticks | {"ticktext": [*map(str, ticks["tickvals"])]}
     )
-    ends = [edges[name].learning_rate for part in laws.values() for edges in part for name in edges]
+    ends = [edges[name].learning_rate for _, drawn in axis.stretches.values() for edges in drawn for name in edges]
     return make_chart(data, xaxis=x_axis, yaxis=log_axis("learning rate", ends), height=420)
 
 

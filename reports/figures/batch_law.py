@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 from reports.figures.marks import FAINT, PANEL, log_axis
 from reports.figures.panels import figure_of, legend_below
 from reports.judging.at_batch_size import FURTHEST, BatchAxis, Z
+from reports.judging.edges import COVERAGE
 from reports.judging.judged import Judged
 from reports.judging.recommendation import TO_DIVERGENT, TO_GOOD, TO_TOO_HIGH
 from reports.style import DIVERGENT, GOOD, STYLES, TOO_HIGH, TOO_LOW
@@ -35,9 +36,8 @@ def plot_batch_law(axis: BatchAxis, *, ax: Axes | None = None) -> Figure:
     axis: one that foretells (``BatchAxis.foretells``).
     """
     ax = ax or Figure(figsize=(2 * PANEL[0], 4.2), layout="constrained").add_subplot()
-    sizes, choices, stretches = axis.sizes, axis.choices(), axis.stretches()
-    laws = {part: [axis.edges_at(x) for x in xs] for part, xs in stretches.items()}
-    outside = [axis.edges_at(size) for size in choices if size not in sizes]
+    sizes, uses, choices = axis.sizes, axis.choices, [each.batch_size for each in axis.choices]
+    foretold = [each.edges for each in uses if not each.tried]
     handles: list[Any] = []
     for name, (verdict, label) in LOOKS.items():
         exact = [centre for centre in axis.centres[name] if not centre.side]
@@ -51,15 +51,15 @@ def plot_batch_law(axis: BatchAxis, *, ax: Axes | None = None) -> Figure:
         if name == TO_GOOD or name not in axis.laws:
             ax.plot(x, places[:, 1], color=colour, lw=1, ls=":", zorder=2)
             continue
-        for part, xs in stretches.items():
-            rates, alpha = np.array([edges[name][1:4] for edges in laws[part]]).T, 1 if part == "inside" else PALE
+        for part, (xs, drawn) in axis.stretches.items():
+            rates, alpha = np.array([edges[name][1:4] for edges in drawn]).T, 1 if part == "inside" else PALE
             ax.fill_between(xs, rates[1], rates[2], color=colour, alpha=BAND * alpha, lw=0, zorder=1)
             ax.plot(xs, rates[0], color=colour, lw=1.2, alpha=alpha, zorder=2)
         hollow: dict[str, Any] = {"mfc": "none", "mec": colour, "ls": "", "marker": "o", "ms": 5, "zorder": 3}
-        ax.plot([each[name].batch_size for each in outside], [each[name].learning_rate for each in outside], **hollow)
-    uses = [axis.at(size) for size in choices]
+        ax.plot([each[name].batch_size for each in foretold], [each[name].learning_rate for each in foretold], **hollow)
     safe: dict[str, Any] = {"color": STYLES[GOOD].colour, "alpha": BAND, "lw": 0}
-    ax.fill_between(choices, [each.low for each in uses], [each.high for each in uses], zorder=0, **safe)
+    sure = [each.share >= COVERAGE for each in uses]
+    ax.fill_between(choices, [each.low for each in uses], [each.high for each in uses], where=sure, zorder=0, **safe)
     ax.plot(choices, [each.use for each in uses], color="black", lw=1.2, ls=DASHED, zorder=2)
     handles += [Line2D([], [], color="black", lw=1.2, ls=DASHED, label="use"), Patch(**safe, label="safe")]
     handles.append(Line2D([], [], color=FAINT, ls="", marker="o", mfc="none", label="foretold"))

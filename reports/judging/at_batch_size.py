@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import NamedTuple
 
@@ -21,7 +21,7 @@ from reports.style import format_number
 FEWEST = 3  # batch sizes, for a prediction
 FURTHEST = 4.0  # times the largest or below the smallest batch size: further out nothing was tested
 NEARLY = 0.98  # of the largest share of new seeds: as good, where none is sure
-N_DRAWN = 10  # batch sizes for each stretch of a drawn law
+N_DRAWN = {"inside": 12, "below": 4, "above": 4}  # batch sizes for each stretch of a drawn law
 FINE = 200  # learning rates a decade that are looked at
 Z = 1.645  # standard deviations on either side of the middle of a 90 % interval
 HEADINGS = ("batch size", "use", "safe", "good to", "diverges from (unsure)")
@@ -68,11 +68,13 @@ class BatchAxis:
 
     centres: where each edge and the middle of the good range lie, by ``find_centres``, without those of ``left_out``.
     left_out: batch sizes whose runs were ended before they learned, and what share of the way they came. budget: of a run.
+    recommended: learning rates recommended at the batch sizes tried, as far as known.
     """
 
     centres: Mapping[str, Sequence[Centre]]
     left_out: Mapping[int, float]
     budget: str = ""
+    recommended: Mapping[int, float] = field(default_factory=dict)
 
     @property
     def sizes(self) -> list[int]:
@@ -104,6 +106,20 @@ class BatchAxis:
             low, high = math.ceil(min(sizes) / FURTHEST), math.floor(max(sizes) * FURTHEST)
             rule = f"a whole number from {low} to {high}, within a factor {FURTHEST:g} of those tried ({_list(sizes)})"
             raise BadInput(f"at_batch_size must be {rule}, got {batch_size}")
+        found, shifts = self._derived(int(batch_size)), self._shifts
+        if shifts:
+            moved = np.interp(math.log(batch_size), np.log([*shifts]), [*shifts.values()])
+            found = found._replace(use=float(np.clip(found.use * 10**moved, found.low, found.high)))
+        return found
+
+    @cached_property
+    def _shifts(self) -> dict[int, float]:
+        """Decades from what the edges alone give to what is recommended, which also goes by how well runs validate."""
+        both = {size: (self.recommended[size], self._derived(size).use) for size in self.sizes if size in self.recommended}
+        return {size: math.log10(use / derived) for size, (use, derived) in both.items()}
+
+    def _derived(self, batch_size: int) -> AtBatchSize:
+        """As ``at``, by the edges alone."""
         edges = self.edges_at(batch_size)
         spread = {name: _of_new_seed(edges[name]) for name in EDGES if name in edges}
         # Where too few batch sizes diverged, none of them does where it is good.
@@ -117,9 +133,8 @@ class BatchAxis:
         level = COVERAGE if shares[best] >= COVERAGE else 0.5
         inside = rates[_around(best, (shares >= level) & (far | ~far[best]))]
         ends = (float(inside[0]), float(inside[-1])) if len(inside) else (float(rates[best]),) * 2
-        return AtBatchSize(
-            int(batch_size), float(rates[best]), *ends, level, edges, edges[TO_TOO_HIGH].decades, batch_size in sizes
-        )
+        outside = edges[TO_TOO_HIGH].decades
+        return AtBatchSize(batch_size, float(rates[best]), *ends, level, edges, outside, batch_size in self.sizes)
 
     def reaches(self, batch_size: float) -> bool:
         """Whether a batch size is near enough to those tried."""
@@ -133,17 +148,20 @@ class BatchAxis:
             edges[TO_DIVERGENT] = Prediction(*(max(pair) for pair in both))
         return edges
 
-    def stretches(self) -> dict[str, NDArray[np.float64]]:
-        """Batch sizes that a law is drawn at, each part ascending: among those tried, below, and above them."""
+    @cached_property
+    def stretches(self) -> dict[str, tuple[NDArray[np.float64], list[dict[str, Prediction]]]]:
+        """Batch sizes to draw the laws at and ``edges_at`` them, each part ascending: among those tried, below, and above."""
         low, high = min(self.sizes), max(self.sizes)
         ends = {"inside": (low, high), "below": (low / FURTHEST, low), "above": (high, high * FURTHEST)}
-        return {part: np.geomspace(*both, N_DRAWN) for part, both in ends.items()}
+        drawn = {part: np.geomspace(*both, N_DRAWN[part]) for part, both in ends.items()}
+        return {part: (xs, [self.edges_at(x) for x in xs]) for part, xs in drawn.items()}
 
-    def choices(self) -> list[int]:
-        """Batch sizes to tell of: powers of two and those tried, as far out as is foretold."""
+    @cached_property
+    def choices(self) -> list[AtBatchSize]:
+        """What is foretold at batch sizes to tell of: powers of two and those tried, as far out as is foretold."""
         sizes = self.sizes
         powers = {2**power for power in range(31)}
-        return sorted(size for size in powers | set(sizes) if self.reaches(size))
+        return [self.at(size) for size in sorted(powers | set(sizes)) if self.reaches(size)]
 
     def tell(self) -> list[str]:
         """What is to be known of how the edges move, a sentence each."""
@@ -161,10 +179,17 @@ class BatchAxis:
         return found
 
 
-def batch_axis(runs: pd.DataFrame, *, left_out: Mapping[int, float] | None = None, budget: str = "") -> BatchAxis:
-    """The batch axis of a study; runs as ``classify`` returns them."""
+def batch_axis(
+    runs: pd.DataFrame,
+    *,
+    recommendations: pd.DataFrame | None = None,
+    left_out: Mapping[int, float] | None = None,
+    budget: str = "",
+) -> BatchAxis:
+    """The batch axis of a study; runs as ``classify`` returns them, recommendations as ``recommend`` does."""
     left_out = dict(left_out or {})
-    return BatchAxis(find_centres(runs[~runs["batch_size"].isin(list(left_out))]), left_out, budget)
+    known = {} if recommendations is None else recommendations.set_index("batch_size")["learning_rate"].to_dict()
+    return BatchAxis(find_centres(runs[~runs["batch_size"].isin(list(left_out))]), left_out, budget, known)
 
 
 def _of_new_seed(edge: Prediction) -> Edge:

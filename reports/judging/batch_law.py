@@ -8,7 +8,7 @@ a grid, so that three batch sizes give an interval that is as wide as they leave
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple
@@ -29,6 +29,7 @@ MIDDLE = "middle of the good range"
 POWERS = {0.5: 0.25, 0.75: 0.25, 1.0: 0.5}
 NOISE_SCALE = (1.5, 0.8)  # mean and standard deviation of log10(B_noise)
 SCATTER = (0.06, 2.0)  # about the law, in decades: median, and one standard deviation as a factor
+UNLIKELY = 1e-5  # against the likeliest part
 BEYOND = 0.25  # decades of standard deviation for each decade of batch size outside those that are known
 
 
@@ -68,8 +69,8 @@ class BatchLaw:
         """Where the edge lies at any batch size above 0."""
         sizes = [centre.batch_size for centre in self.centres]
         decades = max(math.log10(min(sizes) / batch_size), math.log10(batch_size / max(sizes)), 0.0)
-        tops, lost, sds, weights = self._parts
-        means, sds = tops - lost(batch_size), np.hypot(sds, BEYOND * decades)
+        tops, powers, scales, sds, weights = self._parts
+        means, sds = tops - _lost(powers, scales, batch_size), np.hypot(sds, BEYOND * decades)
         places = np.linspace((means - 4 * sds).min(), (means + 4 * sds).max(), 200)
         shares = ndtr((places[:, None] - means) / sds) @ weights
         low, middle, high = (
@@ -78,8 +79,8 @@ class BatchLaw:
         return Prediction(batch_size, middle, low, high, decades)
 
     @cached_property
-    def _parts(self) -> tuple[Floats, Callable[[float], Floats], Floats, Floats]:
-        """The normal parts of the posterior, each (n_parts,): means of ``a``, loss at a batch size, deviations, weights."""
+    def _parts(self) -> "_Parts":
+        """The posterior."""
         axes = np.meshgrid(
             [*POWERS], _grid(*NOISE_SCALE, n=25), _grid(math.log(SCATTER[0]), math.log(SCATTER[1]), n=7), indexing="ij"
         )
@@ -88,33 +89,47 @@ class BatchLaw:
         prior = np.log([POWERS[power] for power in powers])
         prior -= ((scales - NOISE_SCALE[0]) / NOISE_SCALE[1]) ** 2 / 2
         prior -= ((scatter - math.log(SCATTER[0])) / math.log(SCATTER[1])) ** 2 / 2
-
-        def lost(size: float) -> Floats:
-            by_noise: Floats = powers * np.log10(1 + 10**scales / size)
-            return by_noise
-
         exact = [centre for centre in self.centres if not centre.side]
-        tops = np.array([centre.mean + lost(centre.batch_size) for centre in exact])  # of ``a``, (n_exact, n_parts)
+        tops = np.array(
+            [centre.mean + _lost(powers, scales, centre.batch_size) for centre in exact]
+        )  # of ``a``, (n_exact, n_parts)
         precisions = 1 / (spreads**2 + np.array([[centre.sd**2] for centre in exact]))
         total = precisions.sum(0)
         best = (precisions * tops).sum(0) / total
         fit = prior + (np.log(precisions).sum(0) - np.log(total) - (precisions * (tops - best) ** 2).sum(0)) / 2
         bounds = [centre for centre in self.centres if centre.side]
         if not bounds:
-            return best, lost, np.hypot(spreads, total**-0.5), _normalized(fit)
+            return _likely(best, powers, scales, np.hypot(spreads, total**-0.5), logs=fit)
         nodes, shares = np.polynomial.hermite_e.hermegauss(9)  # Gauss-Hermite quadrature over ``a``, n_nodes for each part
-        powers, scales, spreads, fit = (np.tile(each, len(nodes)) for each in (powers, scales, spreads, fit))  # ``lost`` too
+        powers, scales, spreads, fit = (np.tile(each, len(nodes)) for each in (powers, scales, spreads, fit))
         places: Floats = np.repeat(nodes, len(best)) / np.sqrt(np.tile(total, len(nodes))) + np.tile(best, len(nodes))
         fit += np.repeat(np.log(shares), len(best))
         for bound in bounds:
-            z = (places - lost(bound.batch_size) - bound.mean) / np.hypot(spreads, bound.sd)
+            z = (places - _lost(powers, scales, bound.batch_size) - bound.mean) / np.hypot(spreads, bound.sd)
             fit += log_ndtr(bound.side * z)
-        return places, lost, spreads, _normalized(fit)
+        return _likely(places, powers, scales, spreads, logs=fit)
 
 
-def _normalized(logs: Floats) -> Floats:
+def _lost(powers: Floats, scales: Floats, size: float) -> Floats:
+    """Decades below ``a`` at a batch size."""
+    return np.asarray(powers * np.log10(1 + 10**scales / size))
+
+
+class _Parts(NamedTuple):
+    """The normal parts of a posterior, each (n_parts,): ``a`` less p log10(1 + 10^scale / B), with deviation and weight."""
+
+    tops: Floats
+    powers: Floats
+    scales: Floats
+    sds: Floats
+    weights: Floats
+
+
+def _likely(*parts: Floats, logs: Floats) -> _Parts:
+    """The parts that are not next to impossible."""
     weights = np.exp(logs - logs.max())
-    return np.asarray(weights / weights.sum())
+    likely = weights > UNLIKELY
+    return _Parts(*(part[likely] for part in (*parts, weights / weights[likely].sum())))
 
 
 def _grid(mean: float, sd: float, n: int) -> Floats:

@@ -32,7 +32,8 @@ class Judged(NamedTuple):
     judgements: ``judge_curves``; self_check: ``judge_self_check``, and hold_out: ``judge_hold_out``, empty without one;
     ledger: ``keep_ledger``; overall: ``recommend_overall``, own: ``judge_own``, a sentence each; trust: ``check_trust``;
     thresholds: how strictly it was judged; remarks: what is to be known of how the module was studied, sentences; answers:
-    ``Answer``, one a batch size; budget: ``epochs`` or ``steps``, by which its runs were made as long as they are.
+    ``Answer``, one a batch size; batch_axis: how the learning rate moves with the batch size; budget: ``epochs`` or ``steps``,
+    by which its runs were made as long as they are.
     """
 
     runs: pd.DataFrame
@@ -53,6 +54,7 @@ class Judged(NamedTuple):
     thresholds: Thresholds
     remarks: list[str]
     answers: list[Answer]
+    batch_axis: BatchAxis
     budget: str = "epochs"
 
     @property
@@ -72,13 +74,7 @@ class Judged(NamedTuple):
     @property
     def length(self) -> str:
         """How long a run is that nobody ended, in words."""
-        longest = self.runs.loc[self.runs["verdict"].notna(), self.budget].max()
-        return "" if pd.isna(longest) else f"{longest:,.6g} {self.budget}"
-
-    @property
-    def batch_axis(self) -> BatchAxis:
-        """How the learning rate moves with the batch size, worked out when asked for."""
-        return batch_axis(self.runs, left_out=starved_sizes(self.runs, self.curves), budget=self.length)
+        return _length(self.runs, self.budget)
 
     @property
     def batch_sentences(self) -> list[str]:
@@ -143,7 +139,9 @@ def judge(
         self_check = judge_self_check(recommendations, cells, unseen, fresh[1], thresholds)
         trust.append(summarize_self_check(self_check))
     hold_out = pd.DataFrame(columns=HOLD_OUT)
-    if held_out is not None and (axis := batch_axis(judged, left_out=starved_sizes(judged, curves))).foretells:
+    starved, length = starved_sizes(judged, curves), _length(judged, budget)
+    axis = batch_axis(judged, recommendations=recommendations, left_out=starved, budget=length)
+    if held_out is not None and axis.foretells:
         hold_out = judge_hold_out(axis, classify(*held_out, thresholds))
     comparable = curves if height_is_loss else curves[curves["metric"] != "minibatch_loss"]
     sizes = batch_sizes(judged, cells, comparable, recommendations)
@@ -167,8 +165,14 @@ def judge(
         thresholds=thresholds,
         remarks=[*remarks, *_changing(judged)],
         answers=answer_all(ranges, edges, recommendations),
+        batch_axis=axis,
         budget=budget,
     )
+
+
+def _length(runs: pd.DataFrame, budget: str) -> str:
+    longest = runs.loc[runs["verdict"].notna(), budget].max()
+    return "" if pd.isna(longest) else f"{longest:,.6g} {budget.removesuffix('s') if longest == 1 else budget}"
 
 
 def trained_together(runs: pd.DataFrame) -> bool:

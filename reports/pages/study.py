@@ -155,7 +155,7 @@ def _batch(judged: Judged) -> dict[str, Any]:
     """What the page says of the batch sizes together; empty where they foretell nothing."""
     if not (axis := judged.batch_axis).foretells:
         return {}
-    rows = [axis.at(size).texts for size in axis.choices()]
+    rows = [each.texts for each in axis.choices]
     return {"headings": AT_BATCH_SIZE, "rows": rows, "told": judged.batch_sentences, "tried": ", ".join(map(str, axis.sizes))}
 
 
