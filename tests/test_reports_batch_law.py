@@ -198,8 +198,8 @@ def test_any_batch_size_has_what_to_use_inside_its_good_range() -> None:
             saturating(size) - 1 < math.log10(found.low) <= math.log10(found.use) <= math.log10(found.high) < saturating(size)
         )
         assert found.tried == (size == 64)
-    assert axis.at(48).sentence.startswith("Batch size 48 (not tried, between those tried), by the law of those tried: use ")
-    assert "a factor 4 outside those tried" in axis.at(1024).sentence
+    assert axis.at(48).sentence.startswith("Batch size 48 (between those the law knows): use ")
+    assert "a factor 4 outside those the law knows" in axis.at(1024).sentence
 
 
 def test_use_is_what_is_recommended_where_it_was_tried_and_as_far_from_the_edges_between() -> None:

@@ -9,7 +9,10 @@ from typing import Any
 
 import optuna
 import pytest
+from torch.optim import SGD
+from torch.optim.lr_scheduler import CosineAnnealingLR
 
+from lightning_modules import MLP, ImageClassifier
 from reports.comparison.tables import compare
 from reports.judging.decided import BY_SEARCH
 from studies import StudyConfig, Workload, judge_study, run_study, runs_table
@@ -18,8 +21,9 @@ from studies.identity import configuration, is_same
 from studies.next_run import given_options, launch_arguments
 from studies.plan import Planned
 from studies.tables import short_runs
-from studies.training.fixed import steps_per_epoch
+from studies.training.fixed import epochs_to_train, steps_per_epoch
 from studies.training.fusing import train_fused
+from studies.training.runs import train
 
 SIZES = (64, 512)
 
@@ -159,3 +163,30 @@ def test_steps_of_an_epoch_are_those_that_a_run_takes(tmp_path: Path) -> None:
         workload = Workload.of_config(config)
         runs = runs_table(run_study(replace(config, steps=None, epochs=1, trainer=workload.trainer | {"max_steps": -1})))
         assert runs.groupby("batch_size")["steps"].first().tolist() == [steps_per_epoch(workload, size) for size in SIZES]
+
+
+class Annealed(ImageClassifier):
+    """Its schedule is made for the epochs of the Trainer, as most are."""
+
+    def configure_optimizers(self) -> Any:
+        optimizer = SGD(self.parameters(), lr=self.learning_rate)
+        return [optimizer], [CosineAnnealingLR(optimizer, T_max=self.trainer.max_epochs or 1)]
+
+
+@pytest.mark.parametrize("together", [False, True])
+def test_a_schedule_made_for_max_epochs_ends_with_the_steps(tmp_path: Path, monkeypatch: Any, together: bool) -> None:
+    rates: list[float] = []
+    step = CosineAnnealingLR.step
+
+    def look(schedule: CosineAnnealingLR, epoch: int | None = None) -> None:
+        step(schedule, epoch)
+        rates.extend(map(float, schedule.get_last_lr()))
+
+    monkeypatch.setattr(CosineAnnealingLR, "step", look)
+    workload = Workload.of_config(small(tmp_path, model=Annealed(MLP()), steps=40, batch_size=128))
+    assert steps_per_epoch(workload, 128) == 10 and epochs_to_train(workload, 128, 40) == 4
+    if together:
+        train_fused(workload, [Planned(0.4, 128, seed) for seed in (0, 1)], epochs=40)
+    else:
+        train(workload, [(0.4, 0)], batch_size=128, epochs=40, folder=tmp_path)
+    assert sorted({round(rate, 2) for rate in rates}) == [0.0, 0.06, 0.2, 0.34, 0.4]

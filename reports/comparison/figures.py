@@ -27,7 +27,9 @@ from reports.figures.marks import (
     mark_verdicts,
     verdict_handles,
 )
+from reports.judging.at_batch_size import Z
 from reports.judging.judged import Judged
+from reports.judging.recommendation import TO_TOO_HIGH
 from reports.style import format_number
 
 FIGURES: dict[str, str] = {
@@ -37,6 +39,8 @@ FIGURES: dict[str, str] = {
     " rows, one a study, hold those that do not get there.",
     "curves": "The way down: the median over the seeds, and a band from the lowest to the highest seed. On the left each study"
     " at its own recommended learning rate, on the right those that tried it at the one recommended in the first study.",
+    "laws": "Up to where learning rates are good at each batch size, a colour a study: measured (with 90 % intervals), the"
+    " law through it, and its 90 % band, as far out as it foretells.",
 }
 """Names of the figures, which are their file stems too, and what each shows."""
 
@@ -46,7 +50,9 @@ COLOURS, DASHES = ("#000000", "#8C5A9E", "#8A8A8A", "#6B4A2B"), ("-", "--", "-."
 
 def draw_figures(judged: Mapping[str, Judged], *, as_progress: bool = False) -> dict[str, Figure]:
     """The figures that compare studies, by the names in ``FIGURES``; as_progress: as in ``plot_curves``."""
-    return {"maps": plot_maps(judged), "times": plot_times(judged), "curves": plot_curves(judged, as_progress=as_progress)}
+    found = {"maps": plot_maps(judged), "times": plot_times(judged), "curves": plot_curves(judged, as_progress=as_progress)}
+    laws = {name: study for name, study in judged.items() if study.batch_axis.foretells}
+    return found | ({"laws": plot_laws(judged)} if laws else {})
 
 
 def plot_maps(judged: Mapping[str, Judged]) -> Figure:
@@ -133,6 +139,30 @@ def plot_curves(judged: Mapping[str, Judged], *, as_progress: bool = False) -> F
         where = f", all at {format_number(first)}" if k % 2 and first is not None else ", each at its own" if drawn else ""
         ax.set_title(f"batch size {size}{where}", fontsize=9)
         ax.set(xlabel="time trained (epochs, log scale)", ylabel="progress" if as_progress else "height (loss)")
+    _legend(figure, judged, [])
+    return figure
+
+
+def plot_laws(judged: Mapping[str, Judged]) -> Figure:
+    """Where learning rates stop being good over batch size: what each study measured, and the law of those that have one."""
+    figure, (ax,) = _panels("Up to where learning rates are good, by batch size", 1, columns=1)
+    sizes = batch_sizes(judged)
+    for name, line in looks_of(judged).items():
+        axis = judged[name].batch_axis
+        exact = [centre for centre in axis.centres[TO_TOO_HIGH] if not centre.side]
+        if exact:
+            x, places = [each.batch_size for each in exact], np.array([10**each.mean for each in exact])
+            bars = [places * (1 - 10 ** np.array([-Z * each.sd for each in exact]))]
+            bars += [places * (10 ** np.array([Z * each.sd for each in exact]) - 1)]
+            ax.errorbar(x, places, yerr=bars, color=line["color"], fmt="o", ms=5, lw=1.2, capsize=2)
+        for xs, drawn in axis.stretches.values() if axis.foretells else ():
+            middle, low, high = np.array([edges[TO_TOO_HIGH][1:4] for edges in drawn]).T
+            ax.fill_between(xs, low, high, color=line["color"], alpha=0.12, lw=0)
+            ax.plot(xs, middle, **line)
+    log_axis(ax, "y", ax.dataLim.intervaly)
+    ax.set(xscale="log", xlabel="batch size (examples, log scale)", ylabel=RATE)
+    ax.set_xticks(sizes, [str(size) for size in sizes])
+    ax.set_xticks([], minor=True)
     _legend(figure, judged, [])
     return figure
 

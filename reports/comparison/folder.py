@@ -21,13 +21,15 @@ def write_comparison(comparison: Comparison, judged: Mapping[str, Judged], folde
 
     judged: what was compared, by the same names. Written are ``comparison.html``, ``comparison.md``, ``answer.json``
     (``summarize_comparison``), ``differences.csv``, ``summary.csv``, ``tests.csv``, ``figures/*.png`` and ``*.svg``, each
-    in one step, the page last; ``effective.csv`` where momentum differs.
+    in one step, the page last; ``effective.csv`` where momentum differs, ``foretold.csv`` where a study has a law.
     """
     place, figures = Path(folder), draw_figures(judged, as_progress=not comparison.same_heights)
     (place / "figures").mkdir(parents=True, exist_ok=True)
-    (place / "effective.csv").unlink(missing_ok=True)
-    for name in ("differences", "summary", "tests", *["effective"] * bool(len(comparison.effective))):
-        write_file(place / f"{name}.csv", to_csv(getattr(comparison, name)))
+    for name in ("differences", "summary", "tests", "effective", "foretold"):
+        if len(table := getattr(comparison, name)) or name not in ("effective", "foretold"):
+            write_file(place / f"{name}.csv", to_csv(table))
+        else:
+            (place / f"{name}.csv").unlink(missing_ok=True)
     write_file(place / SUMMARY, to_json(summarize_comparison(comparison)).encode(errors="backslashreplace"))
     pictures = write_figures(figures, place / "figures", names=FIGURES)
     paths = {name: f"figures/{name}.png" for name in pictures}
@@ -57,4 +59,6 @@ def summarize_comparison(comparison: Comparison) -> Summary:
         "differences": records(comparison.differences),
         "tests": records(comparison.tests),
         "effective": records(comparison.effective),
+        "foretold": records(comparison.foretold),
+        "batch_sizes": comparison.batch_sizes,
     }

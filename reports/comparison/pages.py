@@ -7,6 +7,7 @@ import pandas as pd
 
 from reports.charts.marks import Chart
 from reports.comparison.answers import BEYOND, CHANCE, answers, describe_change, listed, summarize
+from reports.comparison.batch_sizes import tabulate
 from reports.comparison.charts import ON_DARK
 from reports.comparison.figures import FIGURES
 from reports.comparison.seed_tests import ENDS, FALSE_DISCOVERIES
@@ -82,6 +83,9 @@ def _context(comparison: Comparison) -> dict[str, Any]:
         "differences": comparison.differences.to_numpy().tolist(),
         "difference_columns": ["option", *names.values()],
         "side_by_side": [_side_by_side(comparison, int(size), names) for size in comparison.summary["batch_size"].unique()],
+        "batch": [] if comparison.foretold.empty else tabulate(comparison.foretold, names),
+        "batch_columns": ["batch size", *names.values()],
+        "batch_told": comparison.batch_sizes,
         "tests": [_test_row(row, names) for row in comparison.tests.to_dict("records")],
         "thresholds": {name: format_number(getattr(thresholds, name)) for name in ("tau", "rho")},
         "target_loss": None if thresholds.target_loss is None else format_number(thresholds.target_loss),

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from reports.comparison.batch_sizes import foretell, tell_batch_sizes
 from reports.comparison.effective_rates import Settings, effective_edges, effective_factors
 from reports.comparison.seed_tests import ENDS, adjust, compare_seeds, find_metrics, measure_seeds
 from reports.errors import BadInput
@@ -50,6 +51,7 @@ class Comparison(NamedTuple):
     notes: what the reader must know before comparing. same_heights: whether heights can be compared, or progress only.
     thresholds: how strictly all of them were judged.
     effective: ``effective_edges`` of studies that differ in momentum.
+    foretold: ``foretell``, with sentences in batch_sizes.
     """
 
     studies: tuple[str, ...]
@@ -60,6 +62,8 @@ class Comparison(NamedTuple):
     same_heights: bool
     thresholds: Thresholds
     effective: pd.DataFrame
+    foretold: pd.DataFrame
+    batch_sizes: list[str]
 
 
 def compare(
@@ -113,6 +117,8 @@ def compare(
         same_heights=same_heights,
         thresholds=thresholds.pop(),
         effective=effective_edges(summary, factors),
+        foretold=foretell(judged),
+        batch_sizes=tell_batch_sizes(judged, names),
     )
 
 

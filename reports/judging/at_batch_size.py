@@ -32,7 +32,7 @@ class AtBatchSize(NamedTuple):
     """What is foretold at a batch size.
 
     use: the learning rate to use; low, high: the interval around it, good on at least ``share`` of new seeds.
-    edges: ``Prediction`` by the names in ``EDGES``. decades: as in ``Prediction``. tried: whether it was.
+    edges: ``Prediction`` by the names in ``EDGES``. decades: as in ``Prediction``. tried: whether the law rests on it.
     """
 
     batch_size: int
@@ -55,11 +55,11 @@ class AtBatchSize(NamedTuple):
     def sentence(self) -> str:
         """All of it in words."""
         size, use, safe, good_to, diverges = self.texts
-        outside = f"a factor {format_number(10**self.decades, digits=2)} outside those tried"
-        where = "tried" if self.tried else f"not tried, {outside if self.decades else 'between those tried'}"
+        outside = f"a factor {format_number(10**self.decades, digits=2)} outside" if self.decades else "between"
+        where = "one of" if self.tried else outside
         of = "" if self.share >= COVERAGE else ", good on half of new seeds only"
         found = f"use {use} ({safe}{of}); good to {good_to}; divergence begins at about {diverges}"
-        return f"Batch size {size} ({where}), by the law of those tried: {found}."
+        return f"Batch size {size} ({where} those the law knows): {found}."
 
 
 @dataclass(frozen=True)

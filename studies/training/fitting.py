@@ -69,13 +69,17 @@ class Seen(Exception):
     """Ends a fit that was only to be looked at."""
 
 
-def see_start(look: pl.Callback, workload: Workload, built: Built, batch_size: int, *before: pl.Callback) -> None:
+def see_start(
+    look: pl.Callback, workload: Workload, built: Built, batch_size: int, *before: pl.Callback, epochs: int | None = None
+) -> None:
     """Have ``look`` see a fit as it stands before its first step, and end it there.
 
-    before: callbacks of the fit before ``look``. Raises ValueError when there is no training batch.
+    before: callbacks of the fit before ``look``. epochs: of the fit, the workload's unless given.
+
+    Raises ValueError when there is no training batch.
     """
     with contextlib.suppress(Seen):
-        told: dict[str, Any] = {"epochs": workload.epochs, "replaced": ASIDE}
+        told: dict[str, Any] = {"epochs": epochs or workload.epochs, "replaced": ASIDE}
         fit(workload, built, seed=PROBE_SEED, callbacks=[*before, look, _End()], **told)
         place = where(built.owner, "train_dataloader")
         raise BadInput(f"{place} must give at least 1 batch of {batch_size} examples, got none")

@@ -215,6 +215,13 @@ def steps_per_epoch(workload: Workload, batch_size: int) -> float:
     return known[batch_size]
 
 
+def epochs_to_train(workload: Workload, batch_size: int, epochs: int) -> int:
+    """The ``max_epochs`` of a run: where ``max_steps`` alone ends it, what so many steps take, for schedules made for it."""
+    steps = workload.trainer.get("max_steps", -1)
+    per_epoch = steps_per_epoch(workload, batch_size) if steps == epochs else 0
+    return math.ceil(steps / per_epoch) if 0 < per_epoch < math.inf else epochs
+
+
 def own_batch_size(workload: Workload) -> int:
     """Examples in a training batch of a workload whose loaders are left as they are: what they ask for, else the mean."""
     built = workload.build(learning_rate=None, batch_size=None, seed=PROBE_SEED)

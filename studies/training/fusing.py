@@ -23,7 +23,7 @@ from reports.judging.decided import Query
 from studies.plan import Planned
 from studies.training.classes import PACKAGES, package_of
 from studies.training.fitting import ASIDE, fit
-from studies.training.fixed import Fixed, look_at
+from studies.training.fixed import Fixed, epochs_to_train, look_at
 from studies.training.runs import Run, run_of
 from studies.training.trainers import device_of
 from studies.training.workload import Built, Workload
@@ -219,6 +219,7 @@ def _fit_fused(
         monitor=workload.monitor,
         mode=workload.mode,
     )
+    epochs = epochs_to_train(workload, members[0].batch_size, epochs)
     _fit(workload, Built(fused, {}), members[0].seed, [], epochs, timer)
     return records
 

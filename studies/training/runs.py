@@ -22,7 +22,7 @@ from reports.judging.decided import BY_SEARCH, Query
 from reports.judging.final_height import final_height
 from studies.plan import Planned
 from studies.training.fitting import fit
-from studies.training.fixed import look_at
+from studies.training.fixed import epochs_to_train, look_at
 from studies.training.schedule import as_too_short
 from studies.training.workload import Workload
 
@@ -148,7 +148,10 @@ def train_recorded(
     proportions = look_at(workload, batch_size).proportions
     built = workload.build(learning_rate=learning_rate, batch_size=batch_size, seed=seed)
     rate = LearningRate(learning_rate, proportions, constant=workload.constant)
-    place = Path(folder) / f"bs{batch_size}_lr{learning_rate:.6g}_s{seed}"
+    place, epochs = (
+        Path(folder) / f"bs{batch_size}_lr{learning_rate:.6g}_s{seed}",
+        epochs_to_train(workload, batch_size, epochs),
+    )
     try:
         fit(workload, built, seed=seed, callbacks=[rate, recorder, *callbacks], epochs=epochs, folder=place, resume=resume)
     except Exception as error:

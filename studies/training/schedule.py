@@ -18,7 +18,7 @@ from lightning_modules.undisturbed import Still
 from lightning_modules.user_code import where
 from studies.errors import BadInput
 from studies.training.fitting import see_start
-from studies.training.fixed import look_at
+from studies.training.fixed import epochs_to_train, look_at
 from studies.training.workload import Workload
 
 MOST = 20_000  # batches that are gone through: half a second
@@ -111,7 +111,7 @@ def dry_run(workload: Workload, learning_rate: float, batch_size: int) -> Reache
     built = workload.build(learning_rate=learning_rate, batch_size=batch_size, seed=PROBE_SEED)
     rate = LearningRate(learning_rate, fixed.proportions, constant=workload.constant)
     look = _DryRun(fixed.n_train / batch_size)
-    see_start(look, workload, built, batch_size, rate)
+    see_start(look, workload, built, batch_size, rate, epochs=epochs_to_train(workload, batch_size, workload.epochs))
     return Reached(tuple(look.highest), tuple(rate.rates), ", ".join(look.names))
 
 
