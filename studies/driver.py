@@ -30,7 +30,6 @@ from studies.storage.stored import HOW_TRAINED
 from studies.tables import FINISHED
 from studies.training.fusing import Fusing
 from studies.training.memory import keep_freed_memory
-from studies.training.optimizers import keep_optimizers
 from studies.training.ray_actors import Actors
 from studies.training.runs import Run
 from studies.training.trainers import device_of
@@ -127,7 +126,6 @@ class Driver:
             self._pool, self.in_workers = self.actors or Actors(self.config, self._n_left), True
         with interruptible(), self._closing():
             self._tell()
-            keep_optimizers(self.study, self.config, self.workload)
             while self._n_left or self.jobs_under_way or self._go_on():
                 self._choose_pool()
                 while self._n_left and len(self.jobs_under_way) < self._pool.size:

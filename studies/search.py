@@ -2,6 +2,7 @@
 
 import contextlib
 import logging
+import math
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -33,6 +34,7 @@ from studies.storage.stored import (
     ADOPTED,
     BRACKET,
     CONFIGURATION,
+    OPTIMIZERS,
     OPTIONS,
     OWN_LEARNING_RATE,
     REMARKS,
@@ -44,6 +46,7 @@ from studies.storage.stored import (
 from studies.tables import short_runs
 from studies.training.bracket import find_bracket
 from studies.training.fixed import look_at, steps_per_epoch
+from studies.training.optimizers import optimizers_of
 from studies.training.preflight import preflight
 from studies.training.ray_actors import Actors
 from studies.training.said_once import warnings_once
@@ -102,6 +105,9 @@ def train_study(
         trials.set_attribute(study, REMARKS, remarks)
         if not workload.is_ours:  # the default of a model of ours is nobody's choice
             trials.set_attribute(study, OWN_LEARNING_RATE, look_at(workload, max(config.batch_sizes)).own)
+        if OPTIMIZERS not in study.user_attrs:
+            found = optimizers_of(workload, math.sqrt(rates[0] * rates[1]), config.batch_sizes)
+            trials.set_attribute(study, OPTIMIZERS, found)
         if config.learning_rate is None and BRACKET not in study.user_attrs:
             trials.set_attribute(study, BRACKET, list(find_bracket(workload, max(config.batch_sizes), seed)))
         complete, plan = _complete(study), sampler.plan(config)

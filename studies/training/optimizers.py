@@ -6,42 +6,29 @@ from collections.abc import Iterable, Iterator, Sequence
 from numbers import Real
 from typing import Any
 
-import optuna
 import pytorch_lightning as pl
 from torch import Tensor
 from torch.optim import Optimizer
 
 from lightning_modules.learning_rate import GROUP_RATES, LearningRate, base_rate
 from lightning_modules.loaders import PROBE_SEED
-from studies import trials
-from studies.config import RANGE, StudyConfig
-from studies.storage.stored import OPTIMIZERS, split_name
 from studies.training.fitting import see_start
 from studies.training.fixed import look_at
 from studies.training.workload import Workload
-
-
-def keep_optimizers(study: optuna.Study, config: StudyConfig, workload: Workload) -> None:
-    """Store the settings of a study's optimizers, once; those of a self-check are its study's."""
-    if OPTIMIZERS in study.user_attrs or split_name(study.study_name)[1]:
-        return
-    low, high = config.learning_rate or RANGE
-    found: list[dict[str, Any]] = []
-    with contextlib.suppress(Exception):  # whatever the module raises: its runs will say so
-        found = optimizers_of(workload, math.sqrt(low * high), config.batch_sizes)
-    trials.set_attribute(study, OPTIMIZERS, found)
 
 
 def optimizers_of(workload: Workload, learning_rate: float, batch_sizes: Sequence[int]) -> list[dict[str, Any]]:
     """The settings of each parameter group, as plain JSON; of groups that are set alike once.
 
     By their names in torch, with ``optimizer``, the name of the class, and ``learning_rate_factor``, how many times the
-    learning rate the group has, where that is not 1. Empty where they follow the learning rate or the batch size: read at two
-    of each.
+    learning rate the group has, where that is not 1. Empty where they follow the learning rate or the batch size, read at two
+    of each, and where the module raises: its runs will say so.
     """
     ends = ((learning_rate, max(batch_sizes)), (learning_rate / 2, min(batch_sizes)))
-    first, second = (_read(workload, *end) for end in ends)
-    return first if first == second else []
+    with contextlib.suppress(Exception):
+        first, second = (_read(workload, *end) for end in ends)
+        return first if first == second else []
+    return []
 
 
 def _read(workload: Workload, learning_rate: float, batch_size: int) -> list[dict[str, Any]]:
