@@ -16,13 +16,13 @@ import torch
 from pytorch_lightning.core.optimizer import _init_optimizers_and_lr_schedulers
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
-from torch.optim import SGD
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from lightning_modules.fused.call import Call, Logged, NotFusable
 from lightning_modules.fused.stacked_dropout import seed_dropout
-from lightning_modules.fused.stacked_sgd import StackedScheduler, StackedSGD
+from lightning_modules.fused.stacked_optimizer import StackedOptimizer, StackedScheduler
 from lightning_modules.fused.together import Together
 from lightning_modules.height import Probe
 from lightning_modules.learning_rate import LearningRate
@@ -101,12 +101,12 @@ class Fused(pl.LightningModule):
         return iter(()) if self._validation is None else self._together.alongside(self._validation)
 
     def configure_optimizers(self) -> Any:
-        """SGD with the members' settings and a learning rate for each, and their schedules."""
+        """The members' optimizer with their settings and a learning rate for each, and their schedules."""
         found = [self._optimizer_of(*member) for member in self._members]
         optimizers = [optimizer for optimizer, _ in found]
         first = self._at(self._members[0][0].learning_rate, self._members[0][1])
         by_name = zip(first.parameters(), self.stacked, strict=True)
-        stacked = StackedSGD(optimizers, {id(weight): own for weight, own in by_name})
+        stacked = StackedOptimizer(optimizers, {id(weight): own for weight, own in by_name})
         config = found[0][1]
         if config is None:
             return stacked
@@ -114,20 +114,27 @@ class Fused(pl.LightningModule):
         facts = {"interval": config.interval, "frequency": config.frequency, "name": config.name}
         return {"optimizer": stacked, "lr_scheduler": {"scheduler": scheduler, **facts}}
 
-    def _optimizer_of(self, rate: LearningRate, seed: int) -> tuple[SGD, Any]:
+    def _optimizer_of(self, rate: LearningRate, seed: int) -> tuple[Optimizer, Any]:
         """The optimizer a member would have alone, and Lightning's configuration of its schedule, None without one."""
         module = self._at(rate.learning_rate, seed)
         module.trainer = self.trainer  # for one that asks how many steps there will be
         optimizers, configs = _init_optimizers_and_lr_schedulers(module)
-        if len(optimizers) != 1 or type(optimizers[0]) is not SGD:
-            names = ", ".join(type(optimizer).__name__ for optimizer in optimizers)
-            raise NotFusable(f"configure_optimizers gives {names}, not one torch.optim.SGD")
+        (optimizer,) = optimizers  # Lightning refuses several
         rate.set(optimizers, configs)
         for config in configs:
             scheduler: Any = config.scheduler
             if len(configs) > 1 or config.reduce_on_plateau or not isinstance(scheduler, (LRScheduler, Still)):
                 raise NotFusable(f"its learning rate follows {type(scheduler).__name__}, which looks at one module")
-        return optimizers[0], configs[0] if configs and not isinstance(configs[0].scheduler, Still) else None
+        return optimizer, configs[0] if configs and not isinstance(configs[0].scheduler, Still) else None
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip as the Trainer would, the norm being each member's own."""
+        if (gradient_clip_algorithm or "norm") == "norm" and (gradient_clip_val or 0) > 0:
+            optimizer.clip_norms(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_start(self) -> None:
         """Measure the heights before the first step."""

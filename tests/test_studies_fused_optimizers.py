@@ -1,0 +1,87 @@
+"""Members that are fused walk as they walk alone, by each optimizer and with whatever a module adds to it."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import pytest
+from conftest import planned
+from test_studies_fusing import assert_same
+from test_studies_preflight import Blobs, Net
+from torch import nn, optim
+from torch.optim.lr_scheduler import LinearLR, OneCycleLR
+
+from studies import Workload, train
+from studies.training.fusing import train_fused
+
+OPTIMIZERS: dict[str, tuple[dict[str, Any], list[float]]] = {
+    "SGD": ({"momentum": 0.9, "nesterov": True}, [0.01, 0.1]),
+    "Adam": ({}, [0.001, 0.1]),
+    "AdamW": ({}, [0.001, 0.1]),
+    "RMSprop": ({"centered": True, "momentum": 0.5}, [0.001, 0.01]),
+    "Adagrad": ({"lr_decay": 0.01}, [0.01, 0.1]),
+    "NAdam": ({}, [0.001, 0.1]),
+    "Adamax": ({}, [0.001, 0.1]),
+    "RAdam": ({}, [0.001, 0.1]),
+    "Adadelta": ({}, [0.1, 1.0]),
+}
+CASES: dict[str, dict[str, Any]] = {  # options of the Trainer beside each
+    "plain": {},
+    "groups and schedule": {},
+    "weight decay and clipped values": {"gradient_clip_val": 0.05, "gradient_clip_algorithm": "value"},
+    "batch norm and clipped norm": {"gradient_clip_val": 0.3},
+    "dropout and one cycle": {},
+}
+
+
+class Optimized(Net):
+    """A network, and an optimizer by its name in torch, with what a case adds."""
+
+    def __init__(self, optimizer: str, case: str, lr: float = 0.1) -> None:
+        super().__init__(lr)
+        self.optimizer, self.case = optimizer, case
+        normed = nn.BatchNorm1d(5) if "batch norm" in case else nn.Identity()
+        dropped = nn.Dropout(0.3) if "dropout" in case else nn.Identity()
+        # Without a bias: the gradient of one before batch norm is a rounding error, which an adaptive optimizer makes a step.
+        first = nn.Linear(6, 5, bias=False)
+        self.layer = nn.Sequential(first, normed, nn.Tanh(), dropped, nn.Linear(5, 3))  # type: ignore[assignment]
+
+    def configure_optimizers(self) -> Any:
+        settings = {**OPTIMIZERS[self.optimizer][0], "lr": self.lr}
+        first, *others = self.layer.parameters()
+        groups: Any = [first, *others]
+        if "groups" in self.case:
+            groups = [{"params": [first], "lr": self.lr / 3, "weight_decay": 0.1}, {"params": others}]
+        if "weight decay" in self.case:
+            settings["weight_decay"] = 0.3
+        made = getattr(optim, self.optimizer)(groups, **settings)
+        if "schedule" in self.case:
+            return [made], [{"scheduler": LinearLR(made, 0.1, 1.0, 10), "interval": "step"}]
+        if "one cycle" in self.case:
+            moves = {"cycle_momentum": {"momentum", "betas"} & set(made.defaults) != set()}
+            schedule = OneCycleLR(made, self.lr, int(self.trainer.estimated_stepping_batches), **moves)
+            return [made], [{"scheduler": schedule, "interval": "step"}]
+        return made
+
+
+def workload_of(optimizer: str, case: str) -> Workload:
+    return Workload.of(functools.partial(Optimized, optimizer, case), Blobs, CASES[case])
+
+
+@pytest.mark.parametrize("case", CASES)
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_fused_members_walk_thirty_steps_as_alone(optimizer: str, case: str) -> None:
+    workload, members = workload_of(optimizer, case), [(rate, seed) for seed, rate in enumerate(OPTIMIZERS[optimizer][1])]
+    fused = train_fused(workload, planned(members, 8), epochs=6)
+    for one, other in zip(train(workload, members, batch_size=8, epochs=6), fused, strict=True):
+        assert one.steps == 30
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize("optimizer", OPTIMIZERS)
+def test_member_at_a_huge_rate_leaves_its_neighbours_as_they_are_to_the_bit(optimizer: str) -> None:
+    workload, (low, high) = workload_of(optimizer, "batch norm and clipped norm"), OPTIMIZERS[optimizer][1]
+    with_it = train_fused(workload, planned([(low, 0), (1e38, 1), (high, 2)], 8), epochs=3)
+    without = train_fused(workload, planned([(low, 0), (high, 2)], 8), epochs=3)
+    assert [with_it[0].curves, with_it[2].curves] == [without[0].curves, without[1].curves]
