@@ -9,9 +9,11 @@ import pytest
 from conftest import planned
 from test_studies_fusing import assert_same
 from test_studies_preflight import Blobs, Net
+from test_studies_workload import Both, Logging
 from torch import nn, optim
-from torch.optim.lr_scheduler import LinearLR, OneCycleLR
+from torch.optim.lr_scheduler import LinearLR, OneCycleLR, ReduceLROnPlateau
 
+from lightning_modules.fused.call import NotFusable
 from studies import Workload, train
 from studies.training.fusing import train_fused
 
@@ -80,8 +82,75 @@ def test_fused_members_walk_thirty_steps_as_alone(optimizer: str, case: str) -> 
 
 
 @pytest.mark.parametrize("optimizer", OPTIMIZERS)
-def test_member_at_a_huge_rate_leaves_its_neighbours_as_they_are_to_the_bit(optimizer: str) -> None:
+def test_members_at_huge_rates_leave_their_neighbours_as_they_are_to_the_bit(optimizer: str) -> None:
     workload, (low, high) = workload_of(optimizer, "batch norm and clipped norm"), OPTIMIZERS[optimizer][1]
-    with_it = train_fused(workload, planned([(low, 0), (1e38, 1), (high, 2)], 8), epochs=3)
+    with_it = train_fused(workload, planned([(low, 0), (1e30, 1), (1e38, 1), (high, 2)], 8), epochs=3)
     without = train_fused(workload, planned([(low, 0), (high, 2)], 8), epochs=3)
-    assert [with_it[0].curves, with_it[2].curves] == [without[0].curves, without[1].curves]
+    assert [with_it[0].curves, with_it[-1].curves] == [without[0].curves, without[1].curves]
+
+
+class OnPlateau(Logging):
+    """Its learning rate falls where a metric that it logs does not improve by a fifth."""
+
+    def __init__(self, monitor: str = "valid/loss", interval: str = "epoch", frequency: int = 1, lr: float = 0.1) -> None:
+        super().__init__(lr)
+        self.monitor, self.interval, self.frequency = monitor, interval, frequency
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        loss = super().training_step(batch, batch_idx)
+        self.log("last", loss)
+        self.log("mean", loss, on_step=False, on_epoch=True)
+        return loss
+
+    def configure_optimizers(self) -> Any:
+        optimizer = optim.AdamW(self.parameters(), lr=self.lr)
+        plateau = ReduceLROnPlateau(optimizer, factor=0.3, patience=0, threshold=0.2)
+        how = {"monitor": self.monitor, "interval": self.interval, "frequency": self.frequency}
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": plateau, **how}}
+
+
+@pytest.mark.parametrize(("monitor", "every"), [("valid/loss", 1), ("valid/loss", 2), ("last", 1), ("mean", 3)])
+def test_schedule_that_looks_at_a_metric_looks_at_each_members_own(monitor: str, every: int) -> None:
+    """The member at a rate of 1e30 is soon gone."""
+    workload = Workload.of(functools.partial(OnPlateau, monitor, frequency=every), Both, {"check_val_every_n_epoch": every})
+    members = [(0.001, 0), (1e30, 1), (0.03, 1), (1.0, 0)]
+    fused = train_fused(workload, planned(members, 8), epochs=6)
+    for one, other in zip(train(workload, members, batch_size=8, epochs=6), fused, strict=True):
+        assert_same(one, other)
+
+
+@pytest.mark.parametrize(
+    ("monitor", "interval", "reason"),
+    [
+        ("valid/loss_epoch", "epoch", "its learning rate follows valid/loss_epoch, which it does not log"),
+        ("valid/loss", "step", "its learning rate follows ReduceLROnPlateau, which looks at one module"),
+    ],
+)
+def test_schedule_that_looks_at_what_members_do_not_have_is_refused(monitor: str, interval: str, reason: str) -> None:
+    workload = Workload.of(functools.partial(OnPlateau, monitor, interval), Both)
+    with pytest.raises(NotFusable, match=f"^{reason}$"):
+        train_fused(workload, planned([(0.1, 0), (0.2, 0)], 8), epochs=2)
+
+
+class Decaying(Net):
+    """Lowers its learning rate by hand."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.optimizers().param_groups[0]["lr"] *= 0.9  # type: ignore[union-attr]
+        return super().training_step(batch, batch_idx)
+
+
+class Bounded(Net):
+    """Bounds its gradients as they come."""
+
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__(lr)
+        self.layer.weight.register_hook(lambda gradient: gradient.clamp(-0.01, 0.01))
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"), [(Decaying, "it sets its optimizer anew itself"), (Bounded, "its weights have hooks")]
+)
+def test_module_that_meddles_with_its_steps_is_refused(model: type, reason: str) -> None:
+    with pytest.raises(NotFusable, match=f"^{reason}$"):
+        train_fused(Workload.of(model, Blobs), planned([(0.1, 0), (0.2, 0)], 8), epochs=2)

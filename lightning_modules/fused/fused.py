@@ -91,6 +91,8 @@ class Fused(pl.LightningModule):
         self.losses = torch.empty(0)
         self._logged = Logged()
         self._n_validated = 0
+        self._plateau: Any = None  # configuration and schedules of members that look at a metric
+        self._latest: dict[str, dict[int, float]] = {}  # of each metric, by member
 
     def train_dataloader(self) -> Any:
         """Batches of all seeds."""
@@ -111,6 +113,9 @@ class Fused(pl.LightningModule):
         if config is None:
             return stacked
         scheduler = StackedScheduler(stacked, [config.scheduler for _, config in found])
+        if config.reduce_on_plateau:  # stepped by us: Lightning knows no metric of each member
+            self._plateau = config, scheduler
+            return stacked
         facts = {"interval": config.interval, "frequency": config.frequency, "name": config.name}
         return {"optimizer": stacked, "lr_scheduler": {"scheduler": scheduler, **facts}}
 
@@ -123,7 +128,8 @@ class Fused(pl.LightningModule):
         rate.set(optimizers, configs)
         for config in configs:
             scheduler: Any = config.scheduler
-            if len(configs) > 1 or config.reduce_on_plateau or not isinstance(scheduler, (LRScheduler, Still)):
+            watches_steps = config.reduce_on_plateau and config.interval != "epoch"
+            if len(configs) > 1 or watches_steps or not isinstance(scheduler, (LRScheduler, Still)):
                 raise NotFusable(f"its learning rate follows {type(scheduler).__name__}, which looks at one module")
         return optimizer, configs[0] if configs and not isinstance(configs[0].scheduler, Still) else None
 
@@ -196,14 +202,22 @@ class Fused(pl.LightningModule):
             self.records[member].validation_examples = self._n_validated
 
     def on_train_epoch_end(self) -> None:
-        """Record what was logged in training."""
+        """Record what was logged in training, and let schedules look at it that do."""
         self._keep("train", self._logged)
         self._logged = Logged()
+        if self._plateau is None or not self.alive:
+            return
+        config, scheduler = self._plateau
+        if (self.current_epoch + 1) % config.frequency == 0:
+            if config.monitor not in self._latest:
+                raise NotFusable(f"its learning rate follows {config.monitor}, which it does not log")
+            scheduler.look(self._latest[config.monitor])
 
     def _keep(self, stage: str, logged: Logged) -> None:
         if not self.alive:
             return
         for name, values in logged.values().items():
+            self._latest[name] = dict(zip(self.alive, values, strict=False))  # the last that is left stands there twice
             for place, member in enumerate(self.alive):
                 self.records[member].keep(stage, name, values[place])
 
@@ -292,6 +306,8 @@ def refuse_hooks(module: pl.LightningModule) -> None:
     heard = sorted(name for name in unknown if "test" not in name and "predict" not in name)
     if heard:
         raise NotFusable(f"it defines {', '.join(heard)}")
+    if any(weight._backward_hooks or weight._post_accumulate_grad_hooks for weight in module.parameters()):
+        raise NotFusable("its weights have hooks")
     if not module.automatic_optimization:
         raise NotFusable("it steps its optimizers itself")
 

@@ -30,7 +30,8 @@ class StackedOptimizer(Optimizer):
         highest: of each member that there was, the highest learning rate that each group stepped with.
 
     Raises:
-        NotFusable: for another optimizer, and where members differ in more than the learning rate; ``follow`` too.
+        NotFusable: for another optimizer, and where members differ in more than the learning rate; from ``follow`` too. From
+            ``step`` where somebody else changed the settings.
     """
 
     def __init__(self, members: Sequence[Optimizer], stacked: Mapping[int, Tensor]) -> None:
@@ -58,6 +59,7 @@ class StackedOptimizer(Optimizer):
                     differ = sorted(name for name in names if other[name] != settings[name])
                     raise NotFusable(f"its {', '.join(differ)} differs between members")
             group |= settings
+            group["lr"] = self.members[0].param_groups[k]["lr"]
             direction = self._directions.param_groups[k]
             direction |= settings | {name: value for name, value in NEUTRAL.items() if name in direction}
             rates = [float(member.param_groups[k]["lr"]) for member in self.members]
@@ -73,6 +75,9 @@ class StackedOptimizer(Optimizer):
         """One update of all members."""
         with torch.enable_grad():
             loss = None if closure is None else closure()
+        for group, own in zip(self.param_groups, self.members[0].param_groups, strict=True):
+            if any(group[name] != own[name] for name in self.members[0].defaults):
+                raise NotFusable("it sets its optimizer anew itself")
         if self._has_new_rates:
             for place, member in zip(self._places, self.members, strict=True):
                 self.highest[place] = [*map(max, self.highest[place], (float(group["lr"]) for group in member.param_groups))]
@@ -108,8 +113,7 @@ class StackedOptimizer(Optimizer):
         """Forget the members that are not at ``places``."""
         self.members = [self.members[place] for place in places]
         self._places = [self._places[place] for place in places]
-        for group in self.param_groups:
-            group |= {name: group[name][list(places)] for name in ("rates", "shrinking") if name in group}
+        self.follow()
         for _, _, direction in self._each():
             direction.grad, direction.data = None, direction.data[list(places)]
             state = self._directions.state[direction]
@@ -160,4 +164,10 @@ class StackedScheduler(LRScheduler):
         """One step of each schedule."""
         for scheduler in self.schedulers:
             scheduler.step()
+        self.optimizer.follow()
+
+    def look(self, values: Mapping[int, float]) -> None:
+        """One step of the schedules that look at a metric, by member; members that left have none."""
+        for member, value in values.items():
+            self.schedulers[member].step(value)  # type: ignore[arg-type]
         self.optimizer.follow()
