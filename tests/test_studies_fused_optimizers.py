@@ -8,10 +8,13 @@ from typing import Any
 import pytest
 from conftest import planned
 from test_studies_fusing import assert_same
-from test_studies_preflight import Blobs, Net
+from test_studies_preflight import INPUTS, LABELS, Blobs, Net
 from test_studies_workload import Both, Logging
 from torch import nn, optim
+from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LinearLR, OneCycleLR, ReduceLROnPlateau
+from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
 from lightning_modules.fused.call import NotFusable
 from studies import Workload, train
@@ -154,3 +157,82 @@ class Bounded(Net):
 def test_module_that_meddles_with_its_steps_is_refused(model: type, reason: str) -> None:
     with pytest.raises(NotFusable, match=f"^{reason}$"):
         train_fused(Workload.of(model, Blobs), planned([(0.1, 0), (0.2, 0)], 8), epochs=2)
+
+
+class Measured(Net):
+    """Logs metric objects: fed by ``forward`` and by ``update``, of an epoch of training and of validation."""
+
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__(lr)
+        self.accuracy, self.in_training = MulticlassAccuracy(3, average="micro"), MulticlassAccuracy(3)
+        self.areas = nn.ModuleDict({"auc": MulticlassAUROC(3)})
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.in_training.update(self.layer(batch[0]), batch[1])
+        self.log("train/acc", self.in_training, on_step=False, on_epoch=True)
+        return super().training_step(batch, batch_idx)
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        scores = self.layer(batch[0])
+        self.accuracy(scores, batch[1])
+        self.areas["auc"](scores.softmax(1), target=batch[1])
+        self.log("valid/acc", self.accuracy)
+        self.log_dict({"valid/auc_acc": self.areas["auc"], "valid/loss": cross_entropy(scores, batch[1])})
+
+
+class Parts(Both):
+    """Validates on batches of several sizes."""
+
+    def val_dataloader(self) -> Any:
+        return DataLoader(TensorDataset(INPUTS, LABELS), 16)
+
+
+def test_metric_objects_hear_of_their_own_member_alone() -> None:
+    workload, members = Workload.of(Measured, Parts), [(0.01, 0), (1e38, 1), (0.3, 1)]
+    fused = train_fused(workload, planned(members, 8), epochs=3)
+    for one, other in zip(train(workload, members, batch_size=8, epochs=3), fused, strict=True):
+        assert_same(one, other)
+    assert {"train_acc", "val_acc", "val_auc_acc"} <= fused[0].curves.keys()
+    assert fused[0].curves["val_acc"] != fused[2].curves["val_acc"]
+
+
+class OfEachBatch(Measured):
+    """Logs what a metric object gives for a batch."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("valid/acc", self.accuracy(self.layer(batch[0]), batch[1]))
+
+
+class OfEachStep(Measured):
+    """Logs a metric object as Lightning does where nothing is said."""
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        self.in_training(self.layer(batch[0]), batch[1])
+        self.log("train/acc", self.in_training)
+        return Net.training_step(self, batch, batch_idx)
+
+
+class Largest(Net):
+    """Logs the largest value of an epoch."""
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.log("valid/loss", cross_entropy(self.layer(batch[0]), batch[1]), reduce_fx="max")
+
+
+@pytest.mark.parametrize(
+    ("model", "reason"),
+    [
+        (OfEachBatch, "it logs 'valid/acc', the value of a metric object for each batch"),
+        (OfEachStep, "it logs 'train/acc', the value of a metric object for each batch"),
+        (Largest, "it logs 'valid/loss' with a reduce_fx"),
+    ],
+)
+def test_module_that_logs_what_is_not_known_of_a_member_is_refused(model: type, reason: str) -> None:
+    with pytest.raises(NotFusable, match=f"^{reason}$"):
+        train_fused(Workload.of(model, Parts), planned([(0.1, 0), (0.2, 0)], 8), epochs=2)
+
+
+def test_module_whose_height_is_a_metric_object_is_refused() -> None:
+    workload = Workload.of(Measured, Parts, monitor="train/acc", mode="max")
+    with pytest.raises(NotFusable, match="^its height is train/acc, a metric object$"):
+        train_fused(workload, planned([(0.1, 0), (0.2, 0)], 8), epochs=2)

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -22,6 +23,7 @@ from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from lightning_modules.fused.call import Call, Logged, NotFusable
 from lightning_modules.fused.stacked_dropout import seed_dropout
+from lightning_modules.fused.stacked_metrics import StackedMetrics, without_metrics
 from lightning_modules.fused.stacked_optimizer import StackedOptimizer, StackedScheduler
 from lightning_modules.fused.together import Together
 from lightning_modules.height import Probe
@@ -70,13 +72,14 @@ class Fused(pl.LightningModule):
         self._members, self._at = members, at
         first = at(members[0][0].learning_rate, members[0][1])
         refuse_hooks(first)
-        if not probe.is_plain:
+        if not replace(probe, carried=without_metrics(first, probe.carried)).is_plain:
             raise NotFusable("its heights depend on more than its weights")
         self._together, self._validation, self._probe = Together(loaders), validation, probe.batches
         self._at_end = probe.at_end
         self._order = {seed: place for place, seed in enumerate(loaders)}
         skeleton = copy.deepcopy(first)
-        self._call = [Call(skeleton)]  # in a list, so that it is no part of this module
+        self._metrics = StackedMetrics(skeleton, len(members))
+        self._call = [Call(skeleton, self._metrics.heard)]  # in a list, so that it is no part of this module
         self._dropout = seed_dropout(skeleton, self._together.draw)
         parameters, buffers = stack_module_state([Call(at(members[0][0].learning_rate, seed)) for seed in loaders])
         self._names = list(parameters)
@@ -145,6 +148,7 @@ class Fused(pl.LightningModule):
     def on_train_start(self) -> None:
         """Measure the heights before the first step."""
         self._call[0].to(self.device)
+        self._metrics.to(self.device)
         self._call[0].module.trainer = self.trainer  # for a loss that looks at the epoch
         self.kept = tree_map(lambda value: value.to(self.device), self.kept)
         self._places = self._places.to(self.device)
@@ -159,7 +163,9 @@ class Fused(pl.LightningModule):
         """The sum of the members' losses."""
         self._call[0].training_mode(True)
         columns, in_dims = self._by_member(batch)
-        losses, logged = self._vectorised("training_step", columns, batch_idx, in_dims, "same" if self._dropout else "error")
+        how = "same" if self._dropout else "error"
+        losses, logged, heard = self._vectorised("training_step", columns, batch_idx, in_dims, how)
+        self._metrics.give(heard, self.alive)
         self.losses = losses.detach()
         self._logged.add(logged, self._call[0].over_epoch, n_examples(next(iter(batch.values()))))
         return losses.sum()
@@ -191,7 +197,8 @@ class Fused(pl.LightningModule):
         if not self.alive:
             return
         self._call[0].training_mode(False)
-        _, logged = self._vectorised("validation_step", batch, batch_idx, None, "error")
+        _, logged, heard = self._vectorised("validation_step", batch, batch_idx, None, "error")
+        self._metrics.give(heard, self.alive)
         self._validated.add(logged, set(logged), n_examples(batch))
         self._n_validated += n_examples(batch)
 
@@ -216,15 +223,20 @@ class Fused(pl.LightningModule):
     def _keep(self, stage: str, logged: Logged) -> None:
         if not self.alive:
             return
-        for name, values in logged.values().items():
+        method = "training_step" if stage == "train" else "validation_step"
+        taken = self._metrics.take(self._call[0].objects[method], self.alive)
+        for name, values in (logged.values() | taken).items():
             self._latest[name] = dict(zip(self.alive, values, strict=False))  # the last that is left stands there twice
             for place, member in enumerate(self.alive):
                 self.records[member].keep(stage, name, values[place])
 
     def _vectorised(
         self, method: str, batch: Any, batch_idx: int, in_dims: Any, randomness: str
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The losses of a method, shape (n_stacked,), and what it logged, likewise; in_dims: None for a batch all share."""
+    ) -> tuple[Tensor, dict[str, Tensor], list[Any]]:
+        """The losses of a method, shape (n_stacked,), and the rest of ``Call.forward`` likewise.
+
+        in_dims: None for a batch all share.
+        """
         call = self._call[0]
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], place: Tensor, batch: Any) -> Any:
@@ -259,7 +271,9 @@ class Fused(pl.LightningModule):
         at_end = as_at_end(self.trainer) if self._at_end else contextlib.nullcontext()
         with torch.no_grad(), same_random_numbers(), at_end:
             for index, batch in enumerate(self._probe):
-                losses, logged = self._vectorised("training_step", batch, index, None, "same")
+                losses, logged, _ = self._vectorised("training_step", batch, index, None, "same")
+                if self._monitor in self._call[0].objects["training_step"]:
+                    raise NotFusable(f"its height is {self._monitor}, a metric object")
                 values = self._sign * logged[self._monitor] if self._monitor in logged else losses
                 totals = totals + values * n_examples(batch)  # not in place: double where the losses are, single overflows
                 count += n_examples(batch)
