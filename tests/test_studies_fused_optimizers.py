@@ -14,6 +14,7 @@ from torch import nn, optim
 from torch.nn.functional import cross_entropy
 from torch.optim.lr_scheduler import LinearLR, OneCycleLR, ReduceLROnPlateau
 from torch.utils.data import DataLoader, TensorDataset
+from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassAUROC
 
 from lightning_modules.fused.call import NotFusable
@@ -166,6 +167,8 @@ class Measured(Net):
         super().__init__(lr)
         self.accuracy, self.in_training = MulticlassAccuracy(3, average="micro"), MulticlassAccuracy(3)
         self.areas = nn.ModuleDict({"auc": MulticlassAUROC(3)})
+        both = {"micro": MulticlassAccuracy(3, average="micro"), "macro": MulticlassAccuracy(3)}  # of one state
+        self.both = MetricCollection(both, prefix="valid/acc_")
 
     def training_step(self, batch: Any, batch_idx: int) -> Any:
         self.in_training.update(self.layer(batch[0]), batch[1])
@@ -177,6 +180,8 @@ class Measured(Net):
         self.accuracy(scores, batch[1])
         self.areas["auc"](scores.softmax(1), target=batch[1])
         self.log("valid/acc", self.accuracy)
+        self.both(scores, batch[1])
+        self.log_dict(self.both)
         self.log_dict({"valid/auc_acc": self.areas["auc"], "valid/loss": cross_entropy(scores, batch[1])})
 
 
@@ -192,7 +197,7 @@ def test_metric_objects_hear_of_their_own_member_alone() -> None:
     fused = train_fused(workload, planned(members, 8), epochs=3)
     for one, other in zip(train(workload, members, batch_size=8, epochs=3), fused, strict=True):
         assert_same(one, other)
-    assert {"train_acc", "val_acc", "val_auc_acc"} <= fused[0].curves.keys()
+    assert {"train_acc", "val_acc", "val_auc_acc", "val_acc_micro", "val_acc_macro"} <= fused[0].curves.keys()
     assert fused[0].curves["val_acc"] != fused[2].curves["val_acc"]
 
 

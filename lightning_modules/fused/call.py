@@ -66,8 +66,9 @@ class Call(nn.Module):
                 self.over_epoch.add(name)
             logged[name] = torch.as_tensor(value, dtype=torch.float32).detach()
 
-        def log_dict(dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-            for name, value in dictionary.items():
+        def log_dict(dictionary: Any, *args: Any, **kwargs: Any) -> None:
+            of = dict.fromkeys(dictionary.names, dictionary) if isinstance(dictionary, Heard) else dictionary
+            for name, value in of.items():
                 log(name, value, *args, **kwargs)
 
         for heard in self._heard:

@@ -7,20 +7,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
 
 from lightning_modules.run_state import Slot
+
+OBJECTS = (Metric, MetricCollection)
 
 
 class Heard(nn.Module):
     """Stands for a metric object in a module under ``vmap`` and keeps what it is given.
 
-    calls: arguments since they were last cleared.
+    calls: arguments since they were last cleared. names: of the metrics of a collection.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, names: Sequence[str] = ()) -> None:
         super().__init__()
         self.calls: list[Any] = []
+        self.names = names
 
     def update(self, *args: Any, **kwargs: Any) -> None:
         """Keep what it is given."""
@@ -41,11 +44,11 @@ class StackedMetrics:
 
     def __init__(self, module: nn.Module, n_members: int) -> None:
         self.heard: list[Heard] = []
-        self._members: list[list[Metric]] = []
+        self._members: list[list[Any]] = []
         for parent in list(module.modules()):
             for name, child in parent.named_children():
-                if isinstance(child, Metric):
-                    self.heard.append(Heard())
+                if isinstance(child, OBJECTS):
+                    self.heard.append(Heard([*map(str, child.keys())] if isinstance(child, MetricCollection) else ()))
                     self._members.append([copy.deepcopy(child) for _ in range(n_members)])
                     setattr(parent, name, self.heard[-1])
 
@@ -66,7 +69,10 @@ class StackedMetrics:
     def take(self, logged: Mapping[str, Heard], alive: Sequence[int]) -> dict[str, list[float]]:
         """By the name it is logged under, the value of each member's object, which begins anew."""
         of = {id(heard): members for heard, members in zip(self.heard, self._members, strict=True)}
-        values = {name: [float(of[id(heard)][member].compute()) for member in alive] for name, heard in logged.items()}
+        values: dict[str, list[float]] = {}
+        for name, heard in logged.items():
+            found = [of[id(heard)][member].compute() for member in alive]
+            values[name] = [float(each[name] if heard.names else each) for each in found]
         for heard in logged.values():
             for metric in of[id(heard)]:
                 metric.reset()
@@ -75,5 +81,5 @@ class StackedMetrics:
 
 def without_metrics(module: nn.Module, slots: Sequence[Slot]) -> tuple[Slot, ...]:
     """Of the places where a module keeps a state those that are not in a metric object, which no loss looks at."""
-    inside = {path for path, part in module.named_modules() if isinstance(part, Metric)}
+    inside = {path for path, part in module.named_modules() if isinstance(part, OBJECTS)}
     return tuple((path, name) for path, name in slots if path not in inside)
