@@ -6,6 +6,7 @@ import functools
 from typing import Any
 
 import pytest
+import torch
 from conftest import planned
 from test_studies_fusing import assert_same
 from test_studies_preflight import INPUTS, LABELS, Blobs, Net
@@ -82,6 +83,33 @@ def test_fused_members_walk_thirty_steps_as_alone(optimizer: str, case: str) -> 
     fused = train_fused(workload, planned(members, 8), epochs=6)
     for one, other in zip(train(workload, members, batch_size=8, epochs=6), fused, strict=True):
         assert one.steps == 30
+        assert_same(one, other)
+
+
+class AtTimes(Net):
+    """Has a weight without a gradient in every other epoch, which then is not decayed either; one number, and one complex."""
+
+    def __init__(self, lr: float = 0.1) -> None:
+        super().__init__(lr)
+        self.at_times = nn.Linear(6, 3)
+        self.scale, self.turn = nn.Parameter(torch.tensor(1.0)), nn.Parameter(torch.ones(3, dtype=torch.complex64))
+
+    def training_step(self, batch: Any, batch_idx: int) -> Any:
+        scores = self.layer(batch[0]) + (self.at_times(batch[0]) if self.current_epoch % 2 else 0.0)
+        return cross_entropy((scores * self.turn).real * self.scale, batch[1])
+
+    def configure_optimizers(self) -> Any:
+        decayed = [weight for weight in self.parameters() if weight.ndim > 1]
+        others = [weight for weight in self.parameters() if weight.ndim < 2]
+        groups = [{"params": decayed, "weight_decay": 0.3}, {"params": []}, {"params": others, "lr": self.lr / 2}]
+        return optim.AdamW(groups, lr=self.lr)
+
+
+@pytest.mark.parametrize("trainer", [{}, {"gradient_clip_val": 0.2}], ids=str)
+def test_weights_of_all_kinds_walk_as_alone(trainer: dict[str, Any]) -> None:
+    workload, members = Workload.of(AtTimes, Blobs, trainer), [(0.01, 0), (1e30, 1), (0.1, 1)]
+    fused = train_fused(workload, planned(members, 8), epochs=6)
+    for one, other in zip(train(workload, members, batch_size=8, epochs=6), fused, strict=True):
         assert_same(one, other)
 
 

@@ -64,7 +64,7 @@ class StackedOptimizer(Optimizer):
             direction |= settings | {name: value for name, value in NEUTRAL.items() if name in direction}
             rates = [float(member.param_groups[k]["lr"]) for member in self.members]
             weight = next(iter(group["params"]), some_weight)
-            to = {"dtype": torch.promote_types(torch.float32, weight.dtype), "device": weight.device}
+            to = {"dtype": torch.promote_types(torch.float32, weight.dtype.to_real()), "device": weight.device}
             group["rates"] = torch.tensor(rates, **to)
             if group.get("decoupled_weight_decay"):
                 group["shrinking"] = torch.tensor([1 - rate * float(group["weight_decay"]) for rate in rates], **to)
@@ -82,9 +82,17 @@ class StackedOptimizer(Optimizer):
             for place, member in zip(self._places, self.members, strict=True):
                 self.highest[place] = [*map(max, self.highest[place], (float(group["lr"]) for group in member.param_groups))]
             self._has_new_rates = False
+        is_sgd = isinstance(self._directions, SGD)
         for group, weight, direction in self._each():
-            direction.grad = None if weight.grad is None else _gradient(group, weight, weight.grad)
-            direction.zero_()
+            direction.grad = None
+            if weight.grad is None:
+                continue
+            gradient = _gradient(group, weight, weight.grad)
+            if is_sgd and not group["momentum"]:  # the gradient is the direction: half the time
+                weight.addcmul_(gradient, _by_member(group["rates"], weight), value=-1.0)
+            else:
+                direction.grad = gradient
+                direction.zero_()
         self._directions.step()
         for group, weight, direction in self._each():
             if direction.grad is not None:
