@@ -101,6 +101,7 @@ FUSED: dict[str, tuple[Workload, int, list[float]]] = {
     "ConvNet": (classifier("ConvNet", arguments={"width": 4}, momentum=0.9), 128, [0.001, 0.01, 0.1]),
     "batch norm": (classifier("ConvNet", arguments={"width": 4, "batch_norm": True}), 128, [0.01, 0.1, 0.3]),
     "wine": (classifier("MLP", data="Wine", momentum=0.9, nesterov=True), 16, [0.01, 0.1, 0.3]),
+    "Regressor": (Workload.of("Regressor", "Diabetes"), 64, [0.001, 0.01, 0.1]),
     "Parabola": (Workload.of("Parabola"), 16, [0.01, 0.1, 0.5]),
     "half frozen": (Workload.of(HalfFrozen, Blobs), 8, [0.01, 0.1, 0.3]),
     "dropouts": (Workload.of(Dropouts, Blobs), 8, [0.01, 0.1, 0.3]),
