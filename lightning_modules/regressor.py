@@ -2,6 +2,7 @@
 
 import math
 
+import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 from torchmetrics.regression import R2Score
@@ -33,8 +34,7 @@ class Regressor(SGDModule):
     ) -> None:
         super().__init__(learning_rate, momentum=momentum, weight_decay=weight_decay, nesterov=nesterov)
         self.network = network
-        self._r2 = R2Score()
-        self._n_validated = 0
+        self._r2 = _R2()
 
     def forward(self, inputs: Tensor) -> Tensor:
         """Predictions, shape (n_examples, n_outputs)."""
@@ -46,22 +46,18 @@ class Regressor(SGDModule):
         inputs, targets = batch
         return _mean_squared_error(self.network(inputs), targets)
 
-    def on_validation_epoch_start(self) -> None:
-        """Forget the last validation's sums."""
-        self._r2.reset()
-        self._n_validated = 0
-
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:
-        """Log the loss, each batch counting by its size, and add to the sums R2 is made of."""
+        """Log the loss, each batch counting by its size, and R2 over all: the mean of the batches' R2 is another number."""
         inputs, targets = batch
         predictions = self.network(inputs)
         self.log("val_loss", _mean_squared_error(predictions, targets), batch_size=len(targets))
         self._r2.update(predictions, targets)
-        self._n_validated += len(targets)
+        self.log("val_r2", self._r2, on_epoch=True, batch_size=len(targets))
 
-    def on_validation_epoch_end(self) -> None:
-        """Log R2 over all examples at once: the mean of the batches' R2 would be another number."""
-        self.log("val_r2", self._r2.compute() if self._n_validated >= 2 else math.nan)
+
+class _R2(R2Score):
+    def compute(self) -> Tensor:
+        return super().compute() if self.total >= 2 else torch.tensor(math.nan)
 
 
 def _mean_squared_error(predictions: Tensor, targets: Tensor) -> Tensor:

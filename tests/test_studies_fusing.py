@@ -15,7 +15,7 @@ from test_studies_workload import Both, Logging
 from test_zoo import ZOO
 from torch import nn
 from torch.nn.functional import cross_entropy, dropout
-from torch.optim import SGD, Adam
+from torch.optim import LBFGS, SGD
 from torch.optim.lr_scheduler import OneCycleLR, StepLR
 
 from lightning_modules.fused.call import NotFusable
@@ -95,11 +95,13 @@ class HalfFrozen(Net):
 pytestmark = pytest.mark.filterwarnings("ignore:You passed in a `val_dataloader` but have no `validation_step`:UserWarning")
 
 FROM_ZOO = "fine-tuned, layer rates, batch norm and dropout, loaders, instance, pretrained, partial, factory".split(", ")
+FROM_ZOO += ["other package", "silent", "cosine"]
 FUSED: dict[str, tuple[Workload, int, list[float]]] = {
     "MLP": (classifier("MLP"), 128, [0.01, 0.1, 1.0]),
     "ConvNet": (classifier("ConvNet", arguments={"width": 4}, momentum=0.9), 128, [0.001, 0.01, 0.1]),
     "batch norm": (classifier("ConvNet", arguments={"width": 4, "batch_norm": True}), 128, [0.01, 0.1, 0.3]),
     "wine": (classifier("MLP", data="Wine", momentum=0.9, nesterov=True), 16, [0.01, 0.1, 0.3]),
+    "Regressor": (Workload.of("Regressor", "Diabetes"), 64, [0.001, 0.01, 0.1]),
     "Parabola": (Workload.of("Parabola"), 16, [0.01, 0.1, 0.5]),
     "half frozen": (Workload.of(HalfFrozen, Blobs), 8, [0.01, 0.1, 0.3]),
     "dropouts": (Workload.of(Dropouts, Blobs), 8, [0.01, 0.1, 0.3]),
@@ -221,9 +223,9 @@ class Dropping(Net):
         return cross_entropy(dropout(self.layer(batch[0])), batch[1])
 
 
-class Adaptive(Net):
+class WholeGradients(Net):
     def configure_optimizers(self) -> Any:
-        return Adam(self.parameters(), lr=self.lr)
+        return LBFGS(self.parameters(), lr=self.lr)
 
 
 class Branching(Net):
@@ -252,12 +254,12 @@ class KnowsItsRate(Net):
 ALONE: list[tuple[Any, dict[str, Any], str]] = [
     (Hooked, {}, "alone: it defines on_train_epoch_end"),
     (Gan, {"monitor": "g_loss"}, "alone: it steps its optimizers itself"),
-    (Adaptive, {}, "alone: configure_optimizers gives Adam, not one torch.optim.SGD"),
+    (WholeGradients, {}, "alone: configure_optimizers gives LBFGS, not one of torch.optim's Adadelta, Adagrad, Adam, "),
     (Setting, {}, "alone: it defines setup"),
     (Net, {"data": Moving}, "alone: Moving defines on_after_batch_transfer"),
     (Dropping, {}, "alone: it cannot be fused (it draws random numbers in training, as dropout does)"),
     (Branching, {}, "alone: it cannot be fused (RuntimeError: vmap: It looks like you're attempting to use a Tensor in"),
-    (Net, {"trainer": {"gradient_clip_val": 1.0}}, "alone: trainer.gradient_clip_val acts on one module"),
+    (Net, {"trainer": {"accumulate_grad_batches": 2}}, "alone: trainer.accumulate_grad_batches acts on one module"),
 ]
 
 
@@ -280,13 +282,6 @@ def test_batch_size_of_few_steps_is_not_measured(monkeypatch: pytest.MonkeyPatch
     fusing = Fusing(FUSED["MLP"][0], epochs=5)
     fusing.decide(planned([(0.1, 0), (0.2, 0)], 1_347))
     assert fusing.decided["1347"] == {"members": 1, "why": "alone: too few steps to measure which is faster"}
-
-
-def test_module_of_the_other_package_is_trained_alone() -> None:
-    member = ZOO["other package"]
-    fusing = Fusing(Workload.of_config(member.config(Path("unused"))), epochs=1)
-    fusing.decide(planned([(rate, 0) for rate in member.rates()], member.batch_size))
-    assert [how["why"] for how in fusing.decided.values()] == ["alone: it is a module of lightning.pytorch"]
 
 
 def test_module_whose_losses_differ_when_fused_is_trained_alone() -> None:

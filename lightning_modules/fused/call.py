@@ -10,18 +10,25 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 from torch.overrides import TorchFunctionMode
 
+from lightning_modules.fused.stacked_metrics import Heard, OfBatch
+
 
 class NotFusable(Exception):
     """A module that must be trained alone; the message says why."""
 
 
 class Call(nn.Module):
-    """Calls a method of a module as ``forward``, so that ``functional_call`` can give it other weights."""
+    """Calls a method of a module as ``forward``, so that ``functional_call`` can give it other weights.
 
-    def __init__(self, module: pl.LightningModule) -> None:
+    heard: what stands in the place of its metric objects.
+    """
+
+    def __init__(self, module: pl.LightningModule, heard: Sequence[Heard] = ()) -> None:
         super().__init__()
         self.module = module
-        self.over_epoch: set[str] = set()  # names logged as the mean of an epoch, the others as the last of its values
+        self.over_epoch: set[str] = set()  # logged in training as the mean of an epoch, others as the last of its values
+        self.objects: dict[str, dict[str, Heard]] = {"training_step": {}, "validation_step": {}}  # logged, by method and name
+        self._heard = [*heard]  # in a list, so that they are no part of this module
         methods = {name: getattr(module, name) for name in ("training_step", "validation_step")}
         takes_index = {name: is_param_in_hook_signature(method, "batch_idx", min_args=2) for name, method in methods.items()}
         self._takes_index = takes_index
@@ -31,21 +38,41 @@ class Call(nn.Module):
         if self.module.training != is_on:
             self.module.train(is_on)
 
-    def forward(self, method: str, batch: Any, batch_idx: int) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss of a method, 0 where it returns none, and the numbers it logged, by name."""
+    def forward(self, method: str, batch: Any, batch_idx: int) -> tuple[Tensor, dict[str, Tensor], list[Any]]:
+        """The loss of a method, 0 where it returns none, the numbers it logged, by name, and what its metric objects heard."""
         logged: dict[str, Tensor] = {}
 
-        def log(name: str, value: Any, *args: Any, **kwargs: Any) -> None:
+        def log(
+            name: str,
+            value: Any,
+            prog_bar: bool = False,
+            logger: Any = None,
+            on_step: bool | None = None,
+            on_epoch: bool | None = None,
+            reduce_fx: Any = "mean",
+            **kwargs: Any,
+        ) -> None:
+            over_epoch = method == "validation_step" if on_epoch is None else on_epoch
+            if isinstance(value, OfBatch) or (isinstance(value, Heard) and not over_epoch):
+                raise NotFusable(f"it logs {name!r}, the value of a metric object for each batch")
+            if isinstance(value, Heard):
+                self.objects[method][name] = value
+                return
             if not isinstance(value, (Tensor, int, float)):
                 raise NotFusable(f"it logs {name!r} as {type(value).__name__}, which keeps a state")
-            if kwargs.get("on_epoch"):
+            if over_epoch and reduce_fx not in ("mean", torch.mean):
+                raise NotFusable(f"it logs {name!r} with a reduce_fx")
+            if over_epoch and method == "training_step":
                 self.over_epoch.add(name)
             logged[name] = torch.as_tensor(value, dtype=torch.float32).detach()
 
-        def log_dict(dictionary: Mapping[str, Any], *args: Any, **kwargs: Any) -> None:
-            for name, value in dictionary.items():
-                log(name, value, **kwargs)
+        def log_dict(dictionary: Any, *args: Any, **kwargs: Any) -> None:
+            of = dict.fromkeys(dictionary.names, dictionary) if isinstance(dictionary, Heard) else dictionary
+            for name, value in of.items():
+                log(name, value, *args, **kwargs)
 
+        for heard in self._heard:
+            heard.calls = []
         function = getattr(self.module, method)
         vars(self.module).update(log=log, log_dict=log_dict)
         try:
@@ -54,7 +81,7 @@ class Call(nn.Module):
         finally:
             del self.module.log, self.module.log_dict
         loss = outcome.get("loss") if isinstance(outcome, Mapping) else outcome
-        return torch.zeros(()) if loss is None else loss, logged
+        return torch.zeros(()) if loss is None else loss, logged, [heard.calls for heard in self._heard]
 
 
 class AlongExamples(TorchFunctionMode):

@@ -9,6 +9,7 @@ import contextlib
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -16,13 +17,14 @@ import torch
 from pytorch_lightning.core.optimizer import _init_optimizers_and_lr_schedulers
 from torch import Tensor, nn
 from torch.func import functional_call, stack_module_state, vmap
-from torch.optim import SGD
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torch.utils._pytree import tree_flatten, tree_map, tree_unflatten
 
 from lightning_modules.fused.call import Call, Logged, NotFusable
 from lightning_modules.fused.stacked_dropout import seed_dropout
-from lightning_modules.fused.stacked_sgd import StackedScheduler, StackedSGD
+from lightning_modules.fused.stacked_metrics import StackedMetrics, without_metrics
+from lightning_modules.fused.stacked_optimizer import StackedOptimizer, StackedScheduler
 from lightning_modules.fused.together import Together
 from lightning_modules.height import Probe
 from lightning_modules.learning_rate import LearningRate
@@ -70,13 +72,14 @@ class Fused(pl.LightningModule):
         self._members, self._at = members, at
         first = at(members[0][0].learning_rate, members[0][1])
         refuse_hooks(first)
-        if not probe.is_plain:
+        if not replace(probe, carried=without_metrics(first, probe.carried)).is_plain:
             raise NotFusable("its heights depend on more than its weights")
         self._together, self._validation, self._probe = Together(loaders), validation, probe.batches
         self._at_end = probe.at_end
         self._order = {seed: place for place, seed in enumerate(loaders)}
         skeleton = copy.deepcopy(first)
-        self._call = [Call(skeleton)]  # in a list, so that it is no part of this module
+        self._metrics = StackedMetrics(skeleton, len(members))
+        self._call = [Call(skeleton, self._metrics.heard)]  # in a list, so that it is no part of this module
         self._dropout = seed_dropout(skeleton, self._together.draw)
         parameters, buffers = stack_module_state([Call(at(members[0][0].learning_rate, seed)) for seed in loaders])
         self._names = list(parameters)
@@ -91,6 +94,8 @@ class Fused(pl.LightningModule):
         self.losses = torch.empty(0)
         self._logged = Logged()
         self._n_validated = 0
+        self._plateau: Any = None  # configuration and schedules of members that look at a metric
+        self._latest: dict[str, dict[int, float]] = {}  # of each metric, by member
 
     def train_dataloader(self) -> Any:
         """Batches of all seeds."""
@@ -101,37 +106,49 @@ class Fused(pl.LightningModule):
         return iter(()) if self._validation is None else self._together.alongside(self._validation)
 
     def configure_optimizers(self) -> Any:
-        """SGD with the members' settings and a learning rate for each, and their schedules."""
+        """The members' optimizer with their settings and a learning rate for each, and their schedules."""
         found = [self._optimizer_of(*member) for member in self._members]
         optimizers = [optimizer for optimizer, _ in found]
         first = self._at(self._members[0][0].learning_rate, self._members[0][1])
         by_name = zip(first.parameters(), self.stacked, strict=True)
-        stacked = StackedSGD(optimizers, {id(weight): own for weight, own in by_name})
+        stacked = StackedOptimizer(optimizers, {id(weight): own for weight, own in by_name})
         config = found[0][1]
         if config is None:
             return stacked
         scheduler = StackedScheduler(stacked, [config.scheduler for _, config in found])
+        if config.reduce_on_plateau:  # stepped by us: Lightning knows no metric of each member
+            self._plateau = config, scheduler
+            return stacked
         facts = {"interval": config.interval, "frequency": config.frequency, "name": config.name}
         return {"optimizer": stacked, "lr_scheduler": {"scheduler": scheduler, **facts}}
 
-    def _optimizer_of(self, rate: LearningRate, seed: int) -> tuple[SGD, Any]:
+    def _optimizer_of(self, rate: LearningRate, seed: int) -> tuple[Optimizer, Any]:
         """The optimizer a member would have alone, and Lightning's configuration of its schedule, None without one."""
         module = self._at(rate.learning_rate, seed)
         module.trainer = self.trainer  # for one that asks how many steps there will be
         optimizers, configs = _init_optimizers_and_lr_schedulers(module)
-        if len(optimizers) != 1 or type(optimizers[0]) is not SGD:
-            names = ", ".join(type(optimizer).__name__ for optimizer in optimizers)
-            raise NotFusable(f"configure_optimizers gives {names}, not one torch.optim.SGD")
+        (optimizer,) = optimizers  # Lightning refuses several
         rate.set(optimizers, configs)
         for config in configs:
             scheduler: Any = config.scheduler
-            if len(configs) > 1 or config.reduce_on_plateau or not isinstance(scheduler, (LRScheduler, Still)):
+            watches_steps = config.reduce_on_plateau and config.interval != "epoch"
+            if len(configs) > 1 or watches_steps or not isinstance(scheduler, (LRScheduler, Still)):
                 raise NotFusable(f"its learning rate follows {type(scheduler).__name__}, which looks at one module")
-        return optimizers[0], configs[0] if configs and not isinstance(configs[0].scheduler, Still) else None
+        return optimizer, configs[0] if configs and not isinstance(configs[0].scheduler, Still) else None
+
+    def configure_gradient_clipping(
+        self, optimizer: Any, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip as the Trainer would, the norm being each member's own."""
+        if (gradient_clip_algorithm or "norm") == "norm" and (gradient_clip_val or 0) > 0:
+            optimizer.clip_norms(gradient_clip_val)
+        else:
+            self.clip_gradients(optimizer, gradient_clip_val, gradient_clip_algorithm)
 
     def on_train_start(self) -> None:
         """Measure the heights before the first step."""
         self._call[0].to(self.device)
+        self._metrics.to(self.device)
         self._call[0].module.trainer = self.trainer  # for a loss that looks at the epoch
         self.kept = tree_map(lambda value: value.to(self.device), self.kept)
         self._places = self._places.to(self.device)
@@ -146,7 +163,9 @@ class Fused(pl.LightningModule):
         """The sum of the members' losses."""
         self._call[0].training_mode(True)
         columns, in_dims = self._by_member(batch)
-        losses, logged = self._vectorised("training_step", columns, batch_idx, in_dims, "same" if self._dropout else "error")
+        how = "same" if self._dropout else "error"
+        losses, logged, heard = self._vectorised("training_step", columns, batch_idx, in_dims, how)
+        self._metrics.give(heard, self.alive)
         self.losses = losses.detach()
         self._logged.add(logged, self._call[0].over_epoch, n_examples(next(iter(batch.values()))))
         return losses.sum()
@@ -178,7 +197,8 @@ class Fused(pl.LightningModule):
         if not self.alive:
             return
         self._call[0].training_mode(False)
-        _, logged = self._vectorised("validation_step", batch, batch_idx, None, "error")
+        _, logged, heard = self._vectorised("validation_step", batch, batch_idx, None, "error")
+        self._metrics.give(heard, self.alive)
         self._validated.add(logged, set(logged), n_examples(batch))
         self._n_validated += n_examples(batch)
 
@@ -189,21 +209,34 @@ class Fused(pl.LightningModule):
             self.records[member].validation_examples = self._n_validated
 
     def on_train_epoch_end(self) -> None:
-        """Record what was logged in training."""
+        """Record what was logged in training, and let schedules look at it that do."""
         self._keep("train", self._logged)
         self._logged = Logged()
+        if self._plateau is None or not self.alive:
+            return
+        config, scheduler = self._plateau
+        if (self.current_epoch + 1) % config.frequency == 0:
+            if config.monitor not in self._latest:
+                raise NotFusable(f"its learning rate follows {config.monitor}, which it does not log")
+            scheduler.look(self._latest[config.monitor])
 
     def _keep(self, stage: str, logged: Logged) -> None:
         if not self.alive:
             return
-        for name, values in logged.values().items():
+        method = "training_step" if stage == "train" else "validation_step"
+        taken = self._metrics.take(self._call[0].objects[method], self.alive)
+        for name, values in (logged.values() | taken).items():
+            self._latest[name] = dict(zip(self.alive, values, strict=False))  # the last that is left stands there twice
             for place, member in enumerate(self.alive):
                 self.records[member].keep(stage, name, values[place])
 
     def _vectorised(
         self, method: str, batch: Any, batch_idx: int, in_dims: Any, randomness: str
-    ) -> tuple[Tensor, dict[str, Tensor]]:
-        """The losses of a method, shape (n_stacked,), and what it logged, likewise; in_dims: None for a batch all share."""
+    ) -> tuple[Tensor, dict[str, Tensor], list[Any]]:
+        """The losses of a method, shape (n_stacked,), and the rest of ``Call.forward`` likewise.
+
+        in_dims: None for a batch all share.
+        """
         call = self._call[0]
 
         def one(parameters: dict[str, Tensor], buffers: dict[str, Tensor], place: Tensor, batch: Any) -> Any:
@@ -238,7 +271,9 @@ class Fused(pl.LightningModule):
         at_end = as_at_end(self.trainer) if self._at_end else contextlib.nullcontext()
         with torch.no_grad(), same_random_numbers(), at_end:
             for index, batch in enumerate(self._probe):
-                losses, logged = self._vectorised("training_step", batch, index, None, "same")
+                losses, logged, _ = self._vectorised("training_step", batch, index, None, "same")
+                if self._monitor in self._call[0].objects["training_step"]:
+                    raise NotFusable(f"its height is {self._monitor}, a metric object")
                 values = self._sign * logged[self._monitor] if self._monitor in logged else losses
                 totals = totals + values * n_examples(batch)  # not in place: double where the losses are, single overflows
                 count += n_examples(batch)
@@ -285,6 +320,8 @@ def refuse_hooks(module: pl.LightningModule) -> None:
     heard = sorted(name for name in unknown if "test" not in name and "predict" not in name)
     if heard:
         raise NotFusable(f"it defines {', '.join(heard)}")
+    if any(weight._backward_hooks or weight._post_accumulate_grad_hooks for weight in module.parameters()):
+        raise NotFusable("its weights have hooks")
     if not module.automatic_optimization:
         raise NotFusable("it steps its optimizers itself")
 

@@ -5,12 +5,12 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from importlib import import_module
 from typing import Any
 
 import psutil
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.utilities.model_helpers import is_overridden
 from torch.utils.data import IterableDataset
 
 from lightning_modules.fused.call import NotFusable
@@ -21,7 +21,7 @@ from lightning_modules.record import Record
 from lightning_modules.recorder import Recorder
 from reports.judging.decided import Query
 from studies.plan import Planned
-from studies.training.classes import PACKAGES, package_of
+from studies.training.classes import package_of
 from studies.training.fitting import ASIDE, fit
 from studies.training.fixed import Fixed, epochs_to_train, look_at
 from studies.training.runs import Run, run_of
@@ -37,11 +37,12 @@ TIMED = (4, 12)  # steps that are: few where a study is short, at most so many
 SHARE = 0.01  # of all steps of a batch size that measuring may take, roughly
 GAIN = 0.95  # a fused member must take at most this share of the time of one alone
 MEMORY_SHARE = 0.25  # of what is free, for the weights; the rest is for activations, which measuring would find too large
-COPIES = 4  # of a weight: itself, gradient, momentum, and one in the making
+COPIES = 8  # of a weight: itself, gradient, direction, three moments (amsgrad), and two in the making
 FAR = 2.0  # decades between the learning rates of two members that are compared, roughly
 SAME = 1e-3  # relative difference of the first losses, fused and alone: more is another computation, not rounding
-# Options of a Trainer that act on all members of a fit as on one.
+# Options of a Trainer that act on all members of a fit as on each alone.
 TRAINER = "accelerator benchmark check_val_every_n_epoch deterministic limit_train_batches limit_val_batches max_steps".split()
+TRAINER += ["gradient_clip_val", "gradient_clip_algorithm"]  # of each member's own gradients
 # What moves a batch to its device, which a fused fit does not call.
 TRANSFERS = ("on_before_batch_transfer", "transfer_batch_to_device", "on_after_batch_transfer")
 
@@ -169,7 +170,7 @@ def train_fused(
 
     queries: of each member, where there are any: when it may end before its budget.
 
-    Raises NotFusable where it is not ``pytorch_lightning``'s or cannot be fused, or whatever vectorising the module raises.
+    Raises NotFusable where it cannot be fused, or whatever vectorising the module raises.
     """
     if len(members) == 1:  # a stack of one may go through other kernels, whose rounding is another
         return train_fused(workload, [*members, *members], epochs=epochs, queries=[*queries, *queries])[:1]
@@ -263,8 +264,7 @@ def _refuse_options(workload: Workload) -> None:
 
 def _loaders(built: Built) -> tuple[Any, Any]:
     """Training and validation loader of what was built, made as a fit makes them."""
-    if (package := package_of(type(built.model))) != PACKAGES[0]:
-        raise NotFusable(f"it is a module of {package}")
+    is_overridden = import_module(f"{package_of(type(built.model))}.utilities.model_helpers").is_overridden
     validated = is_overridden("validation_step", built.model)
     if "train_dataloaders" in built.data:
         train, validation = built.data["train_dataloaders"], built.data["val_dataloaders"]
