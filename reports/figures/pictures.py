@@ -23,6 +23,7 @@ def write_figures(figures: Mapping[str, Figure], folder: Path, *, names: Iterabl
             path = folder / f"{name}.{kind}"
             if name in figures:
                 pictures[name] = draw_picture(figures[name], kind)
+                figures[name].set_layout_engine("none")  # it is laid out, which takes as long as drawing
                 write_file(path, pictures[name])
             else:
                 path.unlink(missing_ok=True)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pandas as pd
-from scipy.stats import binom
+from scipy.special import bdtr
 
 from reports.judging.trust import Check
 from reports.judging.verdicts import Thresholds, classify
@@ -39,7 +39,7 @@ def judge_self_check(
         for role, column in ROLES.items():
             here = judged[(judged["batch_size"] == use["batch_size"]) & np.isclose(judged["learning_rate"], use[column])]
             n, good = len(here), int((here["verdict"] == GOOD).sum())
-            held = 0 < n == good if role == "recommended" else binom.cdf(good, n, use["interval_share"]) >= CHANCE
+            held = 0 < n == good if role == "recommended" else bdtr(good, n, use["interval_share"]) >= CHANCE
             rows.append((use["batch_size"], role, use[column], n, good, bool(held)))
     return pd.DataFrame(rows, columns=list(SELF_CHECK))
 
