@@ -250,7 +250,8 @@ def test_first_page_is_the_study_where_there_is_one_and_the_list_where_there_are
 
 def drawn(copy: Snapshot) -> dict[str, Any]:
     """The page of the study once its pictures are there, which come later where the machine is busy."""
-    return wait_for(lambda: found if (found := ask(copy, "/api/studies/1"))["artifacts"] else None)  # type: ignore[no-any-return]
+    page: dict[str, Any] = wait_for(lambda: found if (found := ask(copy, "/api/studies/1"))["artifacts"] else None)
+    return page
 
 
 def test_pages_put_our_charts_first_whatever_the_browser_kept(copy: Snapshot) -> None:

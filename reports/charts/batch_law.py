@@ -3,7 +3,7 @@
 from typing import Any
 
 from reports.charts.marks import FAINT, SYMBOLS, Chart, Trace, draw_line, log_axis, make_chart, plain
-from reports.judging.at_batch_size import BatchAxis, Z
+from reports.judging.at_batch_size import BatchAxis
 from reports.judging.recommendation import TO_DIVERGENT, TO_GOOD, TO_TOO_HIGH
 from reports.style import DIVERGENT, STYLES, TOO_HIGH, TOO_LOW
 
@@ -21,7 +21,8 @@ def law_chart(axis: BatchAxis) -> Chart:
     data: list[Trace] = []
     for name, (verdict, label) in LOOKS.items():
         style, exact = STYLES[verdict], [centre for centre in axis.centres[name] if not centre.side]
-        rates = [10**each.mean for each in exact]
+        places = [each.learning_rates for each in exact]
+        rates = [middle for _, middle, _ in places]
         if not exact:
             continue
         for part, (xs, drawn) in axis.stretches.items() if name != TO_GOOD and name in axis.laws else ():
@@ -37,8 +38,8 @@ def law_chart(axis: BatchAxis) -> Chart:
             data.append(draw_line(xs, [edge.high for edge in edges], width=0, **look, **band))
             data.append(draw_line(xs, [edge.learning_rate for edge in edges], **look))
         bars = {"type": "data", "symmetric": False, "thickness": 1.5, "width": 4}
-        bars["array"] = plain(rate * (10 ** (Z * each.sd) - 1) for rate, each in zip(rates, exact, strict=True))
-        bars["arrayminus"] = plain(rate * (1 - 10 ** (-Z * each.sd)) for rate, each in zip(rates, exact, strict=True))
+        bars["array"] = plain(high - middle for _, middle, high in places)
+        bars["arrayminus"] = plain(middle - low for low, middle, _ in places)
         marker = {"color": style.colour, "symbol": SYMBOLS[style.marker], "size": 9}
         trace: Trace = {"type": "scatter", "mode": "markers", "name": label, "marker": marker, "hoverinfo": "skip"}
         data.append(trace | {"x": [each.batch_size for each in exact], "y": plain(rates), "error_y": bars})

@@ -27,7 +27,6 @@ from reports.figures.marks import (
     mark_verdicts,
     verdict_handles,
 )
-from reports.judging.at_batch_size import Z
 from reports.judging.judged import Judged
 from reports.judging.recommendation import TO_TOO_HIGH
 from reports.style import format_number
@@ -51,8 +50,7 @@ COLOURS, DASHES = ("#000000", "#8C5A9E", "#8A8A8A", "#6B4A2B"), ("-", "--", "-."
 def draw_figures(judged: Mapping[str, Judged], *, as_progress: bool = False) -> dict[str, Figure]:
     """The figures that compare studies, by the names in ``FIGURES``; as_progress: as in ``plot_curves``."""
     found = {"maps": plot_maps(judged), "times": plot_times(judged), "curves": plot_curves(judged, as_progress=as_progress)}
-    laws = {name: study for name, study in judged.items() if study.batch_axis.foretells}
-    return found | ({"laws": plot_laws(judged)} if laws else {})
+    return found | ({"laws": plot_laws(judged)} if any(study.batch_axis.foretells for study in judged.values()) else {})
 
 
 def plot_maps(judged: Mapping[str, Judged]) -> Figure:
@@ -151,10 +149,8 @@ def plot_laws(judged: Mapping[str, Judged]) -> Figure:
         axis = judged[name].batch_axis
         exact = [centre for centre in axis.centres[TO_TOO_HIGH] if not centre.side]
         if exact:
-            x, places = [each.batch_size for each in exact], np.array([10**each.mean for each in exact])
-            bars = [places * (1 - 10 ** np.array([-Z * each.sd for each in exact]))]
-            bars += [places * (10 ** np.array([Z * each.sd for each in exact]) - 1)]
-            ax.errorbar(x, places, yerr=bars, color=line["color"], fmt="o", ms=5, lw=1.2, capsize=2)
+            x, (low, middle, high) = [each.batch_size for each in exact], np.array([each.learning_rates for each in exact]).T
+            ax.errorbar(x, middle, yerr=[middle - low, high - middle], color=line["color"], fmt="o", ms=5, lw=1.2, capsize=2)
         for xs, drawn in axis.stretches.values() if axis.foretells else ():
             middle, low, high = np.array([edges[TO_TOO_HIGH][1:4] for edges in drawn]).T
             ax.fill_between(xs, low, high, color=line["color"], alpha=0.12, lw=0)

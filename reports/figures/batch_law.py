@@ -11,7 +11,7 @@ from matplotlib.patches import Patch
 
 from reports.figures.marks import FAINT, PANEL, log_axis
 from reports.figures.panels import figure_of, legend_below
-from reports.judging.at_batch_size import FURTHEST, BatchAxis, Z
+from reports.judging.at_batch_size import FURTHEST, BatchAxis
 from reports.judging.edges import COVERAGE
 from reports.judging.judged import Judged
 from reports.judging.recommendation import TO_DIVERGENT, TO_GOOD, TO_TOO_HIGH
@@ -44,7 +44,7 @@ def plot_batch_law(axis: BatchAxis, *, ax: Axes | None = None) -> Figure:
         if not exact:
             continue
         colour = STYLES[verdict].colour
-        places = np.array([[10 ** (each.mean + sign * Z * each.sd) for sign in (-1, 0, 1)] for each in exact])
+        places = np.array([each.learning_rates for each in exact])
         x, bars = [each.batch_size for each in exact], np.abs(places[:, [0, 2]] - places[:, [1]])
         ax.errorbar(x, places[:, 1], yerr=bars.T, color=colour, fmt="o", ms=5, lw=1.2, capsize=2, zorder=4)
         handles.append(Line2D([], [], color=colour, marker="o", lw=1.2, label=label))

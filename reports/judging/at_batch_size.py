@@ -13,7 +13,7 @@ from scipy.special import ndtr
 
 from reports.errors import BadInput
 from reports.judging.batch_forms import compare_forms, tell_forms
-from reports.judging.batch_law import BatchLaw, Centre, Prediction, find_centres
+from reports.judging.batch_law import BatchLaw, Centre, Prediction, Z, find_centres
 from reports.judging.edges import COVERAGE, EDGES, SPREAD, Edge
 from reports.judging.recommendation import DISTANCE, SURE, TO_DIVERGENT, TO_GOOD, TO_TOO_HIGH, good_share
 from reports.style import format_number
@@ -23,7 +23,6 @@ FURTHEST = 4.0  # times the largest or below the smallest batch size: further ou
 NEARLY = 0.98  # of the largest share of new seeds: as good, where none is sure
 N_DRAWN = {"inside": 12, "below": 4, "above": 4}  # batch sizes for each stretch of a drawn law
 FINE = 200  # learning rates a decade that are looked at
-Z = 1.645  # standard deviations on either side of the middle of a 90 % interval
 HEADINGS = ("batch size", "use", "safe", "good to", "diverges from (unsure)")
 """Of a table with a row an ``AtBatchSize``."""
 

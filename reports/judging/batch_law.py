@@ -29,6 +29,7 @@ MIDDLE = "middle of the good range"
 POWERS = {0.5: 0.25, 0.75: 0.25, 1.0: 0.5}
 NOISE_SCALE = (1.5, 0.8)  # mean and standard deviation of log10(B_noise)
 SCATTER = (0.06, 2.0)  # about the law, in decades: median, and one standard deviation as a factor
+Z = 1.645  # standard deviations on either side of the middle of a 90 % interval
 UNLIKELY = 1e-5  # against the likeliest part
 BEYOND = 0.25  # decades of standard deviation for each decade of batch size outside those that are known
 
@@ -44,6 +45,11 @@ class Centre(NamedTuple):
     mean: float
     sd: float
     side: int = 0
+
+    @property
+    def learning_rates(self) -> tuple[float, float, float]:
+        """Its 90 % interval and its middle, ascending."""
+        return 10 ** (self.mean - Z * self.sd), 10**self.mean, 10 ** (self.mean + Z * self.sd)
 
 
 class Prediction(NamedTuple):
@@ -90,9 +96,8 @@ class BatchLaw:
         prior -= ((scales - NOISE_SCALE[0]) / NOISE_SCALE[1]) ** 2 / 2
         prior -= ((scatter - math.log(SCATTER[0])) / math.log(SCATTER[1])) ** 2 / 2
         exact = [centre for centre in self.centres if not centre.side]
-        tops = np.array(
-            [centre.mean + _lost(powers, scales, centre.batch_size) for centre in exact]
-        )  # of ``a``, (n_exact, n_parts)
+        # Of ``a``, (n_exact, n_parts).
+        tops = np.array([centre.mean + _lost(powers, scales, centre.batch_size) for centre in exact])
         precisions = 1 / (spreads**2 + np.array([[centre.sd**2] for centre in exact]))
         total = precisions.sum(0)
         best = (precisions * tops).sum(0) / total

@@ -8,8 +8,8 @@ from weakref import WeakKeyDictionary
 import optuna
 from optuna.samplers import BaseSampler, RandomSampler
 
-from reports.judging.at_batch_size import FEWEST, Z
-from reports.judging.batch_law import BatchLaw, Centre, find_centres
+from reports.judging.at_batch_size import FEWEST
+from reports.judging.batch_law import BatchLaw, Centre, Z, find_centres
 from reports.judging.decided import Query, Yardstick
 from reports.judging.edges import EDGES, SPREAD, find_edges
 from reports.judging.queries import Search, next_queries
